@@ -1,0 +1,1 @@
+"""The small Django site that every row of the benchmark serves."""

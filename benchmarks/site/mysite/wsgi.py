@@ -1,0 +1,11 @@
+"""The entry point as `startproject` writes it: the settings are named in here, not outside."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+
+application = get_wsgi_application()

@@ -1,0 +1,3 @@
+"""The catalog's own commands."""
+
+from __future__ import annotations

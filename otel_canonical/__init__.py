@@ -1,0 +1,15 @@
+"""Re-exports the public names; nothing happens on import."""
+
+from __future__ import annotations
+
+from otel_canonical.app_facts import add, enrich, get, partial_failure, set, timer
+
+__all__ = ["add", "enrich", "get", "partial_failure", "set", "timer"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from otel_canonical._version import __version__
+
+        return __version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

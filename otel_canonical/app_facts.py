@@ -1,0 +1,209 @@
+"""What the app itself says about its requests: facts, timers, survived failures, callbacks.
+
+The public functions. Outside a request each of them does nothing, so that tests, shells and
+management commands need not care.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from otel_canonical import error_facts
+from otel_canonical.fence import Fence
+from otel_canonical.fields import FieldValue
+from otel_canonical.request_scope import RequestScope, open_scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Called with Django's request and response (each None if there is none) when the event is made.
+Enricher = Callable[[Any, Any], "Mapping[str, object] | None"]
+
+_enrichers: list[Enricher] = []
+
+logger = logging.getLogger(__name__)
+
+
+def set(key: str, value: object) -> None:  # noqa: A001  # the name that reads right at the call
+    """Show `value` as `app_<key>` on this request's event; a later value replaces an earlier one.
+
+    Strings, numbers and booleans stay what they are, None removes the key, anything else is shown
+    as its `str`.
+    """
+    scope = open_scope()
+    if scope is None:
+        return
+    if value is None:
+        if scope.app is not None:
+            scope.app.pop(key, None)
+        return
+    with Fence("setting a fact of the app"):
+        scope.set_app(key, _field_value(value))
+
+
+def add(key: str, amount: int | float = 1) -> None:
+    """Add `amount` to the number shown as `app_<key>`; what is not a number yet starts at 0."""
+    scope = open_scope()
+    if scope is None:
+        return
+    before = (scope.app or {}).get(key, 0)
+    if not isinstance(before, int | float):
+        before = 0
+    scope.set_app(key, before + amount)
+
+
+def get(key: str, default: object = None) -> object:
+    """Return what `set` or `add` last gave `key` in this request, else `default`."""
+    scope = open_scope()
+    if scope is None or scope.app is None:
+        return default
+    return scope.app.get(key, default)
+
+
+class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
+    """Time a block or a function, sync or async; each run adds to `app_<key>_time`, in seconds.
+
+    `app_<key>_count` says how often, if more than once. The total is exact however short each run is.
+    A run inside another run of the same key counts twice.
+
+    Args:
+        key: what is timed.
+        outcome: tell runs that raise from others: `app_<key>_success_time`, `app_<key>_failure_time`.
+
+    Example::
+
+        with otel_canonical.timer("pricing"):
+            ...
+
+        @otel_canonical.timer("pricing", outcome=True)
+        async def price(cart): ...
+    """
+
+    def __init__(self, key: str, *, outcome: bool = False) -> None:
+        self._key = key
+        self._outcome = outcome
+        self._started_ns: list[int] = []
+
+    def __enter__(self) -> timer:
+        self._started_ns.append(time.perf_counter_ns())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        elapsed_ns = time.perf_counter_ns() - self._started_ns.pop()
+        scope = open_scope()
+        if scope is not None:
+            key = self._key
+            if self._outcome:
+                key += "_success" if error is None else "_failure"
+            scope.add_time(key, elapsed_ns)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Time every call of `function`; of an async one, until its result is there."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with timer(self._key, outcome=self._outcome):
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", timed_async)
+
+        @functools.wraps(function)
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            with timer(self._key, outcome=self._outcome):
+                return function(*args, **kwargs)
+
+        return timed
+
+
+def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Survive a failure of the decorated function, sync or async, and say so at once.
+
+    An exception becomes a line of its own, `event_type=partial_failure`, joined to the request's by
+    `req_id` and `trace_id`, and the caller gets a copy of `return_value`. Under Django's DEBUG the
+    exception is raised, so that it is seen while developing. Outside a request it is logged instead.
+
+    Args:
+        return_value: what the caller gets instead; copied each time, so a list isn't shared.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def survive_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                try:
+                    return await function(*args, **kwargs)
+                except Exception as error:  # noqa: BLE001  # the app asked to survive it
+                    return _survive(error, function, return_value)
+
+            return cast("Callable[P, R]", survive_async)
+
+        @functools.wraps(function)
+        def survive(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # the app asked to survive it
+                return cast("R", _survive(error, function, return_value))
+
+        return survive
+
+    return decorate
+
+
+def enrich(callback: Enricher) -> Enricher:
+    """Register a callback that adds facts to every event when it is made; usable as a decorator.
+
+    It is called once per request with Django's request and response, each None if Django never saw
+    the request; what it returns appears as `app_<key>`. One that raises loses its own facts only.
+    """
+    if callback not in _enrichers:
+        _enrichers.append(callback)
+    return callback
+
+
+def read_enrichers(scope: RequestScope) -> None:
+    """Let every registered callback add its facts to a scope that is about to be closed."""
+    for callback in _enrichers:
+        with Fence(f"asking {getattr(callback, '__qualname__', callback)!r} to enrich an event"):
+            facts = callback(scope.django_request, scope.django_response)
+            for key, value in (facts or {}).items():
+                if value is not None:
+                    scope.set_app(str(key), _field_value(value))
+
+
+def _field_value(value: object) -> FieldValue:
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _survive(error: Exception, function: Callable[..., Any], return_value: Any) -> Any:
+    if _is_debug():
+        raise error
+    scope = open_scope()
+    if scope is None or scope.on_partial_failure is None:
+        logger.warning("%s failed and was survived", function.__qualname__, exc_info=error)
+    else:
+        with Fence("writing a partial failure"):
+            scope.on_partial_failure(scope, error_facts.of_error(error))
+    return copy.deepcopy(return_value)
+
+
+def _is_debug() -> bool:
+    # Asked of a Django that is there already; importing one would configure nothing.
+    django_conf = sys.modules.get("django.conf")
+    if django_conf is None or not django_conf.settings.configured:
+        return False
+    return bool(django_conf.settings.DEBUG)

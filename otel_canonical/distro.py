@@ -1,0 +1,60 @@
+"""The entry points that OpenTelemetry calls: distro, configurator, instrumentor.
+
+`opentelemetry-instrument` calls them when the interpreter starts, in the process that becomes the
+arbiter. There they only see to it that each worker calls them again, after the fork: an SDK that is
+set up before has its exporter threads and locks copied mid-flight. In a process that never becomes a
+Gunicorn nothing happens at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.util._importlib_metadata import EntryPoint
+
+from otel_canonical import assembly
+
+
+class CanonicalDistro(BaseDistro):
+    """The distro `otel_canonical`."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        assembly.install(with_sdk=True)
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Load an instrumentation if this is a worker; Django's has a time of its own."""
+        if assembly.is_worker() and entry_point.name != "django":
+            super().load_instrumentor(entry_point, **kwargs)
+
+
+class CanonicalConfigurator(_OTelSDKConfigurator):
+    """The configurator `otel_canonical`: the SDK as `OTEL_*` says, in workers only."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        if assembly.is_worker():
+            kwargs["resource_attributes"] = {
+                **assembly.resource_attributes(),
+                **(kwargs.get("resource_attributes") or {}),
+            }
+            super()._configure(**kwargs)
+
+
+class CanonicalInstrumentor(BaseInstrumentor):
+    """The instrumentor `otel_canonical`, for processes whose distro is somebody else's.
+
+    The lines are the same; the SDK is the one which that distro has set up.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return no requirements: they are the package's own."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        assembly.install(with_sdk=False)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        """Do nothing: what is wrapped stays, and writes no line outside Gunicorn."""

@@ -1,0 +1,133 @@
+"""What only Django's request handler knows: route, view, user, the exception behind a response.
+
+Lives where the app is loaded: in the worker, with `--preload` in the arbiter before the fork.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.utils.functional import LazyObject, empty
+
+from otel_canonical import error_facts
+from otel_canonical.fence import Fence, fenced
+from otel_canonical.request_scope import RequestScope, open_scope
+
+#: Raised to answer 404 or 403, Django's documented way: an answer, not a failure.
+ANSWERS = (Http404, PermissionDenied)
+
+_MARK = "__otel_canonical__"
+
+#: Called with a request that no server has announced, to open a scope around it. Empty under
+#: Gunicorn; `testing.capture_events` puts one here while it captures.
+openers: list[Callable[[Any], AbstractContextManager[None]]] = []
+
+
+def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
+    """Wrap `django.core.handlers.base.BaseHandler`.
+
+    Args:
+        module: `django.core.handlers.base`.
+        before_load: called before the middleware is loaded. Settings are final there, however they
+            were given, and both the WSGI and the ASGI handler pass.
+    """
+    handler = module.BaseHandler
+    if hasattr(handler.load_middleware, _MARK):
+        return
+    load_middleware = handler.load_middleware
+    get_response = handler.get_response
+    get_response_async = handler.get_response_async
+
+    @functools.wraps(load_middleware)
+    def load_middleware_after_us(self: Any, is_async: bool = False) -> None:
+        with Fence("instrumenting Django"):
+            before_load()
+        load_middleware(self, is_async)
+
+    @functools.wraps(get_response)
+    def get_response_and_note(self: Any, request: Any) -> Any:
+        scope = open_scope()
+        if scope is None and openers:
+            with openers[-1](request):
+                return get_response_and_note(self, request)
+        if scope is None or scope.django_request is not None:
+            return get_response(self, request)
+        scope.django_request = request
+        response = get_response(self, request)
+        scope.django_response = response
+        return response
+
+    @functools.wraps(get_response_async)
+    async def get_response_async_and_note(self: Any, request: Any) -> Any:
+        scope = open_scope()
+        if scope is None and openers:
+            with openers[-1](request):
+                return await get_response_async_and_note(self, request)
+        if scope is None or scope.django_request is not None:
+            return await get_response_async(self, request)
+        scope.django_request = request
+        response = await get_response_async(self, request)
+        scope.django_response = response
+        return response
+
+    setattr(load_middleware_after_us, _MARK, True)
+    handler.load_middleware = load_middleware_after_us
+    handler.get_response = get_response_and_note
+    handler.get_response_async = get_response_async_and_note
+
+
+def wrap_exception_handling(module: Any) -> None:
+    """Wrap `django.core.handlers.exception.response_for_exception`, which all exceptions pass.
+
+    The signal `got_request_exception` is sent for the 500s only.
+    """
+    response_for_exception = module.response_for_exception
+    if hasattr(response_for_exception, _MARK):
+        return
+
+    @functools.wraps(response_for_exception)
+    def note_and_respond(request: Any, exc: Exception) -> Any:
+        _note_error(exc)
+        return response_for_exception(request, exc)
+
+    setattr(note_and_respond, _MARK, True)
+    module.response_for_exception = note_and_respond
+
+
+@fenced("noting an exception")
+def _note_error(error: Exception) -> None:
+    scope = open_scope()
+    # The first is the cause; later ones are of middleware that stumbled over the first.
+    if scope is not None and scope.error is None and not isinstance(error, ANSWERS):
+        scope.error = error_facts.of_error(error)
+
+
+def read_request(scope: RequestScope) -> None:
+    """Take over what Django's request knows at its end: route, view, URL parameters, user."""
+    request = scope.django_request
+    if request is None:
+        return
+    match = request.resolver_match
+    if match is not None:
+        scope.route = match.route or "/"
+        scope.url_kwargs = match.kwargs
+        scope.view = match._func_path
+    user = _known_user(request)
+    if user is not None and getattr(user, "is_authenticated", False):
+        scope.user_id = str(user.pk)
+
+
+def _known_user(request: Any) -> Any:
+    """Return the user if the request has looked it up; looking it up ourselves would be a query."""
+    known = vars(request)
+    user = known.get("_cached_user") or known.get("_acached_user")
+    if user is None:
+        user = known.get("user")
+        if isinstance(user, LazyObject):
+            user = None if user._wrapped is empty else user._wrapped
+    return user

@@ -1,0 +1,98 @@
+"""Counts the queries that Django runs, on every database alias, whoever else watches them.
+
+Lives where the app is loaded. Django's own `execute_wrappers` see what spans don't (psycopg 3's
+server-side cursors) and everything under DEBUG; so queries are counted here, and spans that a
+driver's instrumentation makes of the same queries are not counted again.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any
+
+from django.db import connections
+from django.db.backends.signals import connection_created
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from otel_canonical.request_scope import RequestScope, open_scope
+from otel_canonical.span_processor import inside_django_query
+
+_MARK = "__otel_canonical__"
+
+
+def watch_connections() -> None:
+    """Watch every connection there is and every one to come."""
+    connection_created.connect(_watch_new, dispatch_uid="otel_canonical.django_queries")
+    for connection in connections.all(initialized_only=True):
+        _watch(connection)
+
+
+def wrap_connect(module: Any) -> None:
+    """Wrap `django.db.backends.base.base.BaseDatabaseWrapper.connect`.
+
+    What a new connection asks for itself (time zone, isolation level) is no query of the request.
+    """
+    connect = module.BaseDatabaseWrapper.connect
+    if hasattr(connect, _MARK):
+        return
+
+    @functools.wraps(connect)
+    def connect_uncounted(self: Any) -> None:
+        token = inside_django_query.set(True)
+        try:
+            connect(self)
+        finally:
+            inside_django_query.reset(token)
+
+    setattr(connect_uncounted, _MARK, True)
+    module.BaseDatabaseWrapper.connect = connect_uncounted
+
+
+def _watch_new(connection: Any, **_: object) -> None:
+    _watch(connection)
+
+
+def _watch(connection: Any) -> None:
+    if _count_query not in connection.execute_wrappers:
+        # First is outermost: the time of other wrappers is time that the query took.
+        connection.execute_wrappers.insert(0, _count_query)
+
+
+def _count_query(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    scope = open_scope()
+    if scope is None:
+        return execute(sql, params, many, context)
+    failed = True
+    token = inside_django_query.set(True)
+    # Without an export a driver's span serves nobody: what was to be counted of it is counted here.
+    quiet = _attach_quiet(scope) if _drivers_make_spans() and not scope.root.is_exported else None
+    started_ns = time.perf_counter_ns()
+    try:
+        result = execute(sql, params, many, context)
+        failed = False
+        return result
+    finally:
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        if quiet is not None:
+            otel_context.detach(quiet)
+        inside_django_query.reset(token)
+        # psycopg accepts composed SQL objects, which need not be hashable.
+        scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
+
+
+def _drivers_make_spans() -> bool:
+    return "opentelemetry.instrumentation.dbapi" in sys.modules
+
+
+def _attach_quiet(scope: RequestScope) -> Token[Context]:
+    root = scope.root
+    if root.quiet is None:
+        with suppress_instrumentation():
+            root.quiet = otel_context.get_current()
+    return otel_context.attach(root.quiet)

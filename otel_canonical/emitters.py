@@ -1,0 +1,130 @@
+"""The way out: one event becomes one line, written in one `os.write`.
+
+Lives in every process that writes events. A full or broken output costs lines, never a request: what
+could not be written is counted and reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+from collections.abc import Callable, Iterable
+
+from otel_canonical import json_lines, line_length, logfmt
+from otel_canonical.event import CanonicalEvent
+from otel_canonical.fence import report
+from otel_canonical.fields import PROTECTED, FieldValue
+
+#: How long a full pipe may hold a worker up before its line is given up.
+PATIENCE_MS = 200
+
+_STANDARD_OUTPUTS = {"stdout": 1, "stderr": 2}
+
+Encode = Callable[[Iterable[tuple[str, FieldValue]]], str]
+ENCODERS: dict[str, Encode] = {"logfmt": logfmt.encode, "json": json_lines.encode}
+
+
+class LineOutput:
+    """Where lines go: a standard stream, or a file that can be reopened after a rotation.
+
+    Args:
+        target: `stdout`, `stderr` or the path of a file.
+        owner: (uid, gid) that a file made here shall belong to, for a later reopening by a process
+            that has dropped its privileges; None leaves it.
+    """
+
+    def __init__(self, target: str, owner: tuple[int, int] | None = None) -> None:
+        self._target = target
+        self._owner = owner
+        self._path: str | None = None if target in _STANDARD_OUTPUTS else os.path.abspath(target)
+        self._fd = self._open()
+        self.written = 0
+        self.dropped = 0
+
+    def write(self, line: bytes) -> None:
+        """Write one line; give it up if the output is broken, or full for `PATIENCE_MS`."""
+        try:
+            count = os.write(self._fd, line)
+        except BlockingIOError:
+            count = self._write_when_there_is_room(line)
+        except OSError as error:
+            self._drop(error)
+            return
+        if count == len(line):
+            self.written += 1
+        elif count:
+            self._write_rest(line[count:])
+
+    def reopen(self) -> None:
+        """Open the file anew by its name, as `logrotate` expects after SIGUSR1."""
+        if self._path is None:
+            return
+        try:
+            fresh = self._open()
+        except OSError as error:
+            report(f"reopening {self._path}; lines still go to the old file", error)
+            return
+        # The old number keeps its meaning: another thread may be about to write to it.
+        os.dup2(fresh, self._fd, inheritable=False)
+        os.close(fresh)
+
+    def _open(self) -> int:
+        if self._path is not None:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if self._owner is not None:
+                with contextlib.suppress(OSError):
+                    os.fchown(fd, *self._owner)
+            return fd
+        stream = _STANDARD_OUTPUTS[self._target]
+        # A pipe whose reader hangs must not hang us. O_NONBLOCK on the stream itself would be seen
+        # by the app and by every process that shares it; a description of our own is not. Files are
+        # left alone: their offset is shared with whoever else writes there.
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(stream).st_mode):
+                return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return stream
+
+    def _write_when_there_is_room(self, line: bytes) -> int:
+        room = select.poll()
+        room.register(self._fd, select.POLLOUT)
+        try:
+            if room.poll(PATIENCE_MS):
+                return os.write(self._fd, line)
+            raise BlockingIOError("the output is full and nobody reads it")
+        except OSError as error:
+            self._drop(error)
+            return 0
+
+    def _write_rest(self, rest: bytes) -> None:
+        try:
+            complete = os.write(self._fd, rest) == len(rest)
+        except OSError as error:
+            self._drop(error)
+            return
+        if complete:
+            self.written += 1
+        else:
+            self._drop(OSError("the output took only a part of a line"))
+
+    def _drop(self, error: OSError) -> None:
+        self.dropped += 1
+        report(f"writing a line to {self._target} ({self.dropped} lost so far)", error)
+
+
+class LineEmitter:
+    """Encodes events and writes each as one line of at most `max_bytes` bytes."""
+
+    def __init__(self, output: LineOutput, encode: Encode, max_bytes: int) -> None:
+        self.output = output
+        self._encode = encode
+        self._max_bytes = max_bytes
+        self.shortened = 0
+
+    def emit(self, event: CanonicalEvent) -> None:
+        """Write the event's line."""
+        line, shortened = line_length.fit(event.pairs, self._encode, self._max_bytes, PROTECTED)
+        if shortened:
+            self.shortened += 1
+        self.output.write(line)

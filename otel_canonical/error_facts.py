@@ -1,0 +1,73 @@
+"""An exception reduced to what a line can say: type, message, place, template line. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+
+from otel_canonical import stack_location
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """What ended a request, or what the app survived."""
+
+    type: str
+    message: str
+    loc: str | None = None
+    cause_loc: str | None = None
+    template: str | None = None
+
+
+def of_error(error: BaseException) -> ErrorFacts:
+    """Return the facts of an exception; one whose `__str__` raises has the message `!err`."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # the app's own code; its failure is our answer
+        message = "!err"
+    location = stack_location.of_error(error)
+    return ErrorFacts(
+        type=type(error).__name__,
+        message=message,
+        loc=location.loc if location else None,
+        cause_loc=location.cause_loc if location else None,
+        template=_template_line(error),
+    )
+
+
+def _template_line(error: BaseException) -> str | None:
+    """Return `template:line` of the innermost Django template node that the error came through.
+
+    Read from the traceback's frames: Django notes it on the exception only under DEBUG, and wrapping
+    every node's rendering would be paid by templates that work.
+    """
+    found: str | None = None
+    syntax_token = getattr(error, "token", None)
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__") == "django.template.base":
+            owner = frame.f_locals.get("self")
+            if frame.f_code.co_name == "render_annotated":
+                found = _line_of(owner, getattr(owner, "token", None)) or found
+            elif frame.f_code.co_name == "compile_nodelist" and syntax_token is not None:
+                found = _line_of(owner, syntax_token) or found
+        trace = trace.tb_next
+    return found
+
+
+def _line_of(owner: object, token: object) -> str | None:
+    origin = getattr(owner, "origin", None)
+    name = getattr(origin, "template_name", None) or getattr(origin, "name", None)
+    line = getattr(token, "lineno", None)
+    return f"{name}:{line}" if name and line else None
+
+
+def last_frame(error: BaseException) -> FrameType | None:
+    """Return the frame in which an exception was raised."""
+    trace = error.__traceback__
+    if trace is None:
+        return None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame

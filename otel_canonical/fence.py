@@ -1,0 +1,91 @@
+"""The fence that keeps an error of ours out of the app, and in sight of the operator.
+
+Lives in every process. It catches `Exception` only: Gunicorn stops a worker by raising SystemExit
+from a signal handler, and whoever swallows that keeps a dying worker alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STRICT_VARIABLE = "OTEL_CANONICAL_STRICT"
+REPORT_INTERVAL_S = 60.0
+
+#: A child of Gunicorn's own error logger, so that reports appear where operators already look.
+logger = logging.getLogger("gunicorn.error.otel_canonical")
+
+_last_report_monotonic: dict[str, float] = {}
+_held_back: dict[str, int] = {}
+
+
+def is_strict() -> bool:
+    """Return whether errors of ours are raised instead of reported (our own test suite does)."""
+    return os.environ.get(STRICT_VARIABLE) == "1"
+
+
+def report(doing: str, error: BaseException | None = None) -> None:
+    """Tell the operator what failed and what was done instead, at most once a minute per `doing`."""
+    now = time.monotonic()
+    last = _last_report_monotonic.get(doing)
+    if last is not None and now - last < REPORT_INTERVAL_S:
+        _held_back[doing] = _held_back.get(doing, 0) + 1
+        return
+    _last_report_monotonic[doing] = now
+    again = _held_back.pop(doing, 0)
+    logger.error(
+        "otel-canonical failed while %s; the request was not affected%s",
+        doing,
+        f" ({again} more since the last report)" if again else "",
+        exc_info=error,
+    )
+
+
+class Fence:
+    """`with Fence("reading the route"):` an error inside is reported, not raised."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception) or is_strict():
+            return False
+        report(self._doing, error)
+        return True
+
+
+def fenced(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
+    """Wrap a function called by someone else's code: if it fails, they get None and we a report."""
+
+    def fence_in(function: Callable[P, R]) -> Callable[P, R | None]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # the one broad catch, see the module
+                if is_strict():
+                    raise
+                report(doing, error)
+                return None
+
+        return guarded
+
+    return fence_in

@@ -1,0 +1,179 @@
+"""Every field of the event: key on the line, attribute on the span, type, unit and meaning. Pure.
+
+The README's table is generated from here. Keys continue those of gunicorn-django-canonical-logs, so
+that queries written for it keep working; attributes are OpenTelemetry's stable semantic conventions
+where one exists, else they live under `canonical.`, `gunicorn.` or `app.`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FieldValue = str | int | float | bool
+
+#: Keys that the app sets are kept apart from ours by this prefix.
+APP_PREFIX = "app_"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDescription:
+    """One field. `attribute` is empty where the span itself carries the fact."""
+
+    key: str
+    attribute: str
+    type: str
+    meaning: str
+    unit: str = ""
+    #: Identity, outcome and times: never shortened away when a line is too long.
+    protected: bool = False
+
+
+def _field(
+    key: str, attribute: str, type_: str, meaning: str, *, unit: str = "", protected: bool = False
+) -> FieldDescription:
+    return FieldDescription(key, attribute, type_, meaning, unit, protected)
+
+
+#: In the order in which a line shows them.
+FIELDS: tuple[FieldDescription, ...] = (
+    _field(
+        "event_type",
+        "canonical.event_type",
+        "str",
+        "`request`: a response was produced; `partial_failure`: a failure the app chose to survive",
+        protected=True,
+    ),
+    _field("ts", "", "str", "when the line was written, RFC 3339, UTC", unit="ms", protected=True),
+    _field(
+        "req_id",
+        "http.request.id",
+        "str",
+        "incoming `X-Request-ID` (then `X-Correlation-ID`, `Request-ID`, `X-Varnish`, "
+        "`X-Amzn-Trace-Id`) if it is well formed, else 32 hex digits",
+        protected=True,
+    ),
+    _field("trace_id", "", "str", "the trace, 32 hex digits", protected=True),
+    _field("span_id", "", "str", "the root server span, 16 hex digits", protected=True),
+    _field("sampled", "", "bool", "whether this trace was exported", protected=True),
+    _field("req_method", "http.request.method", "str", "HTTP method", protected=True),
+    _field("req_path", "url.path", "str", "path as it was sent, percent-encoded, secrets redacted"),
+    _field("req_host", "server.address", "str", "the `Host` header, without the port"),
+    _field("req_scheme", "url.scheme", "str", "`http` or `https`, as Gunicorn sees it"),
+    _field("req_proto", "network.protocol.version", "str", "`1.0`, `1.1` or `2`"),
+    _field("req_query", "url.query", "str", "query string, secrets redacted; opt-in"),
+    _field("req_route", "http.route", "str", "the URL pattern that matched; low cardinality"),
+    _field("req_referrer", "http.request.header.referer", "str", "the `Referer` header"),
+    _field("req_user_agent", "user_agent.original", "str", "the `User-Agent` header"),
+    _field("req_client", "client.address", "str", "the peer's address, as Gunicorn sees it"),
+    _field("req_bytes", "http.request.body.size", "int", "`Content-Length` of the request", unit="By"),
+    _field(
+        "req_queue_time",
+        "canonical.queue_time",
+        "float",
+        "time spent before Gunicorn, from `X-Request-Start` or `X-Queue-Start`",
+        unit="s",
+    ),
+    _field("user_id", "user.id", "str", "primary key of the user, if the request looked it up"),
+    _field("resp_view", "code.function.name", "str", "Django's view: module and name"),
+    _field(
+        "resp_status",
+        "http.response.status_code",
+        "int",
+        "the status that the client really got; absent if it got none",
+        protected=True,
+    ),
+    _field("resp_bytes", "http.response.body.size", "int", "body bytes written", unit="By"),
+    _field(
+        "resp_time",
+        "canonical.duration",
+        "float",
+        "wall time from the accepted request to the last byte",
+        unit="s",
+        protected=True,
+    ),
+    _field(
+        "resp_cpu_time",
+        "canonical.cpu_time",
+        "float",
+        "CPU time of the serving thread",
+        unit="s",
+        protected=True,
+    ),
+    _field(
+        "resp_ttfb",
+        "canonical.time_to_first_byte",
+        "float",
+        "wall time to the first byte",
+        unit="s",
+        protected=True,
+    ),
+    _field("client_gone", "canonical.client_gone", "bool", "the client went away; only when true"),
+    _field("exc_type", "exception.type", "str", "class of the exception that ended the request"),
+    _field("exc_msg", "exception.message", "str", "its message, secrets redacted"),
+    _field(
+        "exc_loc", "canonical.exc_loc", "str", "the app's outermost frame, `file:line:function`"
+    ),
+    _field(
+        "exc_cause_loc",
+        "canonical.exc_cause_loc",
+        "str",
+        "the innermost app frame of the root cause or, if there is one app frame, where it was raised",
+    ),
+    _field(
+        "exc_template", "canonical.exc_template", "str", "innermost template line, `name:line`"
+    ),
+    _field("db_queries", "canonical.db.queries", "int", "queries, summed over all databases"),
+    _field("db_time", "canonical.db.time", "float", "time in them", unit="s"),
+    _field(
+        "db_dup_queries",
+        "canonical.db.dup_queries",
+        "int",
+        "every run of an SQL text that ran more than once: suspects of N+1",
+    ),
+    _field("db_dup_time", "canonical.db.dup_time", "float", "time in those", unit="s"),
+    _field("db_errors", "canonical.db.errors", "int", "queries that raised; only when there are any"),
+    _field("tpl_renders", "canonical.template.renders", "int", "top-level template renders"),
+    _field("tpl_time", "canonical.template.time", "float", "time in them", unit="s"),
+    _field("http_calls", "canonical.http_client.calls", "int", "outgoing HTTP calls"),
+    _field("http_time", "canonical.http_client.time", "float", "time in them", unit="s"),
+    _field("http_errors", "canonical.http_client.errors", "int", "those that failed"),
+    _field("cache_hits", "canonical.cache.hits", "int", "keys found in Django's caches"),
+    _field("cache_misses", "canonical.cache.misses", "int", "keys not found there"),
+    _field("cache_time", "canonical.cache.time", "float", "time in cache look-ups", unit="s"),
+    _field("g_pid", "process.pid", "int", "the worker's process id"),
+    _field("g_w_requests", "gunicorn.worker.requests", "int", "requests this worker has taken"),
+    _field("truncated", "canonical.truncated", "bool", "the line was too long; only when true"),
+)
+
+#: Families of keys that are made as they are needed.
+PATTERNS: tuple[FieldDescription, ...] = (
+    _field(
+        "<system>_calls",
+        "canonical.<system>.calls",
+        "int",
+        "other outgoing calls by system: redis, kafka, elasticsearch…",
+    ),
+    _field("<system>_time", "canonical.<system>.time", "float", "time in them", unit="s"),
+    _field("<system>_errors", "canonical.<system>.errors", "int", "those that failed"),
+    _field("app_<key>", "app.<key>", "any", "what the app set or added"),
+    _field("app_<key>_time", "app.<key>_time", "float", "what the app timed", unit="s"),
+    _field("app_<key>_count", "app.<key>_count", "int", "times it ran, when more than once"),
+)
+
+PROTECTED = frozenset(description.key for description in FIELDS if description.protected)
+
+_ATTRIBUTES = {description.key: description.attribute for description in FIELDS}
+_CALL_FACTS = ("_calls", "_time", "_errors")
+
+
+def attribute_of(key: str) -> str:
+    """Return the span attribute of a line's key; empty if the span carries the fact itself."""
+    known = _ATTRIBUTES.get(key)
+    if known is not None:
+        return known
+    if key.startswith(APP_PREFIX):
+        return "app." + key[len(APP_PREFIX) :]
+    for suffix in _CALL_FACTS:
+        if key.endswith(suffix):
+            return f"canonical.{key[: -len(suffix)]}.{suffix[1:]}"
+    return "canonical." + key

@@ -1,0 +1,244 @@
+"""The seam to Gunicorn in a worker: which of its moments open a request, describe it and end it.
+
+Nothing here imports Gunicorn; it is handed its worker, its modules are looked up where they already
+are. Versions 23 to 27 are served by the same moments:
+
+    accepted    hook `pre_request`, after the head was parsed
+    first byte  `Response.send_headers`
+    ended       hook `post_request`, unless an error is on its way to
+    answered    `Worker.handle_error`, which answers the errors of the app and refuses malformed
+                requests, that never saw a hook
+    left        `Worker.handle` returns: what none of these ended, ends here
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from otel_canonical import error_facts
+from otel_canonical.canonical_log import CanonicalLog
+from otel_canonical.fence import Fence, fenced
+from otel_canonical.request_scope import RequestScope, current_scope
+
+#: How a socket says that nobody is at its other end.
+GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
+class WorkerSeam:
+    """Follows the requests of one worker and tells its canonical log."""
+
+    def __init__(self, worker: Any, log: CanonicalLog) -> None:
+        self._worker = worker
+        self._log = log
+        self._echoes_id = log.settings.response_request_id
+        for name in ("handle", "handle_error"):
+            if hasattr(worker, name):
+                setattr(worker, name, getattr(self, "_" + name)(getattr(worker, name)))
+        _wrap(sys.modules.get("gunicorn.http.wsgi"), "Response.send_headers", self._send_headers)
+        _wrap(sys.modules.get("gunicorn.util"), "write_error", self._write_error)
+
+    @fenced("opening a request")
+    def pre_request(self, req: Any) -> None:
+        """Open the scope of the request whose head Gunicorn has just read."""
+        left_open = current_scope.get()
+        if left_open is not None:
+            self._log.close(left_open)
+        scope = self._open(req)
+        if scope is not None:
+            scope.outer_error = sys.exc_info()[1]
+
+    @fenced("closing a request")
+    def post_request(
+        self, environ: Mapping[str, Any], resp: Any, error: BaseException | None
+    ) -> None:
+        """Close the scope, unless `error`, on its way through Gunicorn, will still be answered."""
+        scope = current_scope.get()
+        if scope is None:
+            return
+        if environ.get("REMOTE_ADDR"):
+            scope.client = environ["REMOTE_ADDR"]
+        if resp is not None and resp.headers_sent:
+            scope.status = resp.status_code
+            scope.bytes_written = _body_bytes(resp)
+        if error is scope.outer_error:
+            error = None
+        if isinstance(error, StopIteration):
+            # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
+            error = error.__context__
+        elif error is not None and not _is_final(error):
+            scope.error = scope.error or error_facts.of_error(error)
+            return
+        if error is not None and _is_client_gone(error):
+            scope.client_gone = True
+        elif error is not None and scope.error is None:
+            scope.error = error_facts.of_error(error)
+        self._close(scope)
+
+    def _open(self, req: Any) -> RequestScope | None:
+        wanted = self._log.header_names
+        headers: dict[str, str] = {}
+        for name, value in getattr(req, "headers", None) or ():
+            if name in wanted and name not in headers:
+                headers[name] = value
+        scope = self._log.open(getattr(req, "method", None) or "", _path_of(req), headers)
+        if scope is None:
+            return None
+        scope.query_string = getattr(req, "query", None) or ""
+        scope.scheme = getattr(req, "scheme", None)
+        version = getattr(req, "version", None)
+        if version:
+            scope.proto = "2" if version[0] == 2 else f"{version[0]}.{version[1]}"
+        if "HOST" in headers:
+            scope.host = _without_port(headers["HOST"])
+        length = headers.get("CONTENT-LENGTH", "")
+        if length.isdecimal():
+            scope.content_length = int(length)
+        peer = getattr(req, "peer_addr", None)
+        if isinstance(peer, tuple):
+            scope.client = peer[0]
+        return scope
+
+    def _close(self, scope: RequestScope) -> None:
+        scope.worker_requests = self._worker.nr
+        self._log.close(scope)
+
+    def _handle(self, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `Worker.handle`: a request can't outlive the handling of its connection."""
+
+        @functools.wraps(handle)
+        def handle_and_close(*args: Any) -> Any:
+            try:
+                return handle(*args)
+            finally:
+                scope = current_scope.get()
+                if scope is not None:
+                    with Fence("closing a request that nobody answered"):
+                        self._close(scope)
+
+        return handle_and_close
+
+    def _handle_error(self, handle_error: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `Worker.handle_error`: the answer to an error is the end of its request."""
+
+        @functools.wraps(handle_error)
+        def handle_error_and_close(req: Any, client: Any, addr: Any, exc: BaseException) -> Any:
+            scope = current_scope.get()
+            with Fence("describing a request that failed"):
+                scope = self._scope_of_error(scope, req, addr, exc)
+            try:
+                return handle_error(req, client, addr, exc)
+            finally:
+                if scope is not None:
+                    with Fence("closing a request that failed"):
+                        self._close(scope)
+
+        return handle_error_and_close
+
+    def _scope_of_error(
+        self, scope: RequestScope | None, req: Any, addr: Any, exc: BaseException
+    ) -> RequestScope | None:
+        if scope is None and req is None:
+            scope = self._open(_refused_request(exc))
+            if scope is not None and isinstance(addr, tuple) and addr:
+                scope.client = addr[0]
+        if scope is not None and scope.error is None:
+            scope.error = error_facts.of_error(exc)
+        return scope
+
+    def _send_headers(self, send_headers: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `Response.send_headers`: the first byte."""
+
+        @functools.wraps(send_headers)
+        def send_headers_and_note(resp: Any) -> Any:
+            if resp.headers_sent:
+                return send_headers(resp)
+            scope = current_scope.get()
+            if scope is None:
+                return send_headers(resp)
+            if self._echoes_id and not any(k.lower() == "x-request-id" for k, _ in resp.headers):
+                resp.headers.append(("X-Request-ID", scope.request_id))
+            result = send_headers(resp)
+            scope.first_byte_ns = time.perf_counter_ns()
+            return result
+
+        return send_headers_and_note
+
+    def _write_error(self, write_error: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `util.write_error`: the status of an answer that Gunicorn makes itself."""
+
+        @functools.wraps(write_error)
+        def write_error_and_note(sock: Any, status_int: int, reason: str, mesg: str) -> Any:
+            result = write_error(sock, status_int, reason, mesg)
+            scope = current_scope.get()
+            if scope is not None and scope.first_byte_ns is None:
+                scope.first_byte_ns = time.perf_counter_ns()
+                scope.status = status_int
+            return result
+
+        return write_error_and_note
+
+
+def _wrap(owner: Any, path: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent, None)
+    function = getattr(owner, name, None)
+    if function is not None:
+        setattr(owner, name, wrap(function))
+
+
+def _path_of(req: Any) -> str:
+    path: str | None = getattr(req, "path", None)
+    if path is None:
+        # Refused before it was taken apart: what there is of the target, without its query.
+        path = (getattr(req, "uri", None) or "").partition("?")[0]
+    return path
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")
+
+
+def _body_bytes(resp: Any) -> int:
+    # Gunicorn doesn't count what it hands to sendfile(2); it sends the announced length then.
+    if resp.sent == 0 and resp.response_length and not getattr(resp, "_omits_body", False):
+        return int(resp.response_length)
+    return int(resp.sent)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Return whether Gunicorn will close the connection on `error` without another answer."""
+    return isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+
+
+def _is_client_gone(error: BaseException) -> bool:
+    """Return whether `error` says that the client went away, and not a server that the app called."""
+    if not isinstance(error, OSError) or error.errno not in GONE:
+        return False
+    frame = error_facts.last_frame(error)
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
+
+
+def _refused_request(exc: BaseException) -> Any:
+    """Return as much of a request as Gunicorn had parsed when it refused it.
+
+    The parser never returned it: it is the `self` of the frame that raised.
+    """
+    if (req := getattr(exc, "req", None)) is not None:
+        return req
+    trace: TracebackType | None = exc.__traceback__
+    found: Any = None
+    while trace is not None:
+        candidate = trace.tb_frame.f_locals.get("self")
+        if hasattr(candidate, "headers") and hasattr(candidate, "method"):
+            found = candidate
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,51 @@
+"""What a proxy in front of us says about a request: its id, and when it came in. Pure."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+
+#: Headers that carry a request id, the most telling first. Names as Gunicorn spells them.
+ID_HEADERS = ("X-REQUEST-ID", "X-CORRELATION-ID", "REQUEST-ID", "X-VARNISH", "X-AMZN-TRACE-ID")
+#: Headers in which proxies note when a request reached them.
+QUEUE_HEADERS = ("X-REQUEST-START", "X-QUEUE-START")
+
+_WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
+
+#: Proxies write seconds, milliseconds, microseconds or nanoseconds without saying which; today's
+#: date tells. Each unit begins at its value of 2001-09-09, the moment of 10^9 seconds.
+_UNITS = ((1e18, 1e9), (1e15, 1e6), (1e12, 1e3), (1e9, 1.0))
+#: A proxy's clock may run ahead of ours by this much; more is nonsense.
+CLOCK_SKEW_S = 5.0
+#: A request that waited longer than this has a header that means something else.
+LONGEST_QUEUE_S = 3600.0
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return the incoming request id if one is well formed, else 32 new hex digits."""
+    for name in ID_HEADERS:
+        value = headers.get(name)
+        if value is not None and _WELL_FORMED_ID.fullmatch(value):
+            return value
+    # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
+    return f"{random.getrandbits(128):032x}"
+
+
+def queue_time_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Return the seconds between a proxy's note and `now_s` (since the epoch), or None."""
+    for name in QUEUE_HEADERS:
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            number = float(value.split(",")[0].strip().removeprefix("t="))
+        except ValueError:
+            continue
+        for smallest, per_second in _UNITS:
+            if number >= smallest:
+                waited_s = now_s - number / per_second
+                if -CLOCK_SKEW_S <= waited_s <= LONGEST_QUEUE_S:
+                    return round(max(waited_s, 0.0), 6)
+                break
+    return None

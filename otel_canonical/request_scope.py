@@ -1,0 +1,180 @@
+"""One request, from the moment Gunicorn accepted it to the one event that ends it.
+
+Lives in the worker, one per request, in a ContextVar: several run at once in gthread, gevent and ASGI
+workers, and what a request sets off in other threads and tasks finds its scope through its context.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from otel_canonical.error_facts import ErrorFacts
+from otel_canonical.fields import FieldValue
+from otel_canonical.tallies import CallTally, QueryTally
+
+current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scope", default=None)
+
+
+class RequestScope:
+    """The facts of one request, filled in by whoever knows them, until `claim` closes it.
+
+    Attributes in nanoseconds end in `_ns`; the clocks are `time.perf_counter_ns`, `time.time_ns`
+    (`_wall`) and `time.thread_time_ns` (`_cpu`).
+    """
+
+    __slots__ = (
+        "_unclaimed",
+        "app",
+        "bytes_written",
+        "cache_hits",
+        "cache_misses",
+        "cache_ns",
+        "calls",
+        "client",
+        "client_gone",
+        "client_port",
+        "content_length",
+        "django_request",
+        "django_response",
+        "ended_cpu_ns",
+        "ended_ns",
+        "error",
+        "first_byte_ns",
+        "headers",
+        "host",
+        "is_open",
+        "method",
+        "on_partial_failure",
+        "outer_error",
+        "path",
+        "pid",
+        "proto",
+        "queries",
+        "query_string",
+        "request_id",
+        "root",
+        "route",
+        "scheme",
+        "started_cpu_ns",
+        "started_ns",
+        "started_wall_ns",
+        "status",
+        "template_depth",
+        "template_ns",
+        "template_renders",
+        "thread_id",
+        "timers",
+        "url_kwargs",
+        "user_id",
+        "view",
+        "worker_requests",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        request_id: str,
+        started_wall_ns: int | None = None,
+    ) -> None:
+        self.started_ns = time.perf_counter_ns()
+        self.started_wall_ns = time.time_ns() if started_wall_ns is None else started_wall_ns
+        self.started_cpu_ns = time.thread_time_ns()
+        self.thread_id = threading.get_ident()
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.request_id = request_id
+        self.query_string = ""
+        self.scheme: str | None = None
+        self.proto: str | None = None
+        self.host: str | None = None
+        self.client: str | None = None
+        self.client_port: int | None = None
+        self.content_length: int | None = None
+        self.root: Any = None
+        self.route: str | None = None
+        self.view: str | None = None
+        self.url_kwargs: Mapping[str, object] | None = None
+        self.user_id: str | None = None
+        self.django_request: Any = None
+        self.django_response: Any = None
+        self.status: int | None = None
+        self.bytes_written: int | None = None
+        self.first_byte_ns: int | None = None
+        self.ended_ns: int | None = None
+        self.ended_cpu_ns: int | None = None
+        self.client_gone = False
+        #: The exception that the server was handling when the request came; not one of the request.
+        self.outer_error: BaseException | None = None
+        self.error: ErrorFacts | None = None
+        self.queries: QueryTally | None = None
+        self.calls: dict[str, CallTally] | None = None
+        self.template_renders = 0
+        self.template_ns = 0
+        self.template_depth = 0
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self.cache_ns = 0
+        self.app: dict[str, FieldValue] | None = None
+        self.timers: dict[str, CallTally] | None = None
+        self.pid: int | None = None
+        self.worker_requests: int | None = None
+        self.on_partial_failure: Callable[[RequestScope, ErrorFacts], None] | None = None
+        #: Whether facts may still be added: until the event is made. Code that a request has left
+        #: behind in a thread or task may come later, and must not write into a finished one.
+        self.is_open = True
+        self._unclaimed = [True]
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether somebody is writing, or has written, the request's event."""
+        return not self._unclaimed
+
+    def claim(self) -> bool:
+        """Return True to the first caller only; it alone may write the request's one event.
+
+        The request's own thread, the watchdog and a signal handler may race for it. `list.pop` is
+        atomic: there is no lock that one of them could hold when another interrupts it.
+        """
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
+        """Count one database query. `text` is the SQL before its parameters are filled in."""
+        if self.queries is None:
+            self.queries = QueryTally()
+        self.queries.add_query(text, elapsed_ns, failed)
+
+    def add_call(self, system: str, elapsed_ns: int, failed: bool) -> None:
+        """Count one outgoing call to `system`: http, redis, kafka…"""
+        if self.calls is None:
+            self.calls = {}
+        self.calls.setdefault(system, CallTally()).add(elapsed_ns, failed)
+
+    def add_time(self, key: str, elapsed_ns: int) -> None:
+        """Add one run to the app's timer `key`; the total stays exact however short each run is."""
+        if self.timers is None:
+            self.timers = {}
+        self.timers.setdefault(key, CallTally()).add(elapsed_ns)
+
+    def set_app(self, key: str, value: FieldValue) -> None:
+        """Set what the app wants to see as `app_<key>`."""
+        if self.app is None:
+            self.app = {}
+        self.app[key] = value
+
+
+def open_scope() -> RequestScope | None:
+    """Return the request that this code runs for; None outside one and after it has ended."""
+    scope = current_scope.get()
+    return scope if scope is not None and scope.is_open else None

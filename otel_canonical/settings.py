@@ -1,0 +1,153 @@
+"""The settings, read once from the environment into one frozen object.
+
+A bad value never stops the server: it becomes one warning that names the variable, the value and the
+default used instead.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+PREFIX = "OTEL_PYTHON_CANONICAL_"
+
+#: Below this a line cannot hold its ids, path and outcome.
+SMALLEST_MAX_LINE = 512
+
+
+def _boolean(text: str) -> bool:
+    match text.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError("true or false")
+
+
+def _line_bytes(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("a number of bytes") from None
+    if number < SMALLEST_MAX_LINE:
+        raise ValueError(f"at least {SMALLEST_MAX_LINE} bytes")
+    return number
+
+
+def _line_format(text: str) -> str:
+    if text.strip().lower() not in ("logfmt", "json"):
+        raise ValueError("logfmt or json")
+    return text.strip().lower()
+
+
+def _output(text: str) -> str:
+    if not text.strip():
+        raise ValueError("stdout, stderr or a file path")
+    return text.strip()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _url_patterns(text: str) -> re.Pattern[str] | None:
+    patterns = _names(text)
+    if not patterns:
+        return None
+    try:
+        return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+    except re.error as error:
+        raise ValueError(f"regular expressions separated by commas ({error})") from None
+
+
+def _field_globs(text: str) -> re.Pattern[str] | None:
+    globs = _names(text)
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)) if globs else None
+
+
+def _setting(default: Any, parse: Callable[[str], Any], shown: str, meaning: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "shown": shown, "meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator chose. Field `max_line` is the variable `OTEL_PYTHON_CANONICAL_MAX_LINE`."""
+
+    enabled: bool = _setting(
+        True, _boolean, "true", "`false` switches everything off: no line, no span, no hook."
+    )
+    output: str = _setting(
+        "stdout",
+        _output,
+        "stdout",
+        "Where lines go: `stdout`, `stderr` or the path of a file (reopened on SIGUSR1).",
+    )
+    format: str = _setting("logfmt", _line_format, "logfmt", "`logfmt` or `json`.")
+    max_line: int = _setting(
+        4096,
+        _line_bytes,
+        "4096",
+        "Longest line, in bytes, newline included. The default is Linux's PIPE_BUF: up to it, "
+        "lines of many workers on one pipe never interleave.",
+    )
+    query_string: bool = _setting(
+        False, _boolean, "false", "`true` adds `req_query`, with secret parameters redacted."
+    )
+    response_request_id: bool = _setting(
+        False, _boolean, "false", "`true` sends `req_id` back as the response header `X-Request-ID`."
+    )
+    excluded_urls: re.Pattern[str] | None = _setting(
+        None,
+        _url_patterns,
+        "(none)",
+        "Regular expressions separated by commas; a request whose path matches one gets no line "
+        "and no span. For health checks.",
+    )
+    excluded_fields: re.Pattern[str] | None = _setting(
+        None,
+        _field_globs,
+        "(none)",
+        "Field globs separated by commas (`req_user_agent,user_*`) that leave neither on the line "
+        "nor on the span.",
+    )
+    redacted_names: tuple[str, ...] = _setting(
+        (), _names, "(none)", "More names, separated by commas, whose values are redacted."
+    )
+
+
+def variable_of(setting: str) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return PREFIX + setting.upper()
+
+
+def described() -> tuple[Field[Any], ...]:
+    """Return the dataclass fields; their metadata holds the default as shown and the meaning."""
+    return fields(Settings)
+
+
+def read(environ: Mapping[str, str], warn: Callable[[str], None]) -> Settings:
+    """Return the settings of `environ`; every bad value is told to `warn` and replaced.
+
+    An empty variable counts as unset, as everywhere in OpenTelemetry.
+    """
+    chosen: dict[str, Any] = {}
+    for setting in described():
+        variable = variable_of(setting.name)
+        text = environ.get(variable, "")
+        if not text.strip():
+            continue
+        try:
+            chosen[setting.name] = setting.metadata["parse"](text)
+        except ValueError as error:
+            warn(
+                f"{variable}={text!r} is not {error}; "
+                f"using the default, {setting.metadata['shown']}"
+            )
+    known = {variable_of(setting.name) for setting in described()}
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            warn(f"{variable} is not a setting of otel-canonical; it is ignored")
+    return Settings(**chosen)

@@ -1,0 +1,86 @@
+"""The seam to OpenTelemetry's spans: an ended call goes to the tallies of its request.
+
+Lives in the worker. Spans of the app's libraries (HTTP clients, brokers, databases that Django isn't
+between) are all that is counted here; Django's own queries are counted by `django_queries`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import StatusCode
+
+from otel_canonical.fence import fenced
+from otel_canonical.request_scope import RequestScope
+from otel_canonical.root_span import SCOPE_KEY
+from otel_canonical.span_sampler import COUNTED_KINDS
+
+#: True while Django itself talks to a database; spans made in there are of queries counted already.
+inside_django_query: ContextVar[bool] = ContextVar("otel_canonical_inside_query", default=False)
+
+#: Databases that don't speak SQL; calls to them get keys of their own (`redis_calls`).
+NOT_SQL = frozenset(
+    """cassandra couchbase couchdb dynamodb aws.dynamodb elasticsearch geode hbase memcached mongodb
+    neo4j opensearch redis valkey""".split()
+)
+
+#: Calls under way at once; a span that is never ended must not stay here for ever.
+MOST_OPEN_CALLS = 10_000
+
+
+class CallCounter(SpanProcessor):
+    """Folds ended CLIENT and PRODUCER spans into the scope of the request that started them."""
+
+    def __init__(self) -> None:
+        self._requests: dict[int, RequestScope] = {}
+
+    @fenced("noting the request of a span")
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Remember whose call this is, while its parent's context is at hand."""
+        if span.kind not in COUNTED_KINDS or inside_django_query.get():
+            return
+        scope = otel_context.get_value(SCOPE_KEY, parent_context)
+        if isinstance(scope, RequestScope):
+            if len(self._requests) >= MOST_OPEN_CALLS:
+                self._requests.pop(next(iter(self._requests)), None)
+            self._requests[span.get_span_context().span_id] = scope
+
+    @fenced("counting an outgoing call")
+    def on_end(self, span: ReadableSpan) -> None:
+        """Count the call, unless its request has ended before it."""
+        context = span.get_span_context()
+        scope = self._requests.pop(context.span_id, None) if context is not None else None
+        if scope is None or not scope.is_open:
+            return
+        elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
+        failed = span.status.status_code is StatusCode.ERROR
+        attributes = span.attributes or {}
+        system = system_of(attributes)
+        if system == "db":
+            text = attributes.get("db.query.text") or attributes.get("db.statement") or span.name
+            scope.add_query(str(text), elapsed_ns, failed)
+        elif system is not None:
+            scope.add_call(system, elapsed_ns, failed)
+
+
+def system_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return what a client span talked to: `http`, `db` for any SQL database, or a system's name."""
+    if "http.request.method" in attributes or "http.method" in attributes:
+        return "http"
+    database = attributes.get("db.system.name") or attributes.get("db.system")
+    if database is not None:
+        return _key(database) if database in NOT_SQL else "db"
+    for name in ("messaging.system", "rpc.system.name", "rpc.system"):
+        if name in attributes:
+            return _key(attributes[name])
+    return None
+
+
+def _key(system: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", str(system).lower()).strip("_") or "other"

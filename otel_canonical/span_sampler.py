@@ -1,0 +1,67 @@
+"""Which spans are made at all: what is exported as the user's sampler says, plus what we count.
+
+Lives in the worker, around the sampler that `OTEL_TRACES_SAMPLER` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.util.types import Attributes
+
+from otel_canonical.root_span import SCOPE_KEY
+
+#: Kinds of span that a line counts: calls that leave the process.
+COUNTED_KINDS = frozenset((SpanKind.CLIENT, SpanKind.PRODUCER))
+
+
+class CountingSampler(Sampler):
+    """Obeys another sampler for what is exported, and has a request's calls recorded regardless.
+
+    `AlwaysRecordSampler` would do the same for every span: at a ratio of 1 % that is to pay for all
+    the spans of the other 99 %. A line counts calls only, so only they are recorded.
+
+    Args:
+        sampler: decides what is exported; None when nothing is.
+    """
+
+    def __init__(self, sampler: Sampler | None) -> None:
+        self._sampler = sampler
+
+    def obey(self, sampler: Sampler) -> None:
+        """Let `sampler` decide what is exported from now on."""
+        self._sampler = sampler
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Return the other sampler's decision, a dropped call of a request raised to RECORD_ONLY."""
+        if self._sampler is None:
+            result = SamplingResult(Decision.DROP)
+        else:
+            result = self._sampler.should_sample(
+                parent_context, trace_id, name, kind, attributes, links, trace_state
+            )
+        if (
+            result.decision is Decision.DROP
+            and kind in COUNTED_KINDS
+            and otel_context.get_value(SCOPE_KEY, parent_context) is not None
+        ):
+            return SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
+        return result
+
+    def get_description(self) -> str:
+        """Return the description of both samplers."""
+        inner = self._sampler.get_description() if self._sampler is not None else "none"
+        return f"CountingSampler({inner})"

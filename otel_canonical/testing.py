@@ -1,0 +1,76 @@
+"""For users' own tests: the events of what they send through Django's test client, as dicts.
+
+No Gunicorn is needed and no line is written. An event begins when Django sees the request and ends
+with Django's response, so a streamed body isn't part of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from otel_canonical import assembly
+from otel_canonical.app_facts import read_enrichers
+from otel_canonical.canonical_log import CanonicalLog
+from otel_canonical.event import CanonicalEvent
+from otel_canonical.fields import FieldValue
+from otel_canonical.root_span import RootSpans
+from otel_canonical.settings import Settings
+
+_one_at_a_time = threading.RLock()  # guards `django_handler.openers`
+
+
+@contextmanager
+def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
+    """Collect the event of every request that Django's test client sends inside the block.
+
+    Example::
+
+        with otel_canonical.testing.capture_events() as events:
+            client.get("/pricing/")
+        assert events[0]["app_plan"] == "pro"
+
+    Yields:
+        The list that fills with events, each a dict of the line's keys, in the order they were made.
+    """
+    from otel_canonical import django_handler
+
+    events: list[dict[str, FieldValue]] = []
+
+    def collect(event: CanonicalEvent) -> None:
+        events.append(dict(event.pairs))
+
+    log = CanonicalLog(
+        Settings(), RootSpans(None), collect, (django_handler.read_request, read_enrichers)
+    )
+
+    @contextmanager
+    def opened(request: Any) -> Iterator[None]:
+        scope = log.open(request.method, request.path, _headers(request))
+        if scope is None:
+            yield
+            return
+        scope.query_string = request.META.get("QUERY_STRING", "")
+        try:
+            yield
+        finally:
+            response = scope.django_response
+            if response is not None:
+                scope.status = response.status_code
+            log.close(scope)
+
+    assembly.watch_django()
+    assembly.before_middleware()
+    with _one_at_a_time:
+        django_handler.openers.append(opened)
+    try:
+        yield events
+    finally:
+        with _one_at_a_time:
+            django_handler.openers.remove(opened)
+
+
+def _headers(request: Any) -> dict[str, str]:
+    return {name.upper(): value for name, value in request.headers.items()}

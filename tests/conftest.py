@@ -1,0 +1,22 @@
+"""Strictness for everything that the tests start, and the one server that most of them ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, gunicorn
+
+# Inherited by every server that a test starts; an error of ours fails the request, so the test.
+os.environ["OTEL_CANONICAL_STRICT"] = "1"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One sync worker that serves `programs/every_kind.py`, nothing set but defaults."""
+    directory: Path = tmp_path_factory.mktemp("site")
+    with gunicorn("every_kind", directory, SITE_DIRECTORY=str(directory)) as server:
+        yield server
