@@ -193,11 +193,11 @@ def _survive(error: Exception, function: Callable[..., Any], return_value: Any) 
     if _is_debug():
         raise error
     scope = open_scope()
-    if scope is None or scope.on_partial_failure is None:
+    if scope is None or scope.keeper is None:
         logger.warning("%s failed and was survived", function.__qualname__, exc_info=error)
     else:
         with Fence("writing a partial failure"):
-            scope.on_partial_failure(scope, error_facts.of_error(error))
+            scope.keeper.partial_failure(scope, error_facts.of_error(error))
     return copy.deepcopy(return_value)
 
 

@@ -12,18 +12,29 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from otel_canonical import export_choice, gunicorn_arbiter
+from otel_canonical import export_choice, gunicorn_arbiter, stack_recorder, stack_text
 from otel_canonical import settings as settings_room
 from otel_canonical._version import __version__
 
 if TYPE_CHECKING:
+    from otel_canonical.canonical_log import CanonicalLog
+    from otel_canonical.emitters import LineEmitter
     from otel_canonical.gunicorn_seam import WorkerSeam
+    from otel_canonical.obituary import Berth, Obituaries
     from otel_canonical.root_span import RootSpans
     from otel_canonical.settings import Settings
+    from otel_canonical.watchdog import Watchdog
+
+#: Slots on the page for a worker whose concurrency has no small bound (gevent, ASGI).
+MOST_SLOTS = 128
+#: A worker that leaves may take this long to export what it still holds.
+FLUSH_S = 2.0
 
 #: The name under which DjangoInstrumentor makes its spans; the root span is made under it, for it.
 DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
@@ -37,7 +48,9 @@ class _Process:
         self.watches_django = False
         self.with_sdk = False
         self.settings: Settings | None = None
-        self.has_said_what_it_does = False
+        self.obituaries: Obituaries | None = None
+        self.berth: Berth | None = None
+        self.watchdog: Watchdog | None = None
         self.worker_pid: int | None = None
         self.seam: WorkerSeam | None = None
 
@@ -69,6 +82,11 @@ def install(*, with_sdk: bool) -> None:
 def is_worker() -> bool:
     """Return whether this process is a worker that has been started."""
     return _process.worker_pid == os.getpid()
+
+
+def sets_sdk_up() -> bool:
+    """Return whether the SDK is ours to set up, in workers; if not, another distro does so at once."""
+    return _process.with_sdk
 
 
 def resource_attributes() -> dict[str, str]:
@@ -116,8 +134,8 @@ class _Roles:
         if not settings.enabled:
             return
         gunicorn_arbiter.chain_hooks(arbiter.cfg, self)
-        if not _process.has_said_what_it_does:
-            _process.has_said_what_it_does = True
+        if _process.obituaries is None:
+            _process.obituaries = _obituaries(settings, arbiter.cfg)
             arbiter.log.info(
                 "otel-canonical %s: one %s line per request on %s; %s",
                 __version__,
@@ -125,16 +143,44 @@ class _Roles:
                 settings.output,
                 export_choice.describe(),
             )
+            if not stack_recorder.is_supported():
+                arbiter.log.info("otel-canonical: no memfd here; crashed requests have no location")
+        _process.obituaries.grow(_slots(arbiter.cfg), arbiter.cfg.workers)
+
+    def before_fork(self, worker: Any) -> None:
+        if _process.obituaries is not None:
+            _process.berth = _process.obituaries.assign(worker)
+
+    def before_signal(self, pid: int, number: int) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.note_signal(pid, number)
+
+    def before_reap(self, arbiter: Any) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.peek(arbiter.WORKERS)
+
+    def after_death(self, worker: Any) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.bury(worker)
+
+    def before_arbiter_exit(self, arbiter: Any) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.bury_all(arbiter.WORKERS.values())
 
     def start_worker(self, worker: Any) -> None:
         settings = _process.settings
         if settings is None or not settings.enabled or is_worker():
             return
+        gunicorn_arbiter.heed_signals(worker)
         _process.worker_pid = os.getpid()
-        _process.seam = _start_worker(worker, settings)
+        if _process.obituaries is not None:
+            _process.obituaries.leave_to(worker)
+        _start_worker(worker, settings)
 
-    def exit_worker(self, worker: Any) -> None:
-        """Nothing yet: what the SDK still holds is flushed by its own exit handler."""
+    def worker_is_ready(self, worker: Any) -> None:
+        # After Gunicorn's own handler of SIGABRT, which is called after the dump.
+        if is_worker() and _process.berth is not None and _process.berth.stacks is not None:
+            stack_recorder.record_into(_process.berth.stacks)
 
     def pre_request(self, worker: Any, req: Any) -> None:
         if _process.seam is not None:
@@ -146,33 +192,123 @@ class _Roles:
         if _process.seam is not None:
             _process.seam.post_request(environ, resp, error)
 
+    def abort_worker(self, worker: Any) -> None:
+        if _process.seam is not None and _process.watchdog is not None:
+            _process.seam.worker_abort()
+            _process.watchdog.abort()
+
+    def exit_worker(self, worker: Any) -> None:
+        # Gunicorn calls this in the arbiter too, for a worker that somebody else has reaped.
+        if is_worker() and _process.watchdog is not None:
+            _process.watchdog.stop()
+            flush_in_time()
+
 
 _roles = _Roles()
 
 
-def _start_worker(worker: Any, settings: Settings) -> WorkerSeam:
+def _slots(cfg: Any) -> int:
+    """Return how many requests a worker of this configuration can have open at once."""
+    if cfg.worker_class_str in ("sync", "gthread"):
+        return int(cfg.threads)
+    return int(min(cfg.worker_connections, MOST_SLOTS))
+
+
+def _obituaries(settings: Settings, cfg: Any) -> Obituaries:
+    from otel_canonical.obituary import Obituaries
+
+    emitter = _emitter(settings, cfg)
+    return Obituaries(settings, _slots(cfg), cfg.workers, emitter.emit, lambda death: None)
+
+
+def _emitter(settings: Settings, cfg: Any) -> LineEmitter:
+    from otel_canonical.emitters import ENCODERS, LineEmitter, LineOutput
+
+    owner = (cfg.uid, cfg.gid) if os.geteuid() == 0 else None
+    output = LineOutput(settings.output, owner)
+    return LineEmitter(output, ENCODERS[settings.format], settings.max_line)
+
+
+def _start_worker(worker: Any, settings: Settings) -> None:
     from otel_canonical.app_facts import read_enrichers
     from otel_canonical.canonical_log import CanonicalLog
-    from otel_canonical.emitters import ENCODERS, LineEmitter, LineOutput
     from otel_canonical.gunicorn_seam import WorkerSeam
+    from otel_canonical.redaction import RedactionPolicy
+    from otel_canonical.watchdog import Watchdog
 
     if _process.with_sdk:
         from opentelemetry.instrumentation.auto_instrumentation import initialize
 
         export_choice.set_defaults()
         initialize()
-    owner = (worker.cfg.uid, worker.cfg.gid) if os.geteuid() == 0 else None
-    output = LineOutput(settings.output, owner)
-    emitter = LineEmitter(output, ENCODERS[settings.format], settings.max_line)
-    log = CanonicalLog(settings, _root_spans(), emitter.emit, (_read_django, read_enrichers))
+    emitter = _emitter(settings, worker.cfg)
+    berth = _process.berth
+    log = CanonicalLog(
+        settings,
+        _root_spans(),
+        emitter.emit,
+        (_read_django, read_enrichers),
+        berth.page.slots_of(berth.block) if berth is not None else (),
+    )
+    if berth is not None:
+        berth.page.set_pid(berth.block, os.getpid())
     reopen_files = worker.log.reopen_files
 
     def reopen_all_files() -> None:
         reopen_files()
-        output.reopen()
+        emitter.output.reopen()
 
     worker.log.reopen_files = reopen_all_files
-    return WorkerSeam(worker, log)
+    describe = (
+        stack_text.with_locals(RedactionPolicy(settings.redacted_names))
+        if settings.slow_locals
+        else stack_text.stack_lines
+    )
+    _process.watchdog = Watchdog(
+        in_flight=log.in_flight,
+        heartbeat=lambda: _heartbeat(worker),
+        timeout_s=worker.cfg.timeout,
+        margin_s=settings.timeout_margin_seconds,
+        slow_s=settings.slow_seconds,
+        slow_interval_s=settings.slow_interval_seconds,
+        on_due=log.due,
+        on_slow=log.slow,
+        on_abort=lambda: _save_spans(log),
+        describe=describe,
+    )
+    _process.seam = WorkerSeam(worker, log, describe)
+    _process.watchdog.start()
+
+
+def _heartbeat(worker: Any) -> float:
+    """Return when the worker last showed the arbiter that it lives, monotonic seconds."""
+    try:
+        return float(worker.tmp.last_update())
+    except (OSError, ValueError):
+        # Gunicorn has closed it: the worker is leaving, and nothing will time out any more.
+        return time.monotonic()
+
+
+def _save_spans(log: CanonicalLog) -> None:
+    """End what is still open in a worker that is about to be killed, so that it is exported."""
+    from otel_canonical.root_span import end_open_spans
+
+    end_open_spans(log.in_flight)
+    flush_in_time()
+
+
+def flush_in_time() -> None:
+    """Export what the SDK still holds, for `FLUSH_S` at most, whatever the collector does."""
+    if not export_choice.exports("traces"):
+        return
+    from opentelemetry import trace
+
+    provider: Any = trace.get_tracer_provider()
+    flush = getattr(provider, "force_flush", None)
+    if flush is not None:
+        flusher = threading.Thread(target=flush, name="otel-canonical-flush", daemon=True)
+        flusher.start()
+        flusher.join(FLUSH_S)
 
 
 def _root_spans() -> RootSpans:

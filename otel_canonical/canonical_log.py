@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from otel_canonical import request_ids
 from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
-from otel_canonical.event import CanonicalEvent
+from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fence import Fence
 from otel_canonical.fields import FIELDS
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
 from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
 from otel_canonical.settings import Settings
+from otel_canonical.shared_page import CLOSING, IDLE, Slot
 
 #: Headers that facts come from, beside those of the trace context. Names as Gunicorn spells them.
 FACT_HEADERS = frozenset(
@@ -37,6 +39,8 @@ class CanonicalLog:
         root_spans: gives each request its root span.
         emit: writes an event.
         readers: called in order before an event is made; one that fails costs its facts only.
+        slots: places on the shared page, where open requests are shown to the arbiter. A request
+            that finds none free is served all the same and counted in `unshown`.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class CanonicalLog:
         root_spans: RootSpans,
         emit: Emit,
         readers: Sequence[Reader] = (),
+        slots: Sequence[Slot] = (),
     ) -> None:
         self.settings = settings
         self.header_names = FACT_HEADERS | root_spans.header_names
@@ -54,6 +59,11 @@ class CanonicalLog:
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
+        self._free_slots = list(slots)
+        self._shows = bool(slots)
+        self.unshown = 0
+        #: Every open request, by its id.
+        self.in_flight: dict[int, RequestScope] = {}
         excluded = settings.excluded_fields
         self._hidden = {
             field.attribute: REDACTED
@@ -61,13 +71,16 @@ class CanonicalLog:
             if field.attribute and excluded is not None and excluded.match(field.key)
         }
 
-    def open(self, method: str, path: str, headers: Mapping[str, str]) -> RequestScope | None:
+    def open(
+        self, method: str, path: str, headers: Mapping[str, str], client: str | None = None
+    ) -> RequestScope | None:
         """Open the scope of a request that was just accepted and make it the current one.
 
         Args:
             method: as the client sent it.
             path: without the query string, percent-encoded as sent.
             headers: those of `header_names` that were sent; names in capitals.
+            client: the peer's address.
 
         Returns:
             The scope, or None if the operator excludes this URL.
@@ -80,16 +93,30 @@ class CanonicalLog:
             method=method, path=path, headers=headers, request_id=request_ids.request_id(headers)
         )
         scope.pid = self._pid
-        scope.on_partial_failure = self._partial_failure
+        scope.keeper = self
+        scope.client = client
+        if "HOST" in headers:
+            scope.host = _without_port(headers["HOST"])
         self._root_spans.open(scope)
         current_scope.set(scope)
+        if self._shows:
+            try:
+                scope.slot = self._free_slots.pop()
+            except IndexError:
+                self.unshown += 1
+            else:
+                scope.slot.open(**self._shown(scope))
+        self.in_flight[id(scope)] = scope
         return scope
 
     def close(self, scope: RequestScope) -> bool:
-        """Write the one event of a request that has ended; False if somebody else has done so."""
+        """Write the one event of a request that has ended; False if somebody else has done so.
+
+        A request that ended because its worker was aborted is a timeout.
+        """
         if not scope.claim():
             return False
-        scope.ended_ns = time.perf_counter_ns()
+        scope.ended_ns = time.monotonic_ns()
         if scope.ended_cpu_ns is None:
             scope.ended_cpu_ns = time.thread_time_ns()
         for reader in self._readers:
@@ -97,15 +124,68 @@ class CanonicalLog:
                 reader(scope)
         scope.is_open = False
         current_scope.set(None)
-        event = self._composer.request_event(scope)
+        self.in_flight.pop(id(scope), None)
+        event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+        event = self._composer.request_event(scope, event_type)
         with Fence("ending the root span of a request"):
             scope.root.end(event, scope, self._replaced(scope, event))
             scope.root.detach()
-        self._emit(event)
+        slot = scope.slot
+        if slot is not None:
+            slot.set_state(CLOSING)
+        try:
+            self._emit(event)
+        finally:
+            if slot is not None:
+                slot.set_state(IDLE)
+                self._free_slots.append(slot)
         return True
 
-    def _partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
+    def progress(self, scope: RequestScope) -> None:
+        """Show on the page that the request's route and view are known."""
+        exempt = self.settings.slow_exempt
+        if exempt is not None:
+            names = (scope.view, scope.url_name)
+            scope.is_exempt_from_slow = any(name and exempt.match(name) for name in names)
+        if scope.slot is not None:
+            scope.slot.write(**self._shown(scope))
+
+    def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
+        """Write the line of a failure that the app survived."""
         self._emit(self._composer.partial_failure_event(scope, error))
+
+    def due(self, scope: RequestScope) -> None:
+        """Show on the page where the watchdog saw a request whose deadline has come."""
+        if scope.slot is not None and scope.stuck is not None:
+            scope.slot.write_watched((scope.stuck.loc or "", scope.stuck.cause_loc or ""))
+
+    def slow(self, scope: RequestScope) -> None:
+        """Write the line of a request that is slow and still runs."""
+        self._emit(self._composer.request_event(scope, EventType.SLOW))
+
+    def _shown(self, scope: RequestScope) -> dict[str, Any]:
+        root = scope.root
+        path = scope.path
+        if scope.url_kwargs:
+            path = self._redaction.path(path, scope.url_kwargs)
+        return {
+            "thread_id": scope.thread_id,
+            "started_ns": scope.started_ns,
+            "started_wall_ns": scope.started_wall_ns,
+            "is_exported": root.is_exported,
+            "texts": (
+                scope.request_id,
+                root.trace_id,
+                root.span_id,
+                root.caller_span_id,
+                scope.method,
+                scope.host or "",
+                scope.client or "",
+                path,
+                scope.route or "",
+                scope.view or "",
+            ),
+        }
 
     def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
         if not scope.root.is_exported:
@@ -116,3 +196,8 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")

@@ -7,6 +7,7 @@ table: that is half the cost, and the order on the line can be read here from to
 from __future__ import annotations
 
 from otel_canonical.error_facts import ErrorFacts
+from otel_canonical import stack_text
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.fields import APP_PREFIX, FieldValue
 from otel_canonical.redaction import RedactionPolicy
@@ -24,11 +25,15 @@ class Composer:
         self._settings = settings
         self._redaction = redaction
 
-    def request_event(self, scope: RequestScope) -> CanonicalEvent:
-        """Return the event of a request that has ended; durations end now if nobody took them."""
-        pairs = self._identity(EventType.REQUEST, scope)
+    def request_event(
+        self, scope: RequestScope, event_type: EventType = EventType.REQUEST
+    ) -> CanonicalEvent:
+        """Return the event of a request that has ended or, if it is `slow`, of one that runs."""
+        pairs = self._identity(event_type, scope)
         self._add_request(pairs, scope)
         self._add_response(pairs, scope)
+        if scope.stuck is not None or scope.slow is not None:
+            _add_sightings(pairs, scope, event_type)
         if scope.error is not None:
             self._add_error(pairs, scope.error)
         _add_tallies(pairs, scope)
@@ -38,7 +43,7 @@ class Composer:
             pairs.append(("g_pid", scope.pid))
         if scope.worker_requests is not None:
             pairs.append(("g_w_requests", scope.worker_requests))
-        return self._event(EventType.REQUEST, pairs)
+        return self._event(event_type, pairs)
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, joined to its request by ids."""
@@ -47,10 +52,7 @@ class Composer:
         return self._event(EventType.PARTIAL_FAILURE, pairs)
 
     def _event(self, event_type: EventType, pairs: Pairs) -> CanonicalEvent:
-        excluded = self._settings.excluded_fields
-        if excluded is not None:
-            pairs = [p for p in pairs if p[0] == "event_type" or not excluded.match(p[0])]
-        return CanonicalEvent(event_type, tuple(pairs))
+        return CanonicalEvent(event_type, without_excluded(pairs, self._settings))
 
     def _identity(self, event_type: EventType, scope: RequestScope) -> Pairs:
         pairs: Pairs = [
@@ -132,6 +134,29 @@ class Composer:
             pairs.append((f"{APP_PREFIX}{key}_time", seconds(timer.elapsed_ns)))
             if timer.count > 1:
                 pairs.append((f"{APP_PREFIX}{key}_count", timer.count))
+
+
+def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> None:
+    stuck, slow = scope.stuck, scope.slow
+    if stuck is not None:
+        if event_type is EventType.REQUEST:
+            pairs.append(("deadline_exceeded", True))
+        if stuck.loc is not None and stuck.cause_loc is not None:
+            pairs.append(("timeout_loc", stuck.loc))
+            pairs.append(("timeout_cause_loc", stuck.cause_loc))
+    if slow is not None and slow.loc is not None and slow.cause_loc is not None:
+        pairs.append(("slow_loc", slow.loc))
+        pairs.append(("slow_cause_loc", slow.cause_loc))
+        if event_type is EventType.SLOW:
+            pairs.append(("slow_stack", stack_text.short(slow.stack)))
+
+
+def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, FieldValue], ...]:
+    """Return the pairs that the operator lets out; `event_type` always is."""
+    excluded = settings.excluded_fields
+    if excluded is not None:
+        pairs = [pair for pair in pairs if pair[0] == "event_type" or not excluded.match(pair[0])]
+    return tuple(pairs)
 
 
 def _add_tallies(pairs: Pairs, scope: RequestScope) -> None:

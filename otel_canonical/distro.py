@@ -32,10 +32,16 @@ class CanonicalDistro(BaseDistro):
 
 
 class CanonicalConfigurator(_OTelSDKConfigurator):
-    """The configurator `otel_canonical`: the SDK as `OTEL_*` says, in workers only."""
+    """The configurator `otel_canonical`: the SDK as `OTEL_*` says, in workers only.
+
+    Under another distro, that the user has named, it is upstream's: of several configurators
+    OpenTelemetry calls the one that it finds first, and that may be ours.
+    """
 
     def _configure(self, **kwargs: Any) -> None:
-        if assembly.is_worker():
+        if not assembly.sets_sdk_up():
+            super()._configure(**kwargs)
+        elif assembly.is_worker():
             kwargs["resource_attributes"] = {
                 **assembly.resource_attributes(),
                 **(kwargs.get("resource_attributes") or {}),

@@ -42,6 +42,7 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
     load_middleware = handler.load_middleware
     get_response = handler.get_response
     get_response_async = handler.get_response_async
+    resolve_request = handler.resolve_request
 
     @functools.wraps(load_middleware)
     def load_middleware_after_us(self: Any, is_async: bool = False) -> None:
@@ -75,7 +76,14 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
         scope.django_response = response
         return response
 
+    @functools.wraps(resolve_request)
+    def resolve_request_and_note(self: Any, request: Any) -> Any:
+        match = resolve_request(self, request)
+        _note_match(request, match)
+        return match
+
     setattr(load_middleware_after_us, _MARK, True)
+    handler.resolve_request = resolve_request_and_note
     handler.load_middleware = load_middleware_after_us
     handler.get_response = get_response_and_note
     handler.get_response_async = get_response_async_and_note
@@ -99,6 +107,19 @@ def wrap_exception_handling(module: Any) -> None:
     module.response_for_exception = note_and_respond
 
 
+@fenced("noting a route")
+def _note_match(request: Any, match: Any) -> None:
+    scope = open_scope()
+    if scope is None or scope.django_request is not request:
+        return
+    scope.route = match.route or "/"
+    scope.url_kwargs = match.kwargs
+    scope.url_name = match.view_name
+    scope.view = match._func_path
+    if scope.keeper is not None:
+        scope.keeper.progress(scope)
+
+
 @fenced("noting an exception")
 def _note_error(error: Exception) -> None:
     scope = open_scope()
@@ -108,15 +129,10 @@ def _note_error(error: Exception) -> None:
 
 
 def read_request(scope: RequestScope) -> None:
-    """Take over what Django's request knows at its end: route, view, URL parameters, user."""
+    """Take over the user, who may have been looked up as late as in the view."""
     request = scope.django_request
     if request is None:
         return
-    match = request.resolver_match
-    if match is not None:
-        scope.route = match.route or "/"
-        scope.url_kwargs = match.kwargs
-        scope.view = match._func_path
     user = _known_user(request)
     if user is not None and getattr(user, "is_authenticated", False):
         scope.user_id = str(user.pk)

@@ -19,30 +19,43 @@ from opentelemetry.instrumentation.django.middleware.otel_middleware import _Dja
 from opentelemetry.util.types import Attributes
 
 from otel_canonical.request_scope import open_scope
+from otel_canonical.root_span import FIRST_SERVER_ERROR
 
 UPSTREAM = f"{_DjangoMiddleware.__module__}.{_DjangoMiddleware.__qualname__}"
 
 
 class RootSpanMiddleware(_DjangoMiddleware):
-    """Upstream's middleware, stepping aside for a request whose spans nobody will see.
+    """Upstream's middleware, on two conditions.
 
-    It would build the absolute URI and resolve the URL a second time, for attributes of a span that
-    doesn't record: about 100 µs a request.
+    It steps aside for a request whose spans nobody will see: it would build the absolute URI and
+    resolve the URL a second time, for attributes of a span that doesn't record, about 100 µs a request.
+    And an exception that Django answers with less than a 500 makes no failed span: to upstream an
+    Http404 is an error, to the HTTP semantic conventions it is the client's.
     """
+
+    #: Not while metrics are exported: upstream records them here.
+    steps_aside = True
 
     def __call__(self, request: Any) -> Any:
         """Serve the request, with upstream's span only if that is exported."""
-        if _is_exported():
-            return super().__call__(request)
-        return self.get_response(request)
+        return super().__call__(request) if self._takes_part() else self.get_response(request)
 
     def process_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Pass a view on to upstream, if the request's span is exported."""
-        return super().process_view(request, *args, **kwargs) if _is_exported() else None
+        """Pass a view on to upstream, unless it is left out."""
+        return super().process_view(request, *args, **kwargs) if self._takes_part() else None
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
-        """Pass an exception on to upstream, if the request's span is exported."""
-        return super().process_exception(request, exception) if _is_exported() else None
+        """Pass an exception on to upstream, unless it is left out."""
+        return super().process_exception(request, exception) if self._takes_part() else None
+
+    def process_response(self, request: Any, response: Any) -> Any:
+        """Pass a response on to upstream, without the exception that a good one was made of."""
+        if response.status_code < FIRST_SERVER_ERROR:
+            request.META.pop(self._environ_exception_key, None)
+        return super().process_response(request, response)
+
+    def _takes_part(self) -> bool:
+        return not self.steps_aside or _is_exported()
 
 
 class RootTracer(trace.Tracer):
@@ -99,16 +112,15 @@ def instrument(*, steps_aside: bool) -> None:
     """Instrument Django; to be called when its settings are final, before middleware is loaded.
 
     Args:
-        steps_aside: whether upstream's middleware is skipped for requests that are not exported. Not
-            while metrics are: it records them.
+        steps_aside: whether upstream's middleware is left out for requests that are not exported.
     """
     instrumentor = DjangoInstrumentor()
     if instrumentor.is_instrumented_by_opentelemetry:
         return
     instrumentor.instrument(tracer_provider=RootTracerProvider(), skip_dep_check=True)
-    if steps_aside:
-        ours = f"{RootSpanMiddleware.__module__}.{RootSpanMiddleware.__qualname__}"
-        settings.MIDDLEWARE = [ours if name == UPSTREAM else name for name in settings.MIDDLEWARE]
+    RootSpanMiddleware.steps_aside = steps_aside
+    ours = f"{RootSpanMiddleware.__module__}.{RootSpanMiddleware.__qualname__}"
+    settings.MIDDLEWARE = [ours if name == UPSTREAM else name for name in settings.MIDDLEWARE]
 
 
 def _is_exported() -> bool:

@@ -13,9 +13,12 @@ from otel_canonical.fields import FieldValue, attribute_of
 
 
 class EventType(Enum):
-    """What a line reports. Each request ends in exactly one event that is not a partial failure."""
+    """What a line reports. Each request ends in exactly one event of the first three."""
 
     REQUEST = "request"  # a response was produced, or nobody was left to take it
+    TIMEOUT = "timeout"  # Gunicorn aborted the worker because of this request
+    LOST = "lost"  # the worker died, for any other reason, with this request open
+    SLOW = "slow"  # still running, longer than the operator finds normal
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
 
 

@@ -40,7 +40,9 @@ FIELDS: tuple[FieldDescription, ...] = (
         "event_type",
         "canonical.event_type",
         "str",
-        "`request`: a response was produced; `partial_failure`: a failure the app chose to survive",
+        "`request`: a response was produced; `timeout`: Gunicorn aborted the worker because of this "
+        "request; `lost`: the worker died with it; beside those `partial_failure`: a failure the app "
+        "chose to survive, and `slow`: still running",
         protected=True,
     ),
     _field("ts", "", "str", "when the line was written, RFC 3339, UTC", unit="ms", protected=True),
@@ -108,6 +110,36 @@ FIELDS: tuple[FieldDescription, ...] = (
         protected=True,
     ),
     _field("client_gone", "canonical.client_gone", "bool", "the client went away; only when true"),
+    _field(
+        "deadline_exceeded",
+        "canonical.deadline_exceeded",
+        "bool",
+        "it ran past `timeout` less the margin, and still answered; only when true",
+    ),
+    _field(
+        "timeout_loc",
+        "canonical.timeout_loc",
+        "str",
+        "where it was at the deadline: the app's outermost frame (the view)",
+    ),
+    _field(
+        "timeout_cause_loc",
+        "canonical.timeout_cause_loc",
+        "str",
+        "the same: the innermost app frame or, if there is one, the call it was stuck in",
+    ),
+    _field("slow_loc", "canonical.slow_loc", "str", "where it was when it became slow: the view"),
+    _field("slow_cause_loc", "canonical.slow_cause_loc", "str", "the same: the innermost frame"),
+    _field("slow_stack", "canonical.slow_stack", "str", "the same: its stack, innermost first"),
+    _field(
+        "lost_cause",
+        "canonical.lost_cause",
+        "str",
+        "why the worker died: `SIGKILL`, `oom`, `SIGSEGV`, `exit:7`, `shutdown`…",
+        protected=True,
+    ),
+    _field("lost_loc", "canonical.lost_loc", "str", "where it was when its worker crashed: the view"),
+    _field("lost_cause_loc", "canonical.lost_cause_loc", "str", "the same: the innermost frame"),
     _field("exc_type", "exception.type", "str", "class of the exception that ended the request"),
     _field("exc_msg", "exception.message", "str", "its message, secrets redacted"),
     _field(
@@ -163,6 +195,9 @@ PATTERNS: tuple[FieldDescription, ...] = (
 PROTECTED = frozenset(description.key for description in FIELDS if description.protected)
 
 _ATTRIBUTES = {description.key: description.attribute for description in FIELDS}
+#: Span attribute of a whole stack, for any event that has one (semantic conventions, "Code").
+STACK_ATTRIBUTE = "code.stacktrace"
+
 _CALL_FACTS = ("_calls", "_time", "_errors")
 
 

@@ -8,6 +8,7 @@ SIGHUP; a user's own hooks keep running, before or after ours.
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,7 +19,11 @@ _MARK = "__otel_canonical__"
 
 
 class ProcessRoles(Protocol):
-    """What we do in Gunicorn's processes; called at the moments this module finds."""
+    """What we do in Gunicorn's processes; called at the moments this module finds.
+
+    In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
+    `before_reap`, `after_death`, `before_arbiter_exit`. In a worker: the others.
+    """
 
     def before_arbiter_setup(self) -> None:
         """Run before Gunicorn reads its configuration and, with `--preload`, loads the app."""
@@ -26,11 +31,26 @@ class ProcessRoles(Protocol):
     def after_arbiter_setup(self, arbiter: Any) -> None:
         """Run when configuration and environment are as the workers will see them."""
 
-    def start_worker(self, worker: Any) -> None:
-        """Run in the worker, after the fork and before the app is loaded; may be called twice."""
+    def before_fork(self, worker: Any) -> None:
+        """Run before a worker is forked."""
 
-    def exit_worker(self, worker: Any) -> None:
-        """Run in the worker when it leaves."""
+    def before_signal(self, pid: int, number: int) -> None:
+        """Run before the arbiter sends a signal to a worker."""
+
+    def before_reap(self, arbiter: Any) -> None:
+        """Run before the arbiter reaps workers that have died."""
+
+    def after_death(self, worker: Any) -> None:
+        """Run after a dead worker was reaped."""
+
+    def before_arbiter_exit(self, arbiter: Any) -> None:
+        """Run before the arbiter leaves, its workers killed but not all of them reaped."""
+
+    def start_worker(self, worker: Any) -> None:
+        """Run after the fork and before the app is loaded; may be called twice."""
+
+    def worker_is_ready(self, worker: Any) -> None:
+        """Run after the app is loaded and Gunicorn's signal handlers are in place."""
 
     def pre_request(self, worker: Any, req: Any) -> None:
         """Run when a request has been accepted."""
@@ -40,10 +60,19 @@ class ProcessRoles(Protocol):
     ) -> None:
         """Run when a request has been served, or has failed with `error`."""
 
+    def abort_worker(self, worker: Any) -> None:
+        """Run in the handler of SIGABRT: Gunicorn ends this worker because it was silent."""
+
+    def exit_worker(self, worker: Any) -> None:
+        """Run when the worker leaves."""
+
 
 def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
-    """Wrap `gunicorn.arbiter.Arbiter.setup`. Wrapping twice is wrapping once."""
-    setup = module.Arbiter.setup
+    """Wrap what `gunicorn.arbiter.Arbiter` does. Wrapping twice is wrapping once."""
+    arbiter_class = module.Arbiter
+    setup = arbiter_class.setup
+    reap_workers = arbiter_class.reap_workers
+    kill_worker = arbiter_class.kill_worker
     if hasattr(setup, _MARK):
         return
 
@@ -55,8 +84,22 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
         with Fence("chaining Gunicorn's hooks"):
             roles.after_arbiter_setup(arbiter)
 
+    @functools.wraps(reap_workers)
+    def peek_and_reap_workers(arbiter: Any) -> None:
+        with Fence("asking how a worker died"):
+            roles.before_reap(arbiter)
+        reap_workers(arbiter)
+
+    @functools.wraps(kill_worker)
+    def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
+        with Fence("noting a signal"):
+            roles.before_signal(pid, sig)
+        kill_worker(arbiter, pid, sig)
+
     setattr(setup_and_chain, _MARK, True)
-    module.Arbiter.setup = setup_and_chain
+    arbiter_class.setup = setup_and_chain
+    arbiter_class.reap_workers = peek_and_reap_workers
+    arbiter_class.kill_worker = note_and_kill_worker
 
 
 def wrap_worker(module: Any, roles: ProcessRoles) -> None:
@@ -79,61 +122,98 @@ def wrap_worker(module: Any, roles: ProcessRoles) -> None:
     module.Worker.init_process = start_and_init_process
 
 
+def heed_signals(worker: Any) -> None:
+    """Let a worker be stopped while we start in it.
+
+    Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing: a SIGTERM
+    is lost, and Gunicorn waits its `graceful_timeout` and kills. Gunicorn is deaf like that for a
+    millisecond; our start would make it a hundred.
+    """
+
+    def leave_soon(signal_number: int, frame: Any) -> None:
+        worker.alive = False
+
+    def leave_now(signal_number: int, frame: Any) -> None:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave_soon)
+    signal.signal(signal.SIGINT, leave_now)
+    signal.signal(signal.SIGQUIT, leave_now)
+
+
 def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
     """Put our hooks around the user's in a Gunicorn configuration. Chaining twice is chaining once."""
 
-    def post_fork(user: Callable[..., Any] | None) -> Callable[..., Any]:
-        def ours(server: Any, worker: Any) -> None:
-            # A gevent worker patches the standard library later; until then nothing may be imported.
-            if not hasattr(worker, "patch"):
-                with Fence("starting in a worker"):
-                    roles.start_worker(worker)
-            if user is not None:
-                user(server, worker)
+    def pre_fork(server: Any, worker: Any) -> None:
+        roles.before_fork(worker)
 
-        return ours
+    def post_fork(server: Any, worker: Any) -> None:
+        # A gevent worker patches the standard library later; until then nothing may be imported.
+        if not hasattr(worker, "patch"):
+            roles.start_worker(worker)
 
-    def pre_request(user: Callable[..., Any] | None) -> Callable[..., Any]:
-        def ours(worker: Any, req: Any) -> None:
-            roles.pre_request(worker, req)
-            if user is not None:
-                user(worker, req)
+    def worker_exit(server: Any, worker: Any) -> None:
+        roles.exit_worker(worker)
 
-        return ours
+    def child_exit(server: Any, worker: Any) -> None:
+        roles.after_death(worker)
 
-    def post_request(user: Callable[..., Any] | None) -> Callable[..., Any]:
-        def ours(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-            error = sys.exc_info()[1]
-            try:
-                if user is not None:
-                    user(worker, req, environ, resp)
-            finally:
-                roles.post_request(worker, environ, resp, error)
-
-        return ours
-
-    def worker_exit(user: Callable[..., Any] | None) -> Callable[..., Any]:
-        def ours(server: Any, worker: Any) -> None:
-            try:
-                if user is not None:
-                    user(server, worker)
-            finally:
-                with Fence("leaving a worker"):
-                    roles.exit_worker(worker)
-
-        return ours
-
-    for chain in (post_fork, pre_request, post_request, worker_exit):
-        _chain(cfg, chain.__name__, chain)
+    _chain(cfg, "pre_fork", before=pre_fork)
+    _chain(cfg, "post_fork", before=post_fork)
+    _chain(cfg, "post_worker_init", before=roles.worker_is_ready)
+    _chain(cfg, "pre_request", before=roles.pre_request)
+    _chain(cfg, "worker_abort", before=roles.abort_worker)
+    _chain(cfg, "worker_exit", after=worker_exit)
+    _chain(cfg, "child_exit", after=child_exit)
+    _chain(cfg, "on_exit", after=roles.before_arbiter_exit)
+    _chain_post_request(cfg, roles)
 
 
 def _chain(
-    cfg: Any, name: str, around: Callable[[Callable[..., Any] | None], Callable[..., Any]]
+    cfg: Any,
+    name: str,
+    before: Callable[..., None] | None = None,
+    after: Callable[..., None] | None = None,
 ) -> None:
+    """Run ours before or, whatever happens to the user's, after it."""
     setting = cfg.settings[name]
     user = setting.get()
     if hasattr(user, _MARK):
         return
-    ours = around(None if user is setting.default else user)
-    setattr(ours, _MARK, True)
-    cfg.set(name, ours)
+    doing = f"the hook {name}"
+
+    # Gunicorn checks how many parameters a hook takes; `wraps` shows it those of its own.
+    @functools.wraps(setting.default)
+    def ours_and_users(*args: Any) -> None:
+        try:
+            if before is not None:
+                with Fence(doing):
+                    before(*args)
+            user(*args)
+        finally:
+            if after is not None:
+                with Fence(doing):
+                    after(*args)
+
+    setattr(ours_and_users, _MARK, True)
+    cfg.set(name, ours_and_users)
+
+
+def _chain_post_request(cfg: Any, roles: ProcessRoles) -> None:
+    """Chain `post_request`, which runs in a `finally`: what is on its way is an error."""
+    setting = cfg.settings["post_request"]
+    user = setting.get()
+    if hasattr(user, _MARK):
+        return
+    has_user = user is not setting.default
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        error = sys.exc_info()[1]
+        try:
+            if has_user:
+                user(worker, req, environ, resp)
+        finally:
+            roles.post_request(worker, environ, resp, error)
+
+    setattr(post_request, _MARK, True)
+    cfg.set("post_request", post_request)

@@ -17,15 +17,17 @@ import errno
 import functools
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from otel_canonical import error_facts
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.fence import Fence, fenced
 from otel_canonical.request_scope import RequestScope, current_scope
+from otel_canonical.watchdog import sight_frame
 
 #: How a socket says that nobody is at its other end.
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
@@ -34,9 +36,12 @@ GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 class WorkerSeam:
     """Follows the requests of one worker and tells its canonical log."""
 
-    def __init__(self, worker: Any, log: CanonicalLog) -> None:
+    def __init__(
+        self, worker: Any, log: CanonicalLog, describe: Callable[[FrameType], str]
+    ) -> None:
         self._worker = worker
         self._log = log
+        self._describe = describe
         self._echoes_id = log.settings.response_request_id
         for name in ("handle", "handle_error"):
             if hasattr(worker, name):
@@ -69,17 +74,35 @@ class WorkerSeam:
             scope.bytes_written = _body_bytes(resp)
         if error is scope.outer_error:
             error = None
+        if error is None:
+            # Told to die, and answered all the same.
+            scope.is_aborted = False
         if isinstance(error, StopIteration):
             # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
             error = error.__context__
         elif error is not None and not _is_final(error):
-            scope.error = scope.error or error_facts.of_error(error)
+            self._note_error(scope, error)
             return
         if error is not None and _is_client_gone(error):
             scope.client_gone = True
-        elif error is not None and scope.error is None:
-            scope.error = error_facts.of_error(error)
+        elif error is not None:
+            self._note_error(scope, error)
         self._close(scope)
+
+    def worker_abort(self) -> None:
+        """Mark what is open: Gunicorn is about to end this worker, by SystemExit, then by SIGKILL.
+
+        Runs in a signal handler: it may have interrupted anything, so it takes no lock.
+        """
+        for scope in list(self._log.in_flight.values()):
+            scope.is_aborted = True
+            if scope.stuck is None and scope.thread_id == threading.get_ident():
+                scope.stuck = sight_frame(sys._getframe(), self._describe)
+
+    def _note_error(self, scope: RequestScope, error: BaseException) -> None:
+        # The SystemExit of an abort is how Gunicorn ends the worker, not what went wrong.
+        if scope.error is None and not scope.is_aborted:
+            scope.error = error_facts.of_error(error)
 
     def _open(self, req: Any) -> RequestScope | None:
         wanted = self._log.header_names
@@ -87,7 +110,11 @@ class WorkerSeam:
         for name, value in getattr(req, "headers", None) or ():
             if name in wanted and name not in headers:
                 headers[name] = value
-        scope = self._log.open(getattr(req, "method", None) or "", _path_of(req), headers)
+        peer = getattr(req, "peer_addr", None)
+        client = peer[0] if isinstance(peer, tuple) and peer else None
+        scope = self._log.open(
+            getattr(req, "method", None) or "", _path_of(req), headers, client
+        )
         if scope is None:
             return None
         scope.query_string = getattr(req, "query", None) or ""
@@ -95,14 +122,9 @@ class WorkerSeam:
         version = getattr(req, "version", None)
         if version:
             scope.proto = "2" if version[0] == 2 else f"{version[0]}.{version[1]}"
-        if "HOST" in headers:
-            scope.host = _without_port(headers["HOST"])
         length = headers.get("CONTENT-LENGTH", "")
         if length.isdecimal():
             scope.content_length = int(length)
-        peer = getattr(req, "peer_addr", None)
-        if isinstance(peer, tuple):
-            scope.client = peer[0]
         return scope
 
     def _close(self, scope: RequestScope) -> None:
@@ -148,8 +170,8 @@ class WorkerSeam:
             scope = self._open(_refused_request(exc))
             if scope is not None and isinstance(addr, tuple) and addr:
                 scope.client = addr[0]
-        if scope is not None and scope.error is None:
-            scope.error = error_facts.of_error(exc)
+        if scope is not None:
+            self._note_error(scope, exc)
         return scope
 
     def _send_headers(self, send_headers: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +187,7 @@ class WorkerSeam:
             if self._echoes_id and not any(k.lower() == "x-request-id" for k, _ in resp.headers):
                 resp.headers.append(("X-Request-ID", scope.request_id))
             result = send_headers(resp)
-            scope.first_byte_ns = time.perf_counter_ns()
+            scope.first_byte_ns = time.monotonic_ns()
             return result
 
         return send_headers_and_note
@@ -178,7 +200,7 @@ class WorkerSeam:
             result = write_error(sock, status_int, reason, mesg)
             scope = current_scope.get()
             if scope is not None and scope.first_byte_ns is None:
-                scope.first_byte_ns = time.perf_counter_ns()
+                scope.first_byte_ns = time.monotonic_ns()
                 scope.status = status_int
             return result
 
@@ -200,11 +222,6 @@ def _path_of(req: Any) -> str:
         # Refused before it was taken apart: what there is of the target, without its query.
         path = (getattr(req, "uri", None) or "").partition("?")[0]
     return path
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")
 
 
 def _body_bytes(resp: Any) -> int:

@@ -17,7 +17,7 @@ _dump = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":
 _known_key = lru_cache(maxsize=KNOWN_KEYS_LIMIT)(clean_key)
 
 
-def encode(pairs: Iterable[tuple[str, FieldValue]]) -> str:
+def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
     """Return the pairs as one JSON object without a newline; never raises, and leaves `None` out.
 
     Numbers stay numbers, except nan, inf and -inf, which become strings; the last of equal keys
@@ -31,10 +31,9 @@ def encode(pairs: Iterable[tuple[str, FieldValue]]) -> str:
         # The encoder asks subclasses of these for nothing, so they cannot raise.
         event[name] = value if issubclass(type(value), (str, int, float)) else as_text(value)
     try:
-        line = _dump(event)
+        return _dump(event)
     except ValueError:  # nan, inf, or an integer with more digits than Python agrees to print
-        line = _dump({name: _allowed(value) for name, value in event.items()})
-    return line.replace("\x7f", "\\u007f")  # DEL is ASCII, so json leaves it raw
+        return _dump({name: _allowed(value) for name, value in event.items()})
 
 
 def _allowed(value: FieldValue) -> FieldValue:

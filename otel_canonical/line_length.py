@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from otel_canonical.logfmt import FieldValue, as_text
 
@@ -54,6 +53,7 @@ class _Part:
 
     @property
     def width(self) -> int:
+        """Bytes of the value, encoded, and of the punctuation around it."""
         return self.cost - len(self.key)
 
 
@@ -74,7 +74,7 @@ def _shortened(
         short = value[:max_bytes] if isinstance(value, str) else value
         return _Part(key, value, cost(key, short))
 
-    parts = [part(key, value) for key, value in pairs if key != TRUNCATED[0] and value is not None]
+    parts = [part(key, value) for key, value in pairs if key != TRUNCATED[0]]
     excess = sum([part.cost for part in parts]) - (max_bytes - frame - cost(*TRUNCATED))
     free = [part for part in parts if part.key not in protected]
     kept = [part for part in parts if part.key in protected]
@@ -106,16 +106,12 @@ def _shorten_longest(
 
 def _common_width(widths: Iterable[int], excess: int) -> int:
     """Return the width that no value may exceed for the values together to save `excess` bytes."""
-    longest_first = sorted(widths, reverse=True)
-    level = SHORTEST_WIDTH
-    following = [*longest_first[1:], 0]
-    for count, (total, next_width) in enumerate(
-        zip(accumulate(longest_first), following, strict=True), start=1
-    ):
-        if total - count * next_width >= excess:
-            level = (total - excess) // count
-            break
-    return max(level, SHORTEST_WIDTH)
+    total = 0
+    for count, width in enumerate([*sorted(widths, reverse=True), 0]):
+        if total - count * width >= excess:  # the `count` longer ones, cut down to this width
+            return max((total - excess) // count, SHORTEST_WIDTH)
+        total += width
+    return SHORTEST_WIDTH
 
 
 def _cut(part: _Part, limit: int, cost: Callable[[str, FieldValue], int]) -> str:
@@ -129,7 +125,7 @@ def _cut(part: _Part, limit: int, cost: Callable[[str, FieldValue], int]) -> str
     def cut(length: int) -> str:
         return f"{text[:length]}...[+{len(text) - length}]"
 
-    fits, too_long = 0, min(len(text), limit) + 1
+    fits, too_long = 0, min(len(text), limit)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
         if cost(part.key, cut(middle)) <= limit:

@@ -49,9 +49,8 @@ _pair = re.compile(
 )
 
 _ESCAPES = {
-    **{code: f"\\u{code:04x}" for first, last in _HIDDEN for code in range(first, last + 1)},
-    **{ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord('"'): '\\"', ord("\\"): "\\\\"},
-}
+    code: f"\\u{code:04x}" for first, last in _HIDDEN for code in range(first, last + 1)
+} | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord('"'): '\\"', ord("\\"): "\\\\"}
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 _WIDE = 1 << 63  # integers beyond it are rare enough for the slow way
@@ -59,7 +58,7 @@ _WIDE = 1 << 63  # integers beyond it are rare enough for the slow way
 _prefixes: dict[str, str] = {}  # a key as the app spells it -> `key=` as it is written
 
 
-def encode(pairs: Iterable[tuple[str, FieldValue]]) -> str:
+def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
     """Return the pairs as one line without a newline; never raises, and leaves `None` out."""
     line: list[str] = []
     for key, value in pairs:

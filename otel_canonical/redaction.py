@@ -8,11 +8,12 @@ hostile too: every scan here takes time in proportion to the text, and the patte
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import AnyStr
 from urllib.parse import unquote_plus
 
-from otel_canonical.logfmt import FieldValue
+from otel_canonical.logfmt import FieldValue, as_text
 
 REDACTED = "[redacted]"
 # Names come from query strings too: what clients send must not make the cache grow.
@@ -24,7 +25,7 @@ KNOWN_NAME_LENGTH_LIMIT = 64
 _secret_name = re.compile(
     r"pass(?:word|wd|phrase|code|key)|secret(?!ar|ion|ive|ly)|credential|authori[sz]ation|[cx]srf"
     r"|(?:access|api|auth|encryption|master|private|session|shared|signing|ssh)_?key(?!board|word)"
-    r"|(?<!obs)(?<!pos)session_?id|(?<!as)sess_?id|card_?num|credit_?card|cookies?\d*_|token\d*_"
+    r"|(?<!_ob)(?<!_pos)session_?id|(?<!_as)sess_?id|card_?num|credit_?card|cookies?\d*_|token\d*_"
     r"|(?:access|api|auth|bearer|refresh|session)_?tokens_"  # but `prompt_tokens` are a count
     r"|(?:2fa|backup|mfa|recovery|security|verification)_?code"
     r"|_(?:auth|bearer|cv[cv]|[ht]?otp|jwt|pass|pin|pw|pwd|session|sid|sig|signature|ssn)\d*_"
@@ -82,9 +83,9 @@ class RedactionPolicy:
         verdict = self._verdicts.get(name)
         if verdict is None:
             verdict = self._judge(name)
-            if len(self._verdicts) >= KNOWN_NAMES_LIMIT:
-                self._verdicts.clear()
             if len(name) <= KNOWN_NAME_LENGTH_LIMIT:
+                if len(self._verdicts) >= KNOWN_NAMES_LIMIT:
+                    self._verdicts.clear()
                 self._verdicts[name] = verdict
         return verdict
 
@@ -118,7 +119,7 @@ class RedactionPolicy:
         for name, value in url_kwargs.items():
             # None and booleans come from the URLconf, not from the path.
             if value is not None and not isinstance(value, bool) and self.is_secret(name):
-                spans += _occurrences(path, str(value))
+                spans += _occurrences(path, as_text(value))
         return _blank(path, spans)
 
     def text(self, text: str) -> str:
@@ -209,23 +210,29 @@ def _value_span(text: str, start: int, name: str) -> tuple[int, int]:
     return start, value.end() if value else start
 
 
-def _occurrences(path: str, secret: str) -> list[tuple[int, int]]:
-    """Return where the secret stands in the path, plain or percent-encoded in whatever way."""
-    plain = [(found.start(), found.end()) for found in re.finditer(re.escape(secret), path)]
+def _occurrences(path: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield where the secret stands in the path, plain or percent-encoded in whatever way."""
+    if not secret:
+        return
+    for start in _places(path, secret):
+        yield start, start + len(secret)
     if "%" not in path:
-        return plain
-    decoded, spans, offset = bytearray(), [], 0  # spans: for each decoded byte, where it came from
+        return
+    decoded, spans, end = bytearray(), [], 0  # spans: for each decoded byte, what it stood for
     for token in _path_token.findall(path):
+        start, end = end, end + len(token)
         code = bytes([int(token[1:], 16)]) if len(token) == 3 else _bytes(token)
         decoded += code
-        spans += [(offset, offset + len(token))] * len(code)
-        offset += len(token)
-    encoded = [
-        (spans[found.start()][0], spans[found.end() - 1][1])
-        for found in re.finditer(re.escape(_bytes(secret)), decoded)
-        if found.end() > found.start()
-    ]
-    return plain + encoded
+        spans += [(start, end)] * len(code)
+    for start in _places(bytes(decoded), _bytes(secret)):
+        yield spans[start][0], spans[start + len(_bytes(secret)) - 1][1]
+
+
+def _places(text: AnyStr, part: AnyStr) -> Iterator[int]:
+    place = text.find(part)
+    while place >= 0:
+        yield place
+        place = text.find(part, place + 1)  # also one that overlaps: `aba` in `ababa`
 
 
 def _bytes(text: str) -> bytes:

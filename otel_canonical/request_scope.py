@@ -8,13 +8,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fields import FieldValue
+from otel_canonical.shared_page import Slot
 from otel_canonical.tallies import CallTally, QueryTally
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where a request was seen while it ran. `seen_ns` is monotonic; `stack` innermost last."""
+
+    seen_ns: int
+    loc: str | None
+    cause_loc: str | None
+    stack: str
+
+
+class Keeper(Protocol):
+    """Who keeps a scope: told of what happens before its end."""
+
+    def progress(self, scope: RequestScope) -> None:
+        """Take note: route and view are known now."""
+
+    def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
+        """Write a failure that the app survived."""
+
 
 current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scope", default=None)
 
@@ -22,7 +44,7 @@ current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scop
 class RequestScope:
     """The facts of one request, filled in by whoever knows them, until `claim` closes it.
 
-    Attributes in nanoseconds end in `_ns`; the clocks are `time.perf_counter_ns`, `time.time_ns`
+    Attributes in nanoseconds end in `_ns`; the clocks are `time.monotonic_ns`, `time.time_ns`
     (`_wall`) and `time.thread_time_ns` (`_cpu`).
     """
 
@@ -46,9 +68,12 @@ class RequestScope:
         "first_byte_ns",
         "headers",
         "host",
+        "is_aborted",
+        "is_exempt_from_slow",
         "is_open",
+        "keeper",
         "method",
-        "on_partial_failure",
+        "open_spans",
         "outer_error",
         "path",
         "pid",
@@ -59,16 +84,20 @@ class RequestScope:
         "root",
         "route",
         "scheme",
+        "slot",
+        "slow",
         "started_cpu_ns",
         "started_ns",
         "started_wall_ns",
         "status",
+        "stuck",
         "template_depth",
         "template_ns",
         "template_renders",
         "thread_id",
         "timers",
         "url_kwargs",
+        "url_name",
         "user_id",
         "view",
         "worker_requests",
@@ -83,7 +112,7 @@ class RequestScope:
         request_id: str,
         started_wall_ns: int | None = None,
     ) -> None:
-        self.started_ns = time.perf_counter_ns()
+        self.started_ns = time.monotonic_ns()
         self.started_wall_ns = time.time_ns() if started_wall_ns is None else started_wall_ns
         self.started_cpu_ns = time.thread_time_ns()
         self.thread_id = threading.get_ident()
@@ -101,6 +130,7 @@ class RequestScope:
         self.root: Any = None
         self.route: str | None = None
         self.view: str | None = None
+        self.url_name: str | None = None
         self.url_kwargs: Mapping[str, object] | None = None
         self.user_id: str | None = None
         self.django_request: Any = None
@@ -126,7 +156,16 @@ class RequestScope:
         self.timers: dict[str, CallTally] | None = None
         self.pid: int | None = None
         self.worker_requests: int | None = None
-        self.on_partial_failure: Callable[[RequestScope, ErrorFacts], None] | None = None
+        self.keeper: Keeper | None = None
+        self.slot: Slot | None = None
+        #: What the watchdog saw at the deadline, and when the request was slow.
+        self.stuck: Sighting | None = None
+        self.slow: Sighting | None = None
+        self.is_exempt_from_slow = False
+        #: The arbiter has aborted the worker while this request was open.
+        self.is_aborted = False
+        #: Spans under way, by span id, in the order in which they began; of exported traces only.
+        self.open_spans: dict[int, Any] | None = None
         #: Whether facts may still be added: until the event is made. Code that a request has left
         #: behind in a thread or task may come later, and must not write into a finished one.
         self.is_open = True
@@ -154,6 +193,8 @@ class RequestScope:
         if self.queries is None:
             self.queries = QueryTally()
         self.queries.add_query(text, elapsed_ns, failed)
+        if self.slot is not None:
+            self.slot.set_queries(self.queries.count)
 
     def add_call(self, system: str, elapsed_ns: int, failed: bool) -> None:
         """Count one outgoing call to `system`: http, redis, kafka…"""

@@ -21,7 +21,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from otel_canonical.event import CanonicalEvent
+from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.fields import STACK_ATTRIBUTE
 from otel_canonical.request_scope import RequestScope
 
 #: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
@@ -41,12 +42,12 @@ METHODS = frozenset(
 class RootSpan:
     """The root of one request. Without a recording span it is a pair of ids and a context.
 
-    `caller` is the span of the incoming trace context, `handed_out` whether Django's instrumentation
+    `caller_span_id` is that of the incoming trace context, `handed_out` whether Django's instrumentation
     has taken this one for its own."""
 
     __slots__ = (
         "_token",
-        "caller",
+        "caller_span_id",
         "handed_out",
         "is_exported",
         "quiet",
@@ -58,7 +59,8 @@ class RootSpan:
     def __init__(self, span: Span, caller: Span) -> None:
         ids = span.get_span_context()
         self.span = span
-        self.caller = caller
+        incoming = caller.get_span_context()
+        self.caller_span_id = f"{incoming.span_id:016x}" if incoming.is_valid else ""
         self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else ""
         self.span_id = f"{ids.span_id:016x}" if ids.is_valid else ""
         self.is_exported = span.is_recording() and ids.trace_flags.sampled
@@ -97,11 +99,12 @@ class RootSpan:
         for name, value in replaced.items():
             if name in present and name not in attributes:
                 attributes[name] = value
-        failed = scope.status is None or scope.status >= FIRST_SERVER_ERROR
-        if failed and not scope.client_gone:
-            attributes["error.type"] = (
-                scope.error.type if scope.error is not None else str(scope.status or "no_response")
-            )
+        sighting = scope.stuck or scope.slow
+        if sighting is not None:
+            attributes[STACK_ATTRIBUTE] = sighting.stack
+        error_type = _error_type(event, scope)
+        if error_type is not None:
+            attributes["error.type"] = error_type
             span.set_status(StatusCode.ERROR)
         span.set_attributes(attributes)
         method = scope.method if scope.method in METHODS else "HTTP"
@@ -151,6 +154,15 @@ class RootSpans:
         scope.root.attach(parent, scope)
 
 
+def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
+    if event.event_type is EventType.TIMEOUT:
+        return "timeout"
+    failed = scope.status is None or scope.status >= FIRST_SERVER_ERROR
+    if not failed or scope.client_gone:
+        return None
+    return scope.error.type if scope.error is not None else str(scope.status or "no_response")
+
+
 def _unrecorded(caller: SpanContext) -> Span:
     return NonRecordingSpan(
         SpanContext(
@@ -175,3 +187,15 @@ def _shadow_end(span: Span) -> None:
         return None
 
     span.end = end  # type: ignore[method-assign]
+
+
+def end_open_spans(in_flight: Mapping[int, RequestScope]) -> None:
+    """End the spans that open requests have begun below their roots, innermost first, as errors.
+
+    Called from the watchdog's thread, never from a signal handler: a span's own lock might be held by
+    the code that the signal interrupted.
+    """
+    for scope in list(in_flight.values()):
+        for span in reversed(list((scope.open_spans or {}).values())):
+            span.set_status(StatusCode.ERROR, "the worker was aborted")
+            span.end()

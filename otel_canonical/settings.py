@@ -27,6 +27,16 @@ def _boolean(text: str) -> bool:
     raise ValueError("true or false")
 
 
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("a number of seconds") from None
+    if not 0 < number < float("inf"):
+        raise ValueError("more than 0 seconds")
+    return number
+
+
 def _line_bytes(text: str) -> int:
     try:
         number = int(text)
@@ -115,6 +125,34 @@ class Settings:
     )
     redacted_names: tuple[str, ...] = _setting(
         (), _names, "(none)", "More names, separated by commas, whose values are redacted."
+    )
+    timeout_margin_seconds: float = _setting(
+        0.5,
+        _seconds,
+        "0.5",
+        "How long before Gunicorn's `timeout` a request is looked at, to say where it is stuck.",
+    )
+    slow_seconds: float | None = _setting(
+        None,
+        _seconds,
+        "(off)",
+        "A request that runs longer gets a `slow` line at once, with its stack, and goes on.",
+    )
+    slow_interval_seconds: float | None = _setting(
+        None, _seconds, "(once)", "Report a request that is still slow again after this time."
+    )
+    slow_exempt: re.Pattern[str] | None = _setting(
+        None,
+        _field_globs,
+        "(none)",
+        "Globs separated by commas; views (`shop.views.report`) and URL names (`shop:export`) that "
+        "may be slow.",
+    )
+    slow_locals: bool = _setting(
+        False,
+        _boolean,
+        "false",
+        "`true` adds the local variables of the app's frames to stacks, secrets redacted, shortened.",
     )
 
 

@@ -43,10 +43,19 @@ class CallCounter(SpanProcessor):
     @fenced("noting the request of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember whose call this is, while its parent's context is at hand."""
-        if span.kind not in COUNTED_KINDS or inside_django_query.get():
+        is_sampled = span.get_span_context().trace_flags.sampled
+        is_counted = span.kind in COUNTED_KINDS and not inside_django_query.get()
+        if not is_sampled and not is_counted:
             return
         scope = otel_context.get_value(SCOPE_KEY, parent_context)
-        if isinstance(scope, RequestScope):
+        if not isinstance(scope, RequestScope):
+            return
+        if is_sampled and scope.root is not None:
+            # Not the root: it starts before it is its scope's, and ends with it.
+            if scope.open_spans is None:
+                scope.open_spans = {}
+            scope.open_spans[span.get_span_context().span_id] = span
+        if is_counted:
             if len(self._requests) >= MOST_OPEN_CALLS:
                 self._requests.pop(next(iter(self._requests)), None)
             self._requests[span.get_span_context().span_id] = scope
@@ -54,8 +63,11 @@ class CallCounter(SpanProcessor):
     @fenced("counting an outgoing call")
     def on_end(self, span: ReadableSpan) -> None:
         """Count the call, unless its request has ended before it."""
-        context = span.get_span_context()
-        scope = self._requests.pop(context.span_id, None) if context is not None else None
+        span_id = span.get_span_context().span_id  # type: ignore[union-attr]
+        owner = otel_context.get_value(SCOPE_KEY)
+        if isinstance(owner, RequestScope) and owner.open_spans is not None:
+            owner.open_spans.pop(span_id, None)
+        scope = self._requests.pop(span_id, None)
         if scope is None or not scope.is_open:
             return
         elapsed_ns = (span.end_time or 0) - (span.start_time or 0)

@@ -58,7 +58,10 @@ class CountingSampler(Sampler):
             and kind in COUNTED_KINDS
             and otel_context.get_value(SCOPE_KEY, parent_context) is not None
         ):
-            return SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
+            # A dropped span's attributes are dropped with it; without them we can't tell what it called.
+            return SamplingResult(
+                Decision.RECORD_ONLY, result.attributes or attributes, result.trace_state
+            )
         return result
 
     def get_description(self) -> str:

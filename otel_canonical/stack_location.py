@@ -9,9 +9,18 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
+
+#: File, line, function.
+Frame = tuple[str, int, str]
+
+#: Django's functions that call the view, and where they live.
+DISPATCHERS = ("_get_response", "_get_response_async")
+DISPATCHER_FILE = os.path.join("django", "core", "handlers", "base.py")
+
+GUNICORN_DIRECTORY = f"{os.sep}gunicorn{os.sep}"
 
 #: A chain of causes longer than this is cut; also the guard against a chain that is a circle.
 LONGEST_CAUSE_CHAIN = 20
@@ -41,13 +50,27 @@ def of_error(error: BaseException) -> StackLocation | None:
     return located
 
 
-def of_frame(frame: FrameType | None) -> StackLocation | None:
-    """Return where a running stack is, `frame` being its innermost one."""
-    frames: list[tuple[CodeType, int]] = []
+def of_stack(frames: list[Frame]) -> StackLocation | None:
+    """Return where a running stack is; `frames` from the outermost to the innermost.
+
+    What started the process, and the app's middleware, are below every request. So what Django's
+    handler called is looked at first: there the app's outermost frame is the view. Then what Gunicorn
+    called, for middleware and streamed bodies; then all.
+    """
+    for is_dispatcher in (_is_django_dispatcher, _is_gunicorn):
+        called = _above_last(frames, is_dispatcher)
+        if any(not is_library(frame[0]) for frame in called):
+            return _locate(called)
+    return _locate(frames) if frames else None
+
+
+def frames_of(frame: FrameType | None) -> list[Frame]:
+    """Return a running stack, outermost first; `frame` is its innermost."""
+    frames: list[Frame] = []
     while frame is not None:
-        frames.append((frame.f_code, frame.f_lineno or 0))
+        frames.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
         frame = frame.f_back
-    return _locate(frames[::-1]) if frames else None
+    return frames[::-1]
 
 
 def is_library(filename: str) -> bool:
@@ -60,6 +83,21 @@ def is_library(filename: str) -> bool:
     return known
 
 
+def _above_last(frames: list[Frame], is_dispatcher: Callable[[Frame], bool]) -> list[Frame]:
+    for position in range(len(frames) - 1, -1, -1):
+        if is_dispatcher(frames[position]):
+            return frames[position + 1 :]
+    return []
+
+
+def _is_django_dispatcher(frame: Frame) -> bool:
+    return frame[2] in DISPATCHERS and frame[0].endswith(DISPATCHER_FILE)
+
+
+def _is_gunicorn(frame: Frame) -> bool:
+    return GUNICORN_DIRECTORY in frame[0] and is_library(frame[0])
+
+
 def _root_cause(error: BaseException) -> BaseException:
     for _ in range(LONGEST_CAUSE_CHAIN):
         if error.__cause__ is None:
@@ -68,21 +106,24 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _of_traceback(trace: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
+def _of_traceback(trace: TracebackType | None) -> Iterator[Frame]:
     while trace is not None:
-        yield trace.tb_frame.f_code, trace.tb_lineno
+        code = trace.tb_frame.f_code
+        yield code.co_filename, trace.tb_lineno, code.co_name
         trace = trace.tb_next
 
 
-def _locate(frames: list[tuple[CodeType, int]]) -> StackLocation:
-    app = [frame for frame in frames if not is_library(frame[0].co_filename)]
+def _locate(frames: list[Frame]) -> StackLocation:
+    app = [frame for frame in frames if not is_library(frame[0])]
     outermost = app[0] if app else frames[0]
     innermost = app[-1] if len(app) > 1 else frames[-1]
-    return StackLocation(_location(*outermost), _location(*innermost))
+    return StackLocation(location(outermost), location(innermost))
 
 
-def _location(code: CodeType, line: int) -> str:
-    return f"{_short(code.co_filename)}:{line}:{code.co_name}"
+def location(frame: Frame) -> str:
+    """Return one frame as `file:line:function`."""
+    filename, line, function = frame
+    return f"{_short(filename)}:{line}:{function}"
 
 
 def _short(filename: str) -> str:
@@ -99,7 +140,7 @@ def _library_roots() -> tuple[str, ...]:
     # it would make a library of an app that lives in /usr/src/app.
     if not _roots:
         paths = sysconfig.get_paths()
-        directories = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+        directories = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
         directories.update(site.getsitepackages(), (site.getusersitepackages(),))
         # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
         directories.update(entry for entry in sys.path if entry.endswith("-packages"))

@@ -1,0 +1,201 @@
+"""The line of a request whose worker died: written from what the worker had noted on the shared page.
+
+Lives in the arbiter, in its main thread only, which Gunicorn calls us in: nothing here starts a
+thread, takes a lock or talks to a network, so the arbiter can be forked at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from otel_canonical import stack_location, stack_recorder
+from otel_canonical.composition import without_excluded
+from otel_canonical.death_certificates import DeathCertificates
+from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.fence import Fence
+from otel_canonical.fields import FieldValue
+from otel_canonical.settings import Settings
+from otel_canonical.shared_page import CLOSING, OpenRequest, SharedPage
+from otel_canonical.stack_location import StackLocation
+
+#: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
+LAST_DEATHS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """What the arbiter keeps for one worker: its block of the page and the file for its stacks."""
+
+    page: SharedPage
+    block: int
+    stacks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A request that died with its worker. `ended_ns` is monotonic."""
+
+    event: CanonicalEvent
+    request: OpenRequest
+    ended_ns: int
+    stack: str
+
+
+class Obituaries:
+    """Gives each worker its berth before the fork and writes what is left open in it afterwards.
+
+    Args:
+        settings: the operator's choice.
+        slots: requests that one worker serves at once.
+        workers: as configured; TTIN and reloads may make it more.
+        emit: writes an event.
+        report_death: told of each dead request, for what is exported.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        slots: int,
+        workers: int,
+        emit: Callable[[CanonicalEvent], None],
+        report_death: Callable[[Death], None],
+    ) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._report_death = report_death
+        self._certificates = DeathCertificates()
+        self._berths: dict[int, Berth] = {}
+        self._page = SharedPage(max(64, 4 * workers), slots)
+
+    @property
+    def slots(self) -> int:
+        """Requests that one worker can show at once."""
+        return self._page.slots
+
+    def grow(self, slots: int, workers: int) -> None:
+        """Use a larger page from now on, if a reload asks for more; old workers keep theirs."""
+        if slots > self._page.slots:
+            self._page = SharedPage(max(64, 4 * workers), slots)
+
+    def assign(self, worker: Any) -> Berth | None:
+        """Return the berth of a worker that is about to be forked; None if there is no room."""
+        block = self._page.take_block()
+        if block is None:
+            return None
+        berth = Berth(self._page, block, stack_recorder.make_file())
+        # By the worker's age: it has no pid yet, and an age is never given twice.
+        self._berths[worker.age] = berth
+        return berth
+
+    def leave_to(self, worker: Any) -> None:
+        """Close what belongs to other workers (in a worker, after the fork)."""
+        for age, berth in self._berths.items():
+            if age != worker.age and berth.stacks is not None:
+                with contextlib.suppress(OSError):
+                    os.close(berth.stacks)
+        self._berths.clear()
+
+    def note_signal(self, pid: int, number: int) -> None:
+        """Note a signal that Gunicorn is about to send to a worker."""
+        self._certificates.note_signal(pid, number)
+
+    def peek(self, pids: Iterable[int]) -> None:
+        """Ask how workers have died, before Gunicorn reaps them."""
+        self._certificates.peek(pids)
+
+    def bury(self, worker: Any) -> None:
+        """Write the lines of the requests that a dead worker left open, and take its berth back."""
+        berth = self._berths.pop(worker.age, None)
+        if berth is None:
+            return
+        try:
+            for request in self._left_open(berth):
+                with Fence("writing the line of a request that died"):
+                    self._write(worker.pid, request, berth)
+        finally:
+            self._certificates.forget(worker.pid)
+            berth.page.free_block(berth.block)
+            if berth.stacks is not None:
+                os.close(berth.stacks)
+
+    def bury_all(self, workers: Iterable[Any]) -> None:
+        """Bury the workers that Gunicorn has killed at its own end without waiting for them."""
+        deadline = time.monotonic() + LAST_DEATHS_S
+        for worker in list(workers):
+            while time.monotonic() < deadline:
+                self._certificates.peek([worker.pid])
+                if self._certificates.is_known(worker.pid):
+                    break
+                time.sleep(0.01)
+            self.bury(worker)
+
+    def _left_open(self, berth: Berth) -> list[OpenRequest]:
+        requests = []
+        for slot in berth.page.slots_of(berth.block):
+            # CLOSING: the worker died between two system calls, around the one that wrote the line.
+            if slot.state() != CLOSING and (request := slot.read()) is not None:
+                requests.append(request)
+        return requests
+
+    def _write(self, pid: int, request: OpenRequest, berth: Berth) -> None:
+        ended_ns = time.monotonic_ns()
+        is_timeout = self._certificates.is_timeout(pid)
+        location, stack = _last_seen(request, berth)
+        kind = EventType.TIMEOUT if is_timeout else EventType.LOST
+        pairs: list[tuple[str, FieldValue]] = [
+            ("event_type", kind.value),
+            ("ts", timestamp()),
+            *_request_pairs(request),
+            ("resp_time", seconds(ended_ns - request.started_ns)),
+        ]
+        if location is not None:
+            prefix = "timeout" if is_timeout else "lost"
+            pairs.append((f"{prefix}_loc", location.loc))
+            pairs.append((f"{prefix}_cause_loc", location.cause_loc))
+        if not is_timeout:
+            pairs.append(("lost_cause", self._certificates.cause(pid)))
+        if request.queries:
+            pairs.append(("db_queries", request.queries))
+        pairs.append(("g_pid", pid))
+        event = CanonicalEvent(kind, without_excluded(pairs, self._settings))
+        self._emit(event)
+        self._report_death(Death(event, request, ended_ns, stack))
+
+
+def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:
+    texts = request.texts
+    pairs: list[tuple[str, FieldValue]] = [("req_id", texts["request_id"])]
+    if texts.get("trace_id"):
+        pairs.append(("trace_id", texts["trace_id"]))
+        pairs.append(("span_id", texts["span_id"]))
+        pairs.append(("sampled", request.is_exported))
+    for key, name in (
+        ("req_method", "method"),
+        ("req_path", "path"),
+        ("req_host", "host"),
+        ("req_route", "route"),
+        ("req_client", "client"),
+        ("resp_view", "view"),
+    ):
+        if texts.get(name):
+            pairs.append((key, texts[name]))
+    return pairs
+
+
+def _last_seen(request: OpenRequest, berth: Berth) -> tuple[StackLocation | None, str]:
+    """Return where the request was last seen: by the crash handler, else by the watchdog."""
+    stacks = stack_recorder.read_stacks(berth.stacks) if berth.stacks is not None else {}
+    frames = stacks.get(request.thread_id) or stacks.get(0)
+    located = stack_location.of_stack(frames) if frames else None
+    watched = request.watched
+    if watched and watched.get("loc"):
+        seen = StackLocation(watched["loc"], watched.get("cause_loc") or watched["loc"])
+        # The watchdog's look was at the deadline, which is what a timeout's location means.
+        return seen, stack_recorder.as_text(frames or [])
+    return located, stack_recorder.as_text(frames or [])
+

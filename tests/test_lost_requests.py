@@ -1,0 +1,103 @@
+"""A request whose worker dies has one `lost` line, with the cause and, after a crash, the place."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, eventually, gunicorn
+from tests.test_timeouts import request_id, send
+
+DEATHS = {
+    "/kills-itself/": ("SIGKILL", None),
+    "/segfaults/": ("SIGSEGV", "crash"),
+    "/bus-error/": ("SIGBUS", None),
+    "/aborts/": ("SIGABRT", "aborts"),
+    "/exits-hard/": ("exit:7", None),
+}
+
+
+@pytest.mark.parametrize("path", DEATHS)
+def test_one_lost_line_when_worker_dies(path: str, tmp_path: Path) -> None:
+    """The worker's death, the request that was open, and no second line."""
+    cause, function = DEATHS[path]
+    with gunicorn("stuck", tmp_path) as site:
+        assert send(site, path) == b""
+        line = site.line_of(request_id(path))
+        assert (line["event_type"], line["lost_cause"]) == ("lost", cause)
+        assert (line["req_path"], line["req_method"]) == (path, "GET")
+        assert line["req_route"] == path[1:]
+        assert float(line["resp_time"]) >= 0
+        if function is not None:
+            view = path.strip("/").replace("-", "_")
+            assert re.fullmatch(rf"stuck\.py:\d+:{view}", line["lost_loc"])
+            assert re.fullmatch(rf"\S+:\d+:{function}", line["lost_cause_loc"]) or function == "crash"
+        send(site, "/ok/")
+        site.wait_for_lines(2)
+
+
+def test_lost_line_when_killed_from_outside(tmp_path: Path) -> None:
+    """kill -9 on a busy worker; idle ones leave no line."""
+    with gunicorn("stuck", tmp_path, workers=2) as site, ThreadPoolExecutor(1) as client:
+        answer = client.submit(send, site, "/queries-then-sleeps/")
+        worker = eventually(lambda: busy_worker(site), site.report)
+        for pid in site.workers():
+            if pid != worker:
+                os.kill(pid, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        assert answer.result() == b""
+        [line] = site.wait_for_lines(1)
+        assert (line["event_type"], line["lost_cause"]) == ("lost", "SIGKILL")
+        assert (line["g_pid"], line["db_queries"]) == (str(worker), "3")
+        assert "sampled" in line
+
+
+def busy_worker(site: Server) -> int | None:
+    """Return the worker that has SQLite open, as the view that is asked has."""
+    for pid in site.workers():
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+        wchan = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+        # clock_nanosleep, as `time.sleep` is
+        if wchan == "230" and threads:
+            return pid
+    return None
+
+
+def test_lost_line_when_shutdown_runs_out(tmp_path: Path) -> None:
+    """SIGTERM to the server while a request outlasts `--graceful-timeout`."""
+    with gunicorn("stuck", tmp_path, "--graceful-timeout", "1", "-t", "60") as site:
+        client = threading.Thread(target=send, args=(site, "/sleeps/"))
+        client.start()
+        eventually(lambda: busy_worker(site), site.report)
+        os.kill(site.pid, signal.SIGTERM)
+        site.process.wait(20)
+        client.join()
+        [line] = site.wait_for_lines(1)
+        assert (line["event_type"], line["lost_cause"]) == ("lost", "shutdown")
+        assert line["req_path"] == "/sleeps/"
+
+
+def test_error_line_when_view_calls_sys_exit(tmp_path: Path) -> None:
+    """Gunicorn answers SystemExit with a 500 and the worker goes on: a request like any other."""
+    with gunicorn("stuck", tmp_path) as site:
+        assert b" 500 " in send(site, "/sys-exits/")
+        [line] = site.wait_for_lines(1)
+        assert (line["event_type"], line["resp_status"]) == ("request", "500")
+        assert line["exc_type"] == "SystemExit"
+
+
+def test_one_line_when_memory_runs_out(tmp_path: Path) -> None:
+    """Under `ulimit -v` the allocation fails: the app gets MemoryError, and the line says so."""
+    with gunicorn("stuck", tmp_path) as site:
+        [worker] = site.workers()
+        resource.prlimit(worker, resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        assert b" 500 " in send(site, "/eats-memory/")
+        [line] = site.wait_for_lines(1)
+        assert (line["event_type"], line["exc_type"]) == ("request", "MemoryError")
