@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, SupportsFloat, TypeVar, cast
 
-from otel_canonical import error_facts
+from otel_canonical import error_facts, logfmt
 from otel_canonical.fence import Fence
 from otel_canonical.fields import FieldValue
 from otel_canonical.request_scope import RequestScope, open_scope
@@ -29,6 +29,9 @@ Enricher = Callable[[Any, Any], "Mapping[str, object] | None"]
 
 _enrichers: list[Enricher] = []
 
+#: An attribute of a span is an integer of 64 bits, or no integer.
+_WIDE = 1 << 63
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,28 +39,32 @@ def set(key: str, value: object) -> None:  # noqa: A001  # the name that reads r
     """Show `value` as `app_<key>` on this request's event; a later value replaces an earlier one.
 
     Strings, numbers and booleans stay what they are, None removes the key, anything else is shown
-    as its `str`.
+    as its `str`, or as `!err` if that raises.
     """
     scope = open_scope()
     if scope is None:
         return
-    if value is None:
-        if scope.app is not None:
-            scope.app.pop(key, None)
-        return
-    with Fence("setting a fact of the app"):
+    key = logfmt.as_text(key)
+    if value is not None:
         scope.set_app(key, _field_value(value))
+    elif scope.app is not None:
+        scope.app.pop(key, None)
 
 
-def add(key: str, amount: int | float = 1) -> None:
-    """Add `amount` to the number shown as `app_<key>`; what is not a number yet starts at 0."""
+def add(key: str, amount: SupportsFloat = 1) -> None:
+    """Add `amount` to the number shown as `app_<key>`; what is not a number yet starts at 0.
+
+    Integers stay integers; any other number, a Decimal too, is added as a float.
+    """
     scope = open_scope()
     if scope is None:
         return
-    before = (scope.app or {}).get(key, 0)
-    if not isinstance(before, int | float):
-        before = 0
-    scope.set_app(key, before + amount)
+    with Fence("adding to a fact of the app"):
+        key = logfmt.as_text(key)
+        before = (scope.app or {}).get(key, 0)
+        if not isinstance(before, int | float):
+            before = 0
+        scope.set_app(key, before + (amount if isinstance(amount, int) else float(amount)))
 
 
 def get(key: str, default: object = None) -> object:
@@ -65,7 +72,7 @@ def get(key: str, default: object = None) -> object:
     scope = open_scope()
     if scope is None or scope.app is None:
         return default
-    return scope.app.get(key, default)
+    return scope.app.get(logfmt.as_text(key), default)
 
 
 class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
@@ -88,7 +95,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
     """
 
     def __init__(self, key: str, *, outcome: bool = False) -> None:
-        self._key = key
+        self._key = logfmt.as_text(key)
         self._outcome = outcome
         self._started_ns: list[int] = []
 
@@ -182,11 +189,20 @@ def read_enrichers(scope: RequestScope) -> None:
             facts = callback(scope.django_request, scope.django_response)
             for key, value in (facts or {}).items():
                 if value is not None:
-                    scope.set_app(str(key), _field_value(value))
+                    scope.set_app(logfmt.as_text(key), _field_value(value))
 
 
 def _field_value(value: object) -> FieldValue:
-    return value if isinstance(value, str | int | float) else str(value)
+    # Not isinstance: lazy objects pretend to be a str, and would be looked up when the line is made.
+    kind = type(value)
+    if kind is str or kind is bool or kind is float:
+        return cast("FieldValue", value)
+    if issubclass(kind, int) and -_WIDE <= int.__int__(cast("int", value)) < _WIDE:
+        return int.__int__(cast("int", value))
+    if issubclass(kind, float):
+        return float.__float__(cast("float", value))
+    # Of a wider integer all digits are shown; a number on a span ends at 64 bits.
+    return logfmt.as_text(value)
 
 
 def _survive(error: Exception, function: Callable[..., Any], return_value: Any) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otel_canonical.emitters import LineEmitter
     from otel_canonical.gunicorn_seam import WorkerSeam
     from otel_canonical.obituary import Berth, Obituaries
+    from otel_canonical.reporter_link import ReporterLink
     from otel_canonical.root_span import RootSpans
     from otel_canonical.settings import Settings
     from otel_canonical.watchdog import Watchdog
@@ -49,6 +50,7 @@ class _Process:
         self.with_sdk = False
         self.settings: Settings | None = None
         self.obituaries: Obituaries | None = None
+        self.reporter: ReporterLink | None = None
         self.berth: Berth | None = None
         self.watchdog: Watchdog | None = None
         self.worker_pid: int | None = None
@@ -166,6 +168,8 @@ class _Roles:
     def before_arbiter_exit(self, arbiter: Any) -> None:
         if _process.obituaries is not None:
             _process.obituaries.bury_all(arbiter.WORKERS.values())
+        if _process.reporter is not None:
+            _process.reporter.close()
 
     def start_worker(self, worker: Any) -> None:
         settings = _process.settings
@@ -175,6 +179,8 @@ class _Roles:
         _process.worker_pid = os.getpid()
         if _process.obituaries is not None:
             _process.obituaries.leave_to(worker)
+        if _process.reporter is not None:
+            _process.reporter.leave_to_worker()
         _start_worker(worker, settings)
 
     def worker_is_ready(self, worker: Any) -> None:
@@ -216,9 +222,11 @@ def _slots(cfg: Any) -> int:
 
 def _obituaries(settings: Settings, cfg: Any) -> Obituaries:
     from otel_canonical.obituary import Obituaries
+    from otel_canonical.reporter_link import ReporterLink
 
     emitter = _emitter(settings, cfg)
-    return Obituaries(settings, _slots(cfg), cfg.workers, emitter.emit, lambda death: None)
+    _process.reporter = ReporterLink()
+    return Obituaries(settings, _slots(cfg), cfg.workers, emitter.emit, _process.reporter.send)
 
 
 def _emitter(settings: Settings, cfg: Any) -> LineEmitter:

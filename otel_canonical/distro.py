@@ -49,6 +49,13 @@ class CanonicalConfigurator(_OTelSDKConfigurator):
             super()._configure(**kwargs)
 
 
+class ReporterConfigurator(_OTelSDKConfigurator):
+    """The SDK as `OTEL_*` says, for the process that reports dead requests; no entry point."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        super()._configure(resource_attributes=assembly.resource_attributes(), **kwargs)
+
+
 class CanonicalInstrumentor(BaseInstrumentor):
     """The instrumentor `otel_canonical`, for processes whose distro is somebody else's.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, eventually, gunicorn
+from tests.servers import GUNICORN, INSTRUMENT, Server, eventually, gunicorn
 from tests.test_timeouts import request_id, send
 
 DEATHS = {
@@ -101,3 +101,33 @@ def test_one_line_when_memory_runs_out(tmp_path: Path) -> None:
         assert b" 500 " in send(site, "/eats-memory/")
         [line] = site.wait_for_lines(1)
         assert (line["event_type"], line["exc_type"]) == ("request", "MemoryError")
+
+
+def own_memory_cgroup() -> Path | None:
+    """Return the directory of this process's memory cgroup, if a group can be made below it."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            directory = Path("/sys/fs/cgroup/memory") / path.lstrip("/")
+            return directory if os.access(directory, os.W_OK) else None
+    return None
+
+
+def test_cause_is_oom_when_kernel_kills_for_memory(tmp_path: Path) -> None:
+    """Told apart from other SIGKILLs by the cgroup's own counter."""
+    parent = own_memory_cgroup()
+    if parent is None:
+        pytest.skip("needs a writable memory cgroup (version 1), as root has outside containers")
+    group = parent / f"otel-canonical-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(300 << 20))
+        enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+        command = ["/bin/sh", "-c", enter, "sh", *INSTRUMENT, *GUNICORN]
+        with gunicorn("stuck", tmp_path, command=command) as site:
+            assert send(site, "/eats-memory/") == b""
+            line = site.line_of("eats-memory")
+            assert (line["event_type"], line["lost_cause"]) == ("lost", "oom")
+    finally:
+        eventually(lambda: not (group / "cgroup.procs").read_text(), lambda: "the group is not empty")
+        group.rmdir()

@@ -1,0 +1,108 @@
+"""The arbiter's line to the reporter: starts it when there is something to report, feeds it, ends it.
+
+Lives in the arbiter's main thread. A pipe is all there is between the two: writing to it never waits,
+and its end, also when the arbiter is killed, ends the reporter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from otel_canonical.fence import report
+from otel_canonical.fields import STACK_ATTRIBUTE
+from otel_canonical.obituary import Death
+
+#: A reporter that dies is not started again before this: it would most likely die again.
+RESTART_INTERVAL_S = 10.0
+
+
+class ReporterLink:
+    """Sends deaths to the reporter, as long as anything is exported."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_monotonic = float("-inf")
+
+    def send(self, death: Death) -> None:
+        """Report a death whose trace is exported; one that can't be sent is said, not waited for."""
+        if not death.request.is_exported or not death.request.texts.get("trace_id"):
+            return
+        line = json.dumps(_facts(death)).encode() + b"\n"
+        pipe = self._pipe()
+        if pipe is None:
+            report("starting the reporter; a dead request has its line but no span")
+            return
+        try:
+            os.write(pipe, line)
+        except OSError as error:
+            report("telling the reporter of a dead request; it has its line but no span", error)
+            self.close()
+
+    def leave_to_worker(self) -> None:
+        """Let go of the pipe in a worker: only the arbiter's end shall keep the reporter alive."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            # Not ours to wait for; without this, Popen warns of a child that is still running.
+            process.returncode = 0
+
+    def close(self) -> None:
+        """End the reporter by ending its input."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            # Gunicorn reaps all children of the arbiter, this one too.
+            process.returncode = 0
+
+    def _pipe(self) -> int | None:
+        if self._process is None:
+            now = time.monotonic()
+            if now - self._started_monotonic < RESTART_INTERVAL_S:
+                return None
+            self._started_monotonic = now
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "otel_canonical.reporter"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+            )
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)
+        assert self._process.stdin is not None
+        return self._process.stdin.fileno()
+
+
+def _facts(death: Death) -> dict[str, Any]:
+    texts = death.request.texts
+    ended_wall_ns = death.request.started_wall_ns + death.ended_ns - death.request.started_ns
+    route = texts.get("route")
+    attributes: dict[str, Any] = death.event.attributes()
+    attributes["error.type"] = attributes.get("canonical.lost_cause") or "timeout"
+    if death.stack:
+        attributes[STACK_ATTRIBUTE] = death.stack
+    return {
+        "name": f"{texts['method']} {route}" if route else texts["method"],
+        "trace_id": texts["trace_id"],
+        "span_id": texts["span_id"],
+        "parent_span_id": texts.get("caller_span_id", ""),
+        "started_wall_ns": death.request.started_wall_ns,
+        "ended_wall_ns": ended_wall_ns,
+        "attributes": attributes,
+    }
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, without what would instrument the reporter like an app."""
+    environment = dict(os.environ)
+    path = environment.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [entry for entry in path if "auto_instrumentation" not in entry]
+    environment["PYTHONPATH"] = os.pathsep.join(kept)
+    return environment
