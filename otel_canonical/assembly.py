@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Slots on the page for a worker whose concurrency has no small bound (gevent, ASGI).
 MOST_SLOTS = 128
-#: A worker that leaves may take this long to export what it still holds.
-FLUSH_S = 2.0
 
 #: The name under which DjangoInstrumentor makes its spans; the root span is made under it, for it.
 DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
@@ -207,7 +204,7 @@ class _Roles:
         # Gunicorn calls this in the arbiter too, for a worker that somebody else has reaped.
         if is_worker() and _process.watchdog is not None:
             _process.watchdog.stop()
-            flush_in_time()
+            _leave_sdk()
 
 
 _roles = _Roles()
@@ -302,21 +299,17 @@ def _save_spans(log: CanonicalLog) -> None:
     from otel_canonical.root_span import end_open_spans
 
     end_open_spans(log.in_flight)
-    flush_in_time()
+    if export_choice.exports("traces"):
+        from otel_canonical import sdk_farewell
+
+        sdk_farewell.flush_spans(log.settings.flush_seconds)
 
 
-def flush_in_time() -> None:
-    """Export what the SDK still holds, for `FLUSH_S` at most, whatever the collector does."""
-    if not export_choice.exports("traces"):
-        return
-    from opentelemetry import trace
+def _leave_sdk() -> None:
+    if _process.settings is not None and _process.with_sdk and export_choice.exports_anything():
+        from otel_canonical import sdk_farewell
 
-    provider: Any = trace.get_tracer_provider()
-    flush = getattr(provider, "force_flush", None)
-    if flush is not None:
-        flusher = threading.Thread(target=flush, name="otel-canonical-flush", daemon=True)
-        flusher.start()
-        flusher.join(FLUSH_S)
+        sdk_farewell.leave(_process.settings.flush_seconds)
 
 
 def _root_spans() -> RootSpans:

@@ -10,7 +10,7 @@ from typing import Any
 from otel_canonical import request_ids
 from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
-from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.fence import Fence
 from otel_canonical.fields import FIELDS
 from otel_canonical.redaction import REDACTED, RedactionPolicy
@@ -156,8 +156,10 @@ class CanonicalLog:
 
     def due(self, scope: RequestScope) -> None:
         """Show on the page where the watchdog saw a request whose deadline has come."""
-        if scope.slot is not None and scope.stuck is not None:
-            scope.slot.write_watched((scope.stuck.loc or "", scope.stuck.cause_loc or ""))
+        stuck = scope.stuck
+        if scope.slot is not None and stuck is not None:
+            after_s = seconds(stuck.seen_ns - scope.started_ns)
+            scope.slot.write_watched((str(after_s), stuck.loc or "", stuck.cause_loc or ""))
 
     def slow(self, scope: RequestScope) -> None:
         """Write the line of a request that is slow and still runs."""

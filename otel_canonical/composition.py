@@ -144,6 +144,7 @@ def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> 
         if stuck.loc is not None and stuck.cause_loc is not None:
             pairs.append(("timeout_loc", stuck.loc))
             pairs.append(("timeout_cause_loc", stuck.cause_loc))
+        pairs.append(("timeout_seen", seconds(stuck.seen_ns - scope.started_ns)))
     if slow is not None and slow.loc is not None and slow.cause_loc is not None:
         pairs.append(("slow_loc", slow.loc))
         pairs.append(("slow_cause_loc", slow.cause_loc))

@@ -19,6 +19,11 @@ _MISSING = object()
 
 _inside_lookup: ContextVar[bool] = ContextVar("otel_canonical_inside_cache", default=False)
 
+#: The key that a `get_or_set` under way is about, and whether it has looked it up already.
+_getting_or_setting: ContextVar[list[Any] | None] = ContextVar(
+    "otel_canonical_get_or_set", default=None
+)
+
 
 def wrap_caches(module: Any) -> None:
     """Wrap `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
@@ -29,19 +34,36 @@ def wrap_caches(module: Any) -> None:
     @functools.wraps(create_connection)
     def create_and_watch(self: Any, alias: str) -> Any:
         cache = create_connection(self, alias)
-        cache.get = _counting_get(cache.get)
-        cache.get_many = _counting_get_many(cache.get_many)
+        _watch(cache)
         return cache
 
     setattr(create_and_watch, _MARK, True)
     module.CacheHandler.create_connection = create_and_watch
 
 
+def watch_caches(caches: Any) -> None:
+    """Watch the caches of this thread that were made before the wrapping."""
+    for cache in caches.all(initialized_only=True):
+        _watch(cache)
+
+
+def _watch(cache: Any) -> None:
+    if hasattr(cache.get, _MARK):
+        return
+    cache.get = _counting_get(cache.get)
+    setattr(cache.get, _MARK, True)
+    cache.get_many = _counting_get_many(cache.get_many)
+    if hasattr(cache, "get_or_set"):
+        cache.get_or_set = _in_one_lookup(cache.get_or_set)
+    if hasattr(cache, "aget_or_set"):
+        cache.aget_or_set = _in_one_lookup_async(cache.aget_or_set)
+
+
 def _counting_get(get: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get)
     def get_and_count(key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or _inside_lookup.get():
+        if scope is None or _inside_lookup.get() or _is_asked_again(key):
             return get(key, default, *args, **kwargs)
         with _Lookup(scope) as lookup:
             value = get(key, _MISSING, *args, **kwargs)
@@ -66,6 +88,40 @@ def _counting_get_many(get_many: Callable[..., Any]) -> Callable[..., Any]:
         return values
 
     return get_many_and_count
+
+
+def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_or_set)
+    def get_or_set_in_one(key: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _getting_or_setting.set([key, False])
+        try:
+            return get_or_set(key, *args, **kwargs)
+        finally:
+            _getting_or_setting.reset(token)
+
+    return get_or_set_in_one
+
+
+def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(aget_or_set)
+    async def aget_or_set_in_one(key: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _getting_or_setting.set([key, False])
+        try:
+            return await aget_or_set(key, *args, **kwargs)
+        finally:
+            _getting_or_setting.reset(token)
+
+    return aget_or_set_in_one
+
+
+def _is_asked_again(key: Any) -> bool:
+    """Return whether this is the `get` by which `get_or_set` reads back what it has just set."""
+    asked = _getting_or_setting.get()
+    if asked is None or asked[0] != key:
+        return False
+    again: bool = asked[1]
+    asked[1] = True
+    return again
 
 
 class _Lookup:

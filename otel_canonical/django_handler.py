@@ -139,11 +139,14 @@ def read_request(scope: RequestScope) -> None:
 
 
 def _known_user(request: Any) -> Any:
-    """Return the user if the request has looked it up; looking it up ourselves would be a query."""
+    """Return the user if the request has looked it up; looking it up ourselves would be a query.
+
+    What `request.user` was set to goes first: after `login` and `logout` the look-up is out of date.
+    """
     known = vars(request)
-    user = known.get("_cached_user") or known.get("_acached_user")
-    if user is None:
-        user = known.get("user")
-        if isinstance(user, LazyObject):
-            user = None if user._wrapped is empty else user._wrapped
+    user = known.get("user")
+    if isinstance(user, LazyObject):
+        user = user._wrapped
+    if user is None or user is empty:
+        user = known.get("_cached_user") or known.get("_acached_user")
     return user

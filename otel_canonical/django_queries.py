@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Token
 from typing import Any
 
 from django.db import connections
 from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorDebugWrapper
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -28,9 +30,30 @@ _MARK = "__otel_canonical__"
 
 def watch_connections() -> None:
     """Watch every connection there is and every one to come."""
+    _wrap_debug_sql()
     connection_created.connect(_watch_new, dispatch_uid="otel_canonical.django_queries")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
+
+
+def _wrap_debug_sql() -> None:
+    """Wrap what Django does around a query under DEBUG: on SQLite it asks how to quote parameters."""
+    debug_sql = CursorDebugWrapper.debug_sql
+    if hasattr(debug_sql, _MARK):
+        return
+
+    @functools.wraps(debug_sql)
+    @contextmanager
+    def debug_sql_uncounted(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+        token = inside_django_query.set(True)
+        try:
+            with debug_sql(self, *args, **kwargs):
+                yield
+        finally:
+            inside_django_query.reset(token)
+
+    setattr(debug_sql_uncounted, _MARK, True)
+    CursorDebugWrapper.debug_sql = debug_sql_uncounted  # type: ignore[method-assign]
 
 
 def wrap_connect(module: Any) -> None:

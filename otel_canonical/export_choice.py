@@ -13,6 +13,8 @@ HOW_TO_EXPORT = (
     "metrics and logs to a collector)"
 )
 
+SIGNALS = ("traces", "metrics", "logs")
+
 #: One attribute more than this evicts the oldest; the SDK's own default is 128.
 SPAN_ATTRIBUTES = "1000"
 
@@ -33,9 +35,14 @@ def exports(signal: str) -> bool:
     return _has_endpoint(signal)
 
 
+def exports_anything() -> bool:
+    """Return whether any signal is exported."""
+    return any(exports(signal) for signal in SIGNALS)
+
+
 def describe() -> str:
     """Return a clause about what is exported, or how to turn it on."""
-    signals = [signal for signal in ("traces", "metrics", "logs") if exports(signal)]
+    signals = [signal for signal in SIGNALS if exports(signal)]
     return f"exporting {', '.join(signals)}" if signals else HOW_TO_EXPORT
 
 
@@ -54,7 +61,7 @@ def set_defaults() -> None:
     default("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     if "OTEL_ATTRIBUTE_COUNT_LIMIT" not in os.environ:
         default("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", SPAN_ATTRIBUTES)
-    for signal in ("traces", "metrics", "logs"):
+    for signal in SIGNALS:
         if exports(signal):
             default(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
 

@@ -23,7 +23,7 @@ REPORT_INTERVAL_S = 60.0
 #: A child of Gunicorn's own error logger, so that reports appear where operators already look.
 logger = logging.getLogger("gunicorn.error.otel_canonical")
 
-_last_report_monotonic: dict[str, float] = {}
+_last_said_monotonic: dict[str, float] = {}
 _held_back: dict[str, int] = {}
 
 
@@ -33,20 +33,37 @@ def is_strict() -> bool:
 
 
 def report(doing: str, error: BaseException | None = None) -> None:
-    """Tell the operator what failed and what was done instead, at most once a minute per `doing`."""
+    """Tell the operator what of ours failed, at most once a minute per `doing`."""
+    again = _how_often_held_back(doing)
+    if again is not None:
+        logger.error(
+            "otel-canonical failed while %s; the request was not affected%s",
+            doing,
+            _and_before(again),
+            exc_info=error,
+        )
+
+
+def warn(what: str) -> None:
+    """Tell the operator of something that others caused, at most once a minute per `what`."""
+    again = _how_often_held_back(what)
+    if again is not None:
+        logger.warning("otel-canonical: %s%s", what, _and_before(again))
+
+
+def _how_often_held_back(what: str) -> int | None:
+    """Return how often `what` has happened unsaid since it was last said; None if it still is."""
     now = time.monotonic()
-    last = _last_report_monotonic.get(doing)
+    last = _last_said_monotonic.get(what)
     if last is not None and now - last < REPORT_INTERVAL_S:
-        _held_back[doing] = _held_back.get(doing, 0) + 1
-        return
-    _last_report_monotonic[doing] = now
-    again = _held_back.pop(doing, 0)
-    logger.error(
-        "otel-canonical failed while %s; the request was not affected%s",
-        doing,
-        f" ({again} more since the last report)" if again else "",
-        exc_info=error,
-    )
+        _held_back[what] = _held_back.get(what, 0) + 1
+        return None
+    _last_said_monotonic[what] = now
+    return _held_back.pop(what, 0)
+
+
+def _and_before(again: int) -> str:
+    return f" ({again} more since the last report)" if again else ""
 
 
 class Fence:

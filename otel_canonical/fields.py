@@ -128,6 +128,13 @@ FIELDS: tuple[FieldDescription, ...] = (
         "str",
         "the same: the innermost app frame or, if there is one, the call it was stuck in",
     ),
+    _field(
+        "timeout_seen",
+        "canonical.timeout_seen",
+        "float",
+        "how long it had run when it was looked at",
+        unit="s",
+    ),
     _field("slow_loc", "canonical.slow_loc", "str", "where it was when it became slow: the view"),
     _field("slow_cause_loc", "canonical.slow_cause_loc", "str", "the same: the innermost frame"),
     _field("slow_stack", "canonical.slow_stack", "str", "the same: its stack, innermost first"),

@@ -157,6 +157,8 @@ class Obituaries:
             prefix = "timeout" if is_timeout else "lost"
             pairs.append((f"{prefix}_loc", location.loc))
             pairs.append((f"{prefix}_cause_loc", location.cause_loc))
+        if is_timeout and request.watched and request.watched.get("after_s"):
+            pairs.append(("timeout_seen", float(request.watched["after_s"])))
         if not is_timeout:
             pairs.append(("lost_cause", self._certificates.cause(pid)))
         if request.queries:

@@ -126,6 +126,12 @@ class Settings:
     redacted_names: tuple[str, ...] = _setting(
         (), _names, "(none)", "More names, separated by commas, whose values are redacted."
     )
+    flush_seconds: float = _setting(
+        2.0,
+        _seconds,
+        "2",
+        "How long a worker that leaves, or is aborted, may take to export what it still holds.",
+    )
     timeout_margin_seconds: float = _setting(
         0.5,
         _seconds,

@@ -57,7 +57,7 @@ REQUEST_TEXTS = {
     "view": 160,
 }
 #: What the watchdog found when it looked at the request.
-WATCH_TEXTS = {"loc": 300, "cause_loc": 300}
+WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 
 _HEAD = struct.Struct("<QBB6xQQQ")
 _SEQUENCE = struct.Struct("<Q")

@@ -6,6 +6,7 @@ with Django's response, so a streamed body isn't part of it.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
     Yields:
         The list that fills with events, each a dict of the line's keys, in the order they were made.
     """
-    from otel_canonical import django_handler
+    from otel_canonical import django_cache, django_handler
 
     events: list[dict[str, FieldValue]] = []
 
@@ -63,6 +64,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
     assembly.watch_django()
     assembly.before_middleware()
+    django_cache.watch_caches(importlib.import_module("django.core.cache").caches)
     with _one_at_a_time:
         django_handler.openers.append(opened)
     try:
