@@ -20,13 +20,16 @@ import wrapt
 from otel_canonical import export_choice, gunicorn_arbiter, stack_recorder, stack_text
 from otel_canonical import settings as settings_room
 from otel_canonical._version import __version__
+from otel_canonical.fence import Fence
 
 if TYPE_CHECKING:
-    from otel_canonical.canonical_log import CanonicalLog
+    from otel_canonical.canonical_log import CanonicalLog, Emit
     from otel_canonical.emitters import LineEmitter
+    from otel_canonical.event import CanonicalEvent
     from otel_canonical.gunicorn_seam import WorkerSeam
     from otel_canonical.obituary import Berth, Obituaries
     from otel_canonical.reporter_link import ReporterLink
+    from otel_canonical.request_scope import RequestScope
     from otel_canonical.root_span import RootSpans
     from otel_canonical.settings import Settings
     from otel_canonical.watchdog import Watchdog
@@ -222,7 +225,8 @@ def _obituaries(settings: Settings, cfg: Any) -> Obituaries:
     from otel_canonical.reporter_link import ReporterLink
 
     emitter = _emitter(settings, cfg)
-    _process.reporter = ReporterLink()
+    exports_logs = settings.log_events and export_choice.exports("logs")
+    _process.reporter = ReporterLink(exports_logs=exports_logs)
     return Obituaries(settings, _slots(cfg), cfg.workers, emitter.emit, _process.reporter.send)
 
 
@@ -251,7 +255,7 @@ def _start_worker(worker: Any, settings: Settings) -> None:
     log = CanonicalLog(
         settings,
         _root_spans(),
-        emitter.emit,
+        _emit(emitter, settings),
         (_read_django, read_enrichers),
         berth.page.slots_of(berth.block) if berth is not None else (),
     )
@@ -283,6 +287,24 @@ def _start_worker(worker: Any, settings: Settings) -> None:
     )
     _process.seam = WorkerSeam(worker, log, describe)
     _process.watchdog.start()
+
+
+def _emit(emitter: LineEmitter, settings: Settings) -> Emit:
+    """Return the way out: the line and, if logs are exported, the log event."""
+    if not (settings.log_events and export_choice.exports("logs")):
+        return lambda event, scope: emitter.emit(event)
+    from opentelemetry._logs import get_logger
+
+    from otel_canonical.log_events import LogEvents
+
+    log_events = LogEvents(get_logger("otel_canonical", __version__))
+
+    def emit_both(event: CanonicalEvent, scope: RequestScope) -> None:
+        emitter.emit(event)
+        with Fence("emitting a log event"):
+            log_events.emit(event, scope.root.span)
+
+    return emit_both
 
 
 def _heartbeat(worker: Any) -> float:

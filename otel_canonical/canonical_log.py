@@ -28,7 +28,7 @@ FACT_HEADERS = frozenset(
 
 #: Reads late facts into a scope just before it is closed: route, user, what the app's callbacks say.
 Reader = Callable[[RequestScope], None]
-Emit = Callable[[CanonicalEvent], None]
+Emit = Callable[[CanonicalEvent, RequestScope], None]
 
 
 class CanonicalLog:
@@ -37,7 +37,7 @@ class CanonicalLog:
     Args:
         settings: the operator's choice.
         root_spans: gives each request its root span.
-        emit: writes an event.
+        emit: writes an event of a request.
         readers: called in order before an event is made; one that fails costs its facts only.
         slots: places on the shared page, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `unshown`.
@@ -134,7 +134,7 @@ class CanonicalLog:
         if slot is not None:
             slot.set_state(CLOSING)
         try:
-            self._emit(event)
+            self._emit(event, scope)
         finally:
             if slot is not None:
                 slot.set_state(IDLE)
@@ -152,7 +152,7 @@ class CanonicalLog:
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
         """Write the line of a failure that the app survived."""
-        self._emit(self._composer.partial_failure_event(scope, error))
+        self._emit(self._composer.partial_failure_event(scope, error), scope)
 
     def due(self, scope: RequestScope) -> None:
         """Show on the page where the watchdog saw a request whose deadline has come."""
@@ -163,7 +163,7 @@ class CanonicalLog:
 
     def slow(self, scope: RequestScope) -> None:
         """Write the line of a request that is slow and still runs."""
-        self._emit(self._composer.request_event(scope, EventType.SLOW))
+        self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
 
     def _shown(self, scope: RequestScope) -> dict[str, Any]:
         root = scope.root

@@ -43,7 +43,8 @@ class Composer:
             pairs.append(("g_pid", scope.pid))
         if scope.worker_requests is not None:
             pairs.append(("g_w_requests", scope.worker_requests))
-        return self._event(event_type, pairs)
+        sighting = scope.stuck or scope.slow
+        return self._event(event_type, pairs, sighting.stack if sighting is not None else "")
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, joined to its request by ids."""
@@ -51,8 +52,8 @@ class Composer:
         self._add_error(pairs, error)
         return self._event(EventType.PARTIAL_FAILURE, pairs)
 
-    def _event(self, event_type: EventType, pairs: Pairs) -> CanonicalEvent:
-        return CanonicalEvent(event_type, without_excluded(pairs, self._settings))
+    def _event(self, event_type: EventType, pairs: Pairs, stack: str = "") -> CanonicalEvent:
+        return CanonicalEvent(event_type, without_excluded(pairs, self._settings), stack)
 
     def _identity(self, event_type: EventType, scope: RequestScope) -> Pairs:
         pairs: Pairs = [

@@ -57,24 +57,29 @@ def _wrap_debug_sql() -> None:
 
 
 def wrap_connect(module: Any) -> None:
-    """Wrap `django.db.backends.base.base.BaseDatabaseWrapper.connect`.
+    """Wrap those methods of `django.db.backends.base.base.BaseDatabaseWrapper` that ask by themselves.
 
-    What a new connection asks for itself (time zone, isolation level) is no query of the request.
+    What a connection asks for itself (time zone, isolation level, whether it is still usable) is no
+    query of the request.
     """
-    connect = module.BaseDatabaseWrapper.connect
-    if hasattr(connect, _MARK):
-        return
+    wrapper = module.BaseDatabaseWrapper
+    for name in ("connect", "close_if_health_check_failed", "close_if_unusable_or_obsolete"):
+        method = getattr(wrapper, name)
+        if not hasattr(method, _MARK):
+            setattr(wrapper, name, _uncounted(method))
 
-    @functools.wraps(connect)
-    def connect_uncounted(self: Any) -> None:
+
+def _uncounted(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call_uncounted(self: Any) -> Any:
         token = inside_django_query.set(True)
         try:
-            connect(self)
+            return method(self)
         finally:
             inside_django_query.reset(token)
 
-    setattr(connect_uncounted, _MARK, True)
-    module.BaseDatabaseWrapper.connect = connect_uncounted
+    setattr(call_uncounted, _MARK, True)
+    return call_uncounted
 
 
 def _watch_new(connection: Any, **_: object) -> None:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 
-from otel_canonical.fields import FieldValue, attribute_of
+from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of
 
 
 class EventType(Enum):
@@ -24,10 +24,14 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CanonicalEvent:
-    """One event; `pairs` holds every key of the line, `event_type` and `ts` first."""
+    """One event; `pairs` holds every key of the line, `event_type` and `ts` first.
+
+    `stack` is too long for a line: it leaves on span and log event only.
+    """
 
     event_type: EventType
     pairs: tuple[tuple[str, FieldValue], ...]
+    stack: str = ""
 
     def attributes(self) -> dict[str, FieldValue]:
         """Return the event as span attributes, the app's first.
@@ -36,7 +40,10 @@ class CanonicalEvent:
         """
         named = [(attribute_of(key), value) for key, value in self.pairs]
         named.sort(key=lambda pair: not pair[0].startswith("app."))
-        return {name: value for name, value in named if name}
+        attributes = {name: value for name, value in named if name}
+        if self.stack:
+            attributes[STACK_ATTRIBUTE] = self.stack
+        return attributes
 
 
 def timestamp(now_ns: int | None = None) -> str:

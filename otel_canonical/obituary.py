@@ -43,7 +43,6 @@ class Death:
     event: CanonicalEvent
     request: OpenRequest
     ended_ns: int
-    stack: str
 
 
 class Obituaries:
@@ -164,9 +163,9 @@ class Obituaries:
         if request.queries:
             pairs.append(("db_queries", request.queries))
         pairs.append(("g_pid", pid))
-        event = CanonicalEvent(kind, without_excluded(pairs, self._settings))
+        event = CanonicalEvent(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
-        self._report_death(Death(event, request, ended_ns, stack))
+        self._report_death(Death(event, request, ended_ns))
 
 
 def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:

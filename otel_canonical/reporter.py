@@ -12,18 +12,20 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry._logs import get_logger
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from otel_canonical import export_choice
+from otel_canonical import export_choice, sdk_farewell
 from otel_canonical.distro import ReporterConfigurator
+from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fence import Fence
+from otel_canonical.log_events import LogEvents
 
 #: How long the last spans may take to leave after the arbiter has.
 FAREWELL_S = 2.0
@@ -45,35 +47,59 @@ class GivenIds(IdGenerator):
         return self.span_id
 
 
-def report(deaths: Iterable[str], tracer: trace.Tracer, ids: GivenIds) -> None:
-    """Make a span of each death, given as one JSON object a line."""
-    for line in deaths:
-        with Fence("reporting a request that died"):
-            _report_one(json.loads(line), tracer, ids)
+class Reporter:
+    """Makes a span and a log event of each death, as far as these are exported."""
 
+    def __init__(self, tracer: trace.Tracer, ids: GivenIds, log_events: LogEvents | None) -> None:
+        self._tracer = tracer
+        self._ids = ids
+        self._log_events = log_events
 
-def _report_one(death: dict[str, Any], tracer: trace.Tracer, ids: GivenIds) -> None:
-    ids.trace_id = int(death["trace_id"], 16)
-    ids.span_id = int(death["span_id"], 16)
-    parent = trace.INVALID_SPAN
-    if death["parent_span_id"]:
-        parent = NonRecordingSpan(
-            SpanContext(
-                ids.trace_id,
-                int(death["parent_span_id"], 16),
-                is_remote=True,
-                trace_flags=TraceFlags(TraceFlags.SAMPLED),
-            )
+    def report(self, deaths: Iterable[str]) -> None:
+        """Report deaths, each one JSON object on a line."""
+        for line in deaths:
+            with Fence("reporting a request that died"):
+                self._report_one(json.loads(line))
+
+    def _report_one(self, death: dict[str, Any]) -> None:
+        event = CanonicalEvent(
+            EventType(death["event_type"]),
+            tuple((key, value) for key, value in death["pairs"]),
+            death["stack"],
         )
-    span = tracer.start_span(
-        death["name"],
-        context=trace.set_span_in_context(parent),
-        kind=SpanKind.SERVER,
-        attributes=death["attributes"],
-        start_time=death["started_wall_ns"],
-    )
-    span.set_status(StatusCode.ERROR)
-    span.end(death["ended_wall_ns"])
+        self._ids.trace_id = int(death["trace_id"], 16)
+        self._ids.span_id = int(death["span_id"], 16)
+        if death["is_exported"]:
+            span = self._make_span(death, event)
+        else:
+            ids = SpanContext(self._ids.trace_id, self._ids.span_id, is_remote=False)
+            span = NonRecordingSpan(ids)
+        if self._log_events is not None:
+            self._log_events.emit(event, span)
+
+    def _make_span(self, death: dict[str, Any], event: CanonicalEvent) -> trace.Span:
+        parent = trace.INVALID_SPAN
+        if death["parent_span_id"]:
+            parent = NonRecordingSpan(
+                SpanContext(
+                    self._ids.trace_id,
+                    int(death["parent_span_id"], 16),
+                    is_remote=True,
+                    trace_flags=TraceFlags(TraceFlags.SAMPLED),
+                )
+            )
+        attributes = event.attributes()
+        span = self._tracer.start_span(
+            death["name"],
+            context=trace.set_span_in_context(parent),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            start_time=death["started_wall_ns"],
+        )
+        span.set_attribute("error.type", attributes.get("canonical.lost_cause", "timeout"))
+        span.set_status(StatusCode.ERROR)
+        span.end(death["ended_wall_ns"])
+        return span
 
 
 def main() -> None:
@@ -84,11 +110,10 @@ def main() -> None:
     export_choice.set_defaults()
     ids = GivenIds()
     ReporterConfigurator().configure(sampler=ALWAYS_ON, id_generator=ids)
-    provider: Any = trace.get_tracer_provider()
-    report(sys.stdin, provider.get_tracer("otel_canonical"), ids)
-    farewell = threading.Thread(target=provider.shutdown, daemon=True)
-    farewell.start()
-    farewell.join(FAREWELL_S)
+    tracer = trace.get_tracer("otel_canonical")
+    log_events = LogEvents(get_logger("otel_canonical")) if export_choice.exports("logs") else None
+    Reporter(tracer, ids, log_events).report(sys.stdin)
+    sdk_farewell.leave(FAREWELL_S)
     os._exit(0)
 
 

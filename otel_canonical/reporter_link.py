@@ -15,7 +15,6 @@ import time
 from typing import Any
 
 from otel_canonical.fence import report
-from otel_canonical.fields import STACK_ATTRIBUTE
 from otel_canonical.obituary import Death
 
 #: A reporter that dies is not started again before this: it would most likely die again.
@@ -23,15 +22,16 @@ RESTART_INTERVAL_S = 10.0
 
 
 class ReporterLink:
-    """Sends deaths to the reporter, as long as anything is exported."""
+    """Sends deaths to the reporter, those whose trace is exported and, if logs are, all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exports_logs: bool) -> None:
+        self._exports_logs = exports_logs
         self._process: subprocess.Popen[bytes] | None = None
         self._started_monotonic = float("-inf")
 
     def send(self, death: Death) -> None:
-        """Report a death whose trace is exported; one that can't be sent is said, not waited for."""
-        if not death.request.is_exported or not death.request.texts.get("trace_id"):
+        """Report a death if anything of it is exported; one that can't be sent is said, not retried."""
+        if not (death.request.is_exported or self._exports_logs):
             return
         line = json.dumps(_facts(death)).encode() + b"\n"
         pipe = self._pipe()
@@ -84,10 +84,7 @@ def _facts(death: Death) -> dict[str, Any]:
     texts = death.request.texts
     ended_wall_ns = death.request.started_wall_ns + death.ended_ns - death.request.started_ns
     route = texts.get("route")
-    attributes: dict[str, Any] = death.event.attributes()
-    attributes["error.type"] = attributes.get("canonical.lost_cause") or "timeout"
-    if death.stack:
-        attributes[STACK_ATTRIBUTE] = death.stack
+    event = death.event
     return {
         "name": f"{texts['method']} {route}" if route else texts["method"],
         "trace_id": texts["trace_id"],
@@ -95,7 +92,10 @@ def _facts(death: Death) -> dict[str, Any]:
         "parent_span_id": texts.get("caller_span_id", ""),
         "started_wall_ns": death.request.started_wall_ns,
         "ended_wall_ns": ended_wall_ns,
-        "attributes": attributes,
+        "is_exported": death.request.is_exported,
+        "event_type": event.event_type.value,
+        "pairs": event.pairs,
+        "stack": event.stack,
     }
 
 

@@ -22,7 +22,6 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.event import CanonicalEvent, EventType
-from otel_canonical.fields import STACK_ATTRIBUTE
 from otel_canonical.request_scope import RequestScope
 
 #: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
@@ -99,9 +98,6 @@ class RootSpan:
         for name, value in replaced.items():
             if name in present and name not in attributes:
                 attributes[name] = value
-        sighting = scope.stuck or scope.slow
-        if sighting is not None:
-            attributes[STACK_ATTRIBUTE] = sighting.stack
         error_type = _error_type(event, scope)
         if error_type is not None:
             attributes["error.type"] = error_type

@@ -126,6 +126,12 @@ class Settings:
     redacted_names: tuple[str, ...] = _setting(
         (), _names, "(none)", "More names, separated by commas, whose values are redacted."
     )
+    log_events: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` keeps the event from leaving as an OpenTelemetry log event when logs are exported.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,

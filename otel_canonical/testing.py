@@ -17,6 +17,7 @@ from otel_canonical.app_facts import read_enrichers
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fields import FieldValue
+from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import RootSpans
 from otel_canonical.settings import Settings
 
@@ -40,7 +41,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
     events: list[dict[str, FieldValue]] = []
 
-    def collect(event: CanonicalEvent) -> None:
+    def collect(event: CanonicalEvent, scope: RequestScope) -> None:
         events.append(dict(event.pairs))
 
     log = CanonicalLog(

@@ -72,6 +72,13 @@ def test_root_span_has_ids_of_line(
     assert root.attributes["url.path"] == path
     for key in ("timeout_loc", "timeout_cause_loc", "lost_loc", "lost_cause"):
         assert root.attributes.get(f"canonical.{key}") == line.get(key)
+    [event] = eventually(
+        lambda: [log for log in list(sink.logs) if log.trace_id == root.trace_id],
+        lambda: f"no log event in {sink.logs}",
+    )
+    assert event.event_name == f"canonical.{line['event_type']}"
+    assert (event.span_id, event.severity) == (root.span_id, "ERROR")
+    assert event.attributes["url.path"] == path
     took_s = (root.ended_ns - root.started_ns) / 1e9
     assert abs(took_s - float(line["resp_time"])) < 0.01
 
