@@ -1,4 +1,4 @@
-"""The load: one request after the other over loopback, with as little of our own in it as can be."""
+"""The load: one request after the other over loopback, as light as a client can be."""
 
 from __future__ import annotations
 

@@ -29,19 +29,25 @@ PEERS = {
     ),
     "logfire": ("logfire[django,sqlite3]",),
 }
-WITH_OUR_SOURCES = ("ours", "ours-sqlite3")
+WITH_OUR_SOURCES = {"ours", "ours-sqlite3"}
+PLAIN_OTEL = "plain-otel"
 
 
 def prepare_environments(names: set[str]) -> dict[str, Path]:
-    """Return the directory of each named environment, ready to run, `bare` first of all.
+    """Return the directory of each named environment, ready to run.
 
     What pip chose for Django and Gunicorn in `bare` is pinned in all others, so that every row
-    serves the same site with the same server.
+    serves the same site with the same server; the OpenTelemetry it chose in `plain-otel` is pinned
+    in ours. (logfire asks for an older one and gets it.)
     """
-    bare = _prepare("bare", HOST)
-    installed = list_packages(bare)
-    host = (f"Django=={installed['django']}", f"gunicorn=={installed['gunicorn']}")
-    return {"bare": bare} | {name: _prepare(name, host) for name in sorted(names - {"bare"})}
+    ready = {"bare": _prepare("bare", HOST)}
+    host = _pin(ready["bare"], "Django", "gunicorn")
+    if names & {PLAIN_OTEL, *WITH_OUR_SOURCES}:
+        ready[PLAIN_OTEL] = _prepare(PLAIN_OTEL, host)
+        sdk = _pin(ready[PLAIN_OTEL], "opentelemetry-sdk")
+        ready |= {name: _prepare(name, host + sdk) for name in names & WITH_OUR_SOURCES}
+    ready |= {name: _prepare(name, host) for name in sorted(names - ready.keys())}
+    return {name: ready[name] for name in names}
 
 
 def list_packages(environment: Path) -> dict[str, str]:
@@ -53,6 +59,11 @@ def list_packages(environment: Path) -> dict[str, str]:
         timeout=PATIENCE_S,
     )
     return {package["name"].lower(): package["version"] for package in json.loads(listing.stdout)}
+
+
+def _pin(environment: Path, *names: str) -> tuple[str, ...]:
+    installed = list_packages(environment)
+    return tuple(f"{name}=={installed[name.lower()]}" for name in names)
 
 
 def _prepare(name: str, host: tuple[str, ...]) -> Path:
@@ -84,7 +95,7 @@ def _build(name: str, environment: Path, requirements: list[str]) -> None:
 
 
 def _pip(environment: Path, *arguments: str) -> None:
-    command = [environment / "bin/python", "-m", "pip", "--quiet", *arguments]
+    command = [str(environment / "bin/python"), "-m", "pip", "--quiet", *arguments]
     subprocess.run(command, check=True, timeout=PATIENCE_S)
 
 

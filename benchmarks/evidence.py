@@ -19,25 +19,31 @@ class EvidenceError(Exception):
     """A row did not write what it owes for each request."""
 
 
-def check_lines(row: Row, stdout: Path, sent: Counter[str]) -> None:
+def check_lines(row: Row, home: Path, sent: dict[str, int]) -> None:
     """Fail unless the row wrote exactly one right line for every request that was sent."""
     if row.evidence is Evidence.NONE:
         return
     read_line = READERS[row.evidence]
     counted: Counter[str] = Counter()
-    for line in stdout.read_text(errors="replace").splitlines():
+    for line in (home / "stdout.log").read_text(errors="replace").splitlines():
         try:
             path = read_line(line)
         except (ValueError, KeyError) as error:
-            raise EvidenceError(f"{row.name}: {error!r} in the line {line!r}") from error
+            raise EvidenceError(_explain(row, home, f"{error!r} in the line {line!r}")) from error
         if path:
             counted[path] += 1
     if counted != sent:
-        raise EvidenceError(f"{row.name}: sent {dict(sent)}, but wrote lines for {dict(counted)}")
+        counts = f"{row.evidence.value} is owed for {sent}, but it wrote {dict(counted)}"
+        raise EvidenceError(_explain(row, home, counts))
+
+
+def _explain(row: Row, home: Path, problem: str) -> str:
+    log = (home / "stderr.log").read_text(errors="replace")
+    return f"{row.name}: {problem}; the end of its log:\n{log[-4000:]}"
 
 
 def _read_canonical(line: str) -> str:
-    fields = {key: value.strip('"') for key, value in PAIR.findall(line)}
+    fields: dict[str, str] = {key: value.strip('"') for key, value in PAIR.findall(line)}
     _expect("event_type", fields["event_type"], "request")
     _expect("resp_status", fields["resp_status"], "200")
     path = fields["req_path"]

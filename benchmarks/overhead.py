@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,14 +33,18 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--ok", type=int, default=1500, help="requests a round to /ok/")
     parser.add_argument("--queries", type=int, default=700, help="requests a round to /queries/10/")
     parser.add_argument("--warm-up", type=int, default=200, help="%(default)s, on each path")
-    parser.add_argument("--block", type=int, default=150, help="requests a row gets in its turn")
+    parser.add_argument("--block", type=int, default=100, help="requests a row gets in its turn")
     parser.add_argument("--idle", type=float, default=2.0, help="seconds of silence a round")
+    parser.add_argument(
+        "--pin", action="store_true", help="all servers on one core: less noise, kinder to threads"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
     return parser.parse_args()
 
 
 def main() -> None:
     """Prepare, measure, print."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that servers are stopped too
     options = read_options()
     wanted = tuple(row.name for row in ROWS) if options.all else tuple(options.only.split(","))
     rows = choose_rows(wanted)
@@ -48,6 +53,7 @@ def main() -> None:
         warm_up=options.warm_up,
         block=options.block,
         idle_s=options.idle,
+        server_core=take_cores() if options.pin else None,
     )
     environments = prepare_environments({row.environment for row in rows})
     packages = {name: list_packages(path) for name, path in environments.items()}
@@ -55,12 +61,21 @@ def main() -> None:
     facts = gather_facts(packages, shown_options)
     rounds = measure(rows, environments, plan, options.rounds)
     paths = [path for path, _ in plan.loads]
-    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
+    print("\n".join(f"{key}: {fact}" for key, fact in facts.items() if key != "options"))
     print("\n" + format_tables(rounds, rows, paths))
     if options.rounds < FEWEST_ROUNDS:
         print(f"\nOnly {options.rounds} rounds: a trial, not a measurement.")
     if options.json:
         options.json.write_text(json.dumps(to_json(rounds, rows, paths, facts), indent=1) + "\n")
+
+
+def take_cores() -> int:
+    """Keep the first core for client and sink, return the last one for the servers."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("--pin needs two cores: one for the client, one for the servers")
+    os.sched_setaffinity(0, {cores[0]})
+    return cores[-1]
 
 
 def measure(rows: tuple[Row, ...], environments: dict[str, Path], plan: Plan, count: int) -> Rounds:

@@ -80,7 +80,6 @@ def to_json(rounds: Rounds, rows: Sequence[Row], paths: Sequence[str], facts: An
 def gather_facts(packages: dict[str, dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
     """Return what a reader must know of the machine and of what was installed."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    newest = {name: version for found in packages.values() for name, version in found.items()}
     bare = packages["bare"]
     return {
         "python": platform.python_version(),
@@ -90,7 +89,11 @@ def gather_facts(packages: dict[str, dict[str, str]], options: dict[str, Any]) -
         "load before": f"{os.getloadavg()[0]:.2f}",
         "django": bare["django"],
         "gunicorn": bare["gunicorn"],
-        **{name: newest[name] for name in SHOWN_PACKAGES if name in newest},
+        **{
+            name: " and ".join(sorted(versions))
+            for name in SHOWN_PACKAGES
+            if (versions := {found[name] for found in packages.values() if name in found})
+        },
         "command": " ".join(["python", "benchmarks/overhead.py", *sys.argv[1:]]),
         "options": options,
     }
@@ -133,7 +136,7 @@ def _format_rest(rounds: Rounds, rows: Sequence[Row]) -> str:
     lines = [["row", "idle µs/s", "server spans", "spans", "log records", "posts"]]
     for row in rows:
         results = [found[row.name] for found in rounds]
-        sent = sum(result.sent.total() for result in results)
+        sent = sum(sum(result.sent.values()) for result in results)
         received = [result.received for result in results]
         line = [row.name, f"{statistics.median(result.idle_us_per_s for result in results):.0f}"]
         if row.exports:

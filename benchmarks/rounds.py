@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,7 @@ class Plan:
     warm_up: int
     block: int
     idle_s: float
+    server_core: int | None  # where all servers run, while the client has another; None: anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RowResult:
 
     costs: dict[str, Cost] = field(default_factory=dict)
     idle_us_per_s: float = 0.0
-    sent: Counter[str] = field(default_factory=Counter)
+    sent: dict[str, int] = field(default_factory=dict)
     received: Received = field(default_factory=Received)
 
 
@@ -63,29 +63,22 @@ def run_round(
     order = random.Random(seed)
     results = {row.name: RowResult() for row in rows}
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                start_server(
-                    row,
-                    environments[row.environment],
-                    directory / row.name,
-                    database,
-                    sink.endpoint,
-                )
-            )
-            for row in order.sample(rows, len(rows))
-        ]
+        servers = []
+        for row in order.sample(rows, len(rows)):
+            environment, home = environments[row.environment], directory / row.name
+            start = start_server(row, environment, home, database, sink.endpoint, plan.server_core)
+            servers.append(stack.enter_context(start))
         for server in servers:
             server.wait_until_ready()
         for path, count in plan.loads:
             costs = _measure_path(servers, path, count, plan, order)
             for name, cost in costs.items():
                 results[name].costs[path] = cost
-                results[name].sent[path] += plan.warm_up + count
+                results[name].sent[path] = plan.warm_up + count
         for name, rate in _measure_idle(servers, plan.idle_s).items():
             results[name].idle_us_per_s = rate
     for row in rows:
-        check_lines(row, directory / row.name / "stdout.log", results[row.name].sent)
+        check_lines(row, directory / row.name, results[row.name].sent)
         results[row.name].received = _check_export(row, sink, results[row.name].sent)
     return results
 
@@ -138,8 +131,10 @@ def _measure_idle(servers: list[Server], idle_s: float) -> dict[str, float]:
     }
 
 
-def _check_export(row: Row, sink: Sink, sent: Counter[str]) -> Received:
+def _check_export(row: Row, sink: Sink, sent: dict[str, int]) -> Received:
     received = sink.take(row.name)
     if row.sends_every_trace and not received.server_spans:
-        raise EvidenceError(f"{row.name}: sent {sent.total()} requests, no server span arrived")
+        raise EvidenceError(
+            f"{row.name}: sent {sum(sent.values())} requests, no server span arrived"
+        )
     return received

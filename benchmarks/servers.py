@@ -85,7 +85,7 @@ class Server:
 
 @contextlib.contextmanager
 def start_server(
-    row: Row, environment: Path, home: Path, database: Path, otlp: str
+    row: Row, environment: Path, home: Path, database: Path, otlp: str, core: int | None
 ) -> Iterator[Server]:
     """Start the row's server, not yet ready, and stop it at the end."""
     home.mkdir(parents=True)
@@ -107,6 +107,8 @@ def start_server(
             stderr=log,
             start_new_session=True,
         )
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})  # at once: what it forks and starts inherits it
     server = Server(row, process, home)
     try:
         yield server
