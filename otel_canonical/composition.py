@@ -6,8 +6,8 @@ table: that is half the cost, and the order on the line can be read here from to
 
 from __future__ import annotations
 
-from otel_canonical.error_facts import ErrorFacts
 from otel_canonical import stack_text
+from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.fields import APP_PREFIX, FieldValue
 from otel_canonical.redaction import RedactionPolicy

@@ -97,7 +97,7 @@ def fenced(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
             try:
                 return function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # the one broad catch, see the module
+            except Exception as error:  # the one broad catch, see the module
                 if is_strict():
                     raise
                 report(doing, error)

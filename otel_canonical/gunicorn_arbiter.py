@@ -141,6 +141,19 @@ def heed_signals(worker: Any) -> None:
     signal.signal(signal.SIGQUIT, leave_now)
 
 
+def after_reopening_files(log: Any, reopen: Callable[[], None]) -> None:
+    """Have `reopen` called whenever Gunicorn reopens its log files: on SIGUSR1, in every process."""
+    reopen_files = log.reopen_files
+
+    @functools.wraps(reopen_files)
+    def reopen_all_files() -> None:
+        reopen_files()
+        with Fence("reopening the output"):
+            reopen()
+
+    log.reopen_files = reopen_all_files
+
+
 def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
     """Put our hooks around the user's in a Gunicorn configuration. Chaining twice is chaining once."""
 

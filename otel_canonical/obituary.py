@@ -23,6 +23,8 @@ from otel_canonical.settings import Settings
 from otel_canonical.shared_page import CLOSING, OpenRequest, SharedPage
 from otel_canonical.stack_location import StackLocation
 
+#: TTIN may make a small pool larger, and a reload doubles it for a while.
+LEAST_BLOCKS = 64
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
 LAST_DEATHS_S = 1.0
 
@@ -69,17 +71,20 @@ class Obituaries:
         self._report_death = report_death
         self._certificates = DeathCertificates()
         self._berths: dict[int, Berth] = {}
-        self._page = SharedPage(max(64, 4 * workers), slots)
+        self._page = SharedPage(max(LEAST_BLOCKS, 4 * workers), slots)
 
-    @property
-    def slots(self) -> int:
-        """Requests that one worker can show at once."""
-        return self._page.slots
-
-    def grow(self, slots: int, workers: int) -> None:
-        """Use a larger page from now on, if a reload asks for more; old workers keep theirs."""
+    def reconfigure(
+        self,
+        settings: Settings,
+        slots: int,
+        workers: int,
+        emit: Callable[[CanonicalEvent], None],
+    ) -> None:
+        """Take over the configuration of a reload; old workers keep the page that they have."""
+        self._settings = settings
+        self._emit = emit
         if slots > self._page.slots:
-            self._page = SharedPage(max(64, 4 * workers), slots)
+            self._page = SharedPage(max(LEAST_BLOCKS, 4 * workers), slots)
 
     def assign(self, worker: Any) -> Berth | None:
         """Return the berth of a worker that is about to be forked; None if there is no room."""

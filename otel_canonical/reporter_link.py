@@ -44,22 +44,16 @@ class ReporterLink:
             report("telling the reporter of a dead request; it has its line but no span", error)
             self.close()
 
-    def leave_to_worker(self) -> None:
-        """Let go of the pipe in a worker: only the arbiter's end shall keep the reporter alive."""
-        process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            # Not ours to wait for; without this, Popen warns of a child that is still running.
-            process.returncode = 0
-
     def close(self) -> None:
-        """End the reporter by ending its input."""
+        """Let go of the pipe: in the arbiter that ends the reporter, in a worker only our hold on it.
+
+        Only the arbiter's end shall keep the reporter alive.
+        """
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-            # Gunicorn reaps all children of the arbiter, this one too.
+            # Nobody waits for it here: Gunicorn reaps all children of the arbiter, this one too.
             process.returncode = 0
 
     def _pipe(self) -> int | None:

@@ -18,6 +18,7 @@ from otel_canonical.fields import FieldValue
 from otel_canonical.shared_page import Slot
 from otel_canonical.tallies import CallTally, QueryTally
 
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """Where a request was seen while it ran. `seen_ns` is monotonic; `stack` innermost last."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from otel_canonical import assembly
+from otel_canonical import django_watch
 from otel_canonical.app_facts import read_enrichers
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
@@ -63,8 +63,8 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
                 scope.status = response.status_code
             log.close(scope)
 
-    assembly.watch_django()
-    assembly.before_middleware()
+    django_watch.watch(with_spans=False)
+    django_watch.before_middleware(with_spans=False)
     django_cache.watch_caches(importlib.import_module("django.core.cache").caches)
     with _one_at_a_time:
         django_handler.openers.append(opened)

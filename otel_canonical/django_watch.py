@@ -1,0 +1,68 @@
+"""When Django gets its wraps: some as soon as it is imported, the rest when its settings are final.
+
+Lives where the app is loaded: in the worker, with `--preload` in the arbiter, where there is no SDK
+and none is needed. Nothing here imports Django before the app does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import wrapt
+
+from otel_canonical import export_choice
+from otel_canonical.request_scope import RequestScope
+
+_is_watching: list[bool] = []
+
+
+def watch(*, with_spans: bool) -> None:
+    """Wrap Django's handler and caches as soon as somebody imports them. Twice is once.
+
+    Args:
+        with_spans: whether Django's instrumentation is ours to install, if anything is exported.
+    """
+    if _is_watching:
+        return
+    _is_watching.append(True)
+
+    def wrap_handler(module: Any) -> None:
+        from otel_canonical import django_handler
+
+        django_handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
+
+    def wrap_caches(module: Any) -> None:
+        from otel_canonical import django_cache
+
+        django_cache.wrap_caches(module)
+
+    wrapt.register_post_import_hook(wrap_handler, "django.core.handlers.base")
+    wrapt.register_post_import_hook(wrap_caches, "django.core.cache")
+
+
+def before_middleware(*, with_spans: bool) -> None:
+    """Wrap the rest of Django; its settings are final now. Twice is once."""
+    from otel_canonical import django_handler, django_queries, django_templates
+
+    django_handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
+    django_templates.wrap_template(importlib.import_module("django.template.base"))
+    django_queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
+    django_queries.watch_connections()
+    exports_metrics = export_choice.exports("metrics")
+    if (
+        with_spans
+        and (exports_metrics or export_choice.exports("traces"))
+        and not export_choice.is_instrumentation_disabled("django")
+    ):
+        from otel_canonical import django_tracing
+
+        django_tracing.instrument(steps_aside=not exports_metrics)
+
+
+def read_request(scope: RequestScope) -> None:
+    """Read what Django's request knows at its end, if Django saw the request at all."""
+    if scope.django_request is not None:
+        from otel_canonical import django_handler
+
+        django_handler.read_request(scope)

@@ -1,0 +1,74 @@
+"""The seam to the OpenTelemetry SDK in a worker: set it up, join it, get its log events.
+
+Everything here runs after the fork, before the app is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry._logs import get_logger
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_canonical import export_choice
+from otel_canonical._version import __version__
+from otel_canonical.log_events import LogEvents
+from otel_canonical.root_span import RootSpans
+from otel_canonical.span_processor import CallCounter
+from otel_canonical.span_sampler import CountingSampler
+
+#: The name under which DjangoInstrumentor makes its spans; the root span is made under it, for it.
+DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
+
+
+def set_up() -> None:
+    """Do what `opentelemetry-instrument` does at the start of a process: SDK and instrumentations."""
+    export_choice.set_defaults()
+    initialize()
+
+
+def join(*, exports: bool) -> RootSpans:
+    """Put our sampler around the user's and our counter beside the exporters.
+
+    Args:
+        exports: whether spans leave the process.
+
+    Returns:
+        What opens the root span of each request.
+    """
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return RootSpans(None)
+    user_sampler = provider.sampler
+    sampler = CountingSampler(user_sampler if exports else None)
+    provider.sampler = sampler
+    # Instrumentations of a declarative configuration already hold tracers, each with its sampler.
+    for tracer in list(getattr(provider, "_tracers", {}).values()):
+        tracer.sampler = sampler
+    provider.add_span_processor(CallCounter())
+    root_tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
+    root_spans = RootSpans(root_tracer if exports else None)
+    if not exports:
+        _export_later(provider, root_spans, root_tracer, sampler, user_sampler)
+    return root_spans
+
+
+def log_events() -> LogEvents:
+    """Return the way out through the Logs API."""
+    return LogEvents(get_logger("otel_canonical", __version__))
+
+
+def _export_later(
+    provider: Any, root_spans: RootSpans, tracer: Any, sampler: Any, user_sampler: Any
+) -> None:
+    """Start making spans when the app adds a span processor of its own in code."""
+    add_span_processor = provider.add_span_processor
+
+    def add_and_export(processor: Any) -> None:
+        add_span_processor(processor)
+        sampler.obey(user_sampler)
+        root_spans.record_with(tracer)
+
+    provider.add_span_processor = add_and_export

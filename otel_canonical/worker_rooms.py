@@ -1,0 +1,122 @@
+"""A worker's rooms, built and joined: the log, the seam to Gunicorn, the watchdog, the SDK.
+
+Built after the fork, after gevent's patching, before the app is loaded; imported only then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from otel_canonical import export_choice, sdk_farewell, sdk_seam, stack_recorder, stack_text
+from otel_canonical.app_facts import read_enrichers
+from otel_canonical.canonical_log import CanonicalLog, Emit
+from otel_canonical.django_watch import read_request
+from otel_canonical.emitters import LineEmitter
+from otel_canonical.event import CanonicalEvent
+from otel_canonical.fence import Fence
+from otel_canonical.gunicorn_seam import WorkerSeam
+from otel_canonical.obituary import Berth
+from otel_canonical.redaction import RedactionPolicy
+from otel_canonical.request_scope import RequestScope
+from otel_canonical.root_span import end_open_spans
+from otel_canonical.settings import Settings
+from otel_canonical.watchdog import Watchdog
+
+
+class WorkerRooms:
+    """All of ours that lives in one worker.
+
+    Args:
+        worker: Gunicorn's.
+        settings: the operator's choice.
+        emitter: writes lines; made by the arbiter, so that all processes write alike.
+        berth: the worker's place on the shared page, None if there was no room.
+        with_sdk: whether the SDK is ours to set up and to leave.
+    """
+
+    def __init__(
+        self,
+        worker: Any,
+        settings: Settings,
+        emitter: LineEmitter,
+        berth: Berth | None,
+        *,
+        with_sdk: bool,
+    ) -> None:
+        self._settings = settings
+        self._berth = berth
+        self._with_sdk = with_sdk
+        if with_sdk:
+            sdk_seam.set_up()
+        self.log = CanonicalLog(
+            settings,
+            sdk_seam.join(exports=not with_sdk or export_choice.exports("traces")),
+            _emit(emitter, settings),
+            (read_request, read_enrichers),
+            berth.page.slots_of(berth.block) if berth is not None else (),
+        )
+        if berth is not None:
+            berth.page.set_pid(berth.block, os.getpid())
+        describe = stack_text.stack_lines
+        if settings.slow_locals:
+            describe = stack_text.with_locals(RedactionPolicy(settings.redacted_names))
+        self.watchdog = Watchdog(
+            in_flight=self.log.in_flight,
+            heartbeat=lambda: _heartbeat(worker),
+            timeout_s=worker.cfg.timeout,
+            margin_s=settings.timeout_margin_seconds,
+            slow_s=settings.slow_seconds,
+            slow_interval_s=settings.slow_interval_seconds,
+            on_due=self.log.due,
+            on_slow=self.log.slow,
+            on_abort=self._save_spans,
+            describe=describe,
+        )
+        self.seam = WorkerSeam(worker, self.log, describe)
+        self.watchdog.start()
+
+    def is_ready(self) -> None:
+        """Start recording stacks: after Gunicorn's handler of SIGABRT, which is called after the dump."""
+        if self._berth is not None and self._berth.stacks is not None:
+            stack_recorder.record_into(self._berth.stacks)
+
+    def abort(self) -> None:
+        """Mark what is open and wake the watchdog; called in a signal handler."""
+        self.seam.worker_abort()
+        self.watchdog.abort()
+
+    def leave(self) -> None:
+        """Stop the watchdog and take leave of the SDK."""
+        self.watchdog.stop()
+        if self._with_sdk and export_choice.exports_anything():
+            sdk_farewell.leave(self._settings.flush_seconds)
+
+    def _save_spans(self) -> None:
+        end_open_spans(self.log.in_flight)
+        if export_choice.exports("traces"):
+            sdk_farewell.flush_spans(self._settings.flush_seconds)
+
+
+def _emit(emitter: LineEmitter, settings: Settings) -> Emit:
+    """Return the way out: the line and, if logs are exported, the log event."""
+    if not (settings.log_events and export_choice.exports("logs")):
+        return lambda event, scope: emitter.emit(event)
+    log_events = sdk_seam.log_events()
+
+    def emit_both(event: CanonicalEvent, scope: RequestScope) -> None:
+        emitter.emit(event)
+        with Fence("emitting a log event"):
+            log_events.emit(event, scope.root.span)
+
+    return emit_both
+
+
+def _heartbeat(worker: Any) -> float:
+    """Return when the worker last showed the arbiter that it lives, monotonic seconds."""
+    try:
+        return float(worker.tmp.last_update())
+    except (OSError, ValueError):
+        # Gunicorn has closed it: the worker is leaving, and nothing will time out any more.
+        return time.monotonic()
