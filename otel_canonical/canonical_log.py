@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from otel_canonical import request_ids
 from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
-from otel_canonical.fence import Fence
+from otel_canonical.fence import Fence, fenced
 from otel_canonical.fields import FIELDS
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
@@ -21,9 +20,11 @@ from otel_canonical.shared_page import CLOSING, IDLE, Slot
 
 #: Headers that facts come from, beside those of the trace context. Names as Gunicorn spells them.
 FACT_HEADERS = frozenset(
-    ("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH")
-    + request_ids.ID_HEADERS
-    + request_ids.QUEUE_HEADERS
+    (
+        *("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"),
+        *request_ids.ID_HEADERS,
+        *request_ids.QUEUE_HEADERS,
+    )
 )
 
 #: Reads late facts into a scope just before it is closed: route, user, what the app's callbacks say.
@@ -55,7 +56,7 @@ class CanonicalLog:
         self.header_names = FACT_HEADERS | root_spans.header_names
         self._root_spans = root_spans
         self._emit = emit
-        self._readers = readers
+        self._readers = tuple(fenced("reading the facts of a request")(read) for read in readers)
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
@@ -105,7 +106,7 @@ class CanonicalLog:
             except IndexError:
                 self.unshown += 1
             else:
-                scope.slot.open(**self._shown(scope))
+                self._show(scope, scope.slot)
         self.in_flight[id(scope)] = scope
         return scope
 
@@ -120,16 +121,17 @@ class CanonicalLog:
         if scope.ended_cpu_ns is None:
             scope.ended_cpu_ns = time.thread_time_ns()
         for reader in self._readers:
-            with Fence("reading the facts of a request"):
-                reader(scope)
+            reader(scope)
         scope.is_open = False
         current_scope.set(None)
         self.in_flight.pop(id(scope), None)
         event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
         event = self._composer.request_event(scope, event_type)
-        with Fence("ending the root span of a request"):
-            scope.root.end(event, scope, self._replaced(scope, event))
-            scope.root.detach()
+        root = scope.root
+        if root.is_exported:
+            with Fence("ending the root span of a request"):
+                root.end(event, scope, self._replaced(scope, event))
+        root.detach()
         slot = scope.slot
         if slot is not None:
             slot.set_state(CLOSING)
@@ -148,7 +150,10 @@ class CanonicalLog:
             names = (scope.view, scope.url_name)
             scope.is_exempt_from_slow = any(name and exempt.match(name) for name in names)
         if scope.slot is not None:
-            scope.slot.write(**self._shown(scope))
+            path = ""
+            if scope.url_kwargs:
+                path = self._redaction.path(scope.path, scope.url_kwargs)
+            scope.slot.write_route((scope.route or "", scope.view or "", path or scope.path))
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
         """Write the line of a failure that the app survived."""
@@ -165,17 +170,14 @@ class CanonicalLog:
         """Write the line of a request that is slow and still runs."""
         self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
 
-    def _shown(self, scope: RequestScope) -> dict[str, Any]:
+    def _show(self, scope: RequestScope, slot: Slot) -> None:
         root = scope.root
-        path = scope.path
-        if scope.url_kwargs:
-            path = self._redaction.path(path, scope.url_kwargs)
-        return {
-            "thread_id": scope.thread_id,
-            "started_ns": scope.started_ns,
-            "started_wall_ns": scope.started_wall_ns,
-            "is_exported": root.is_exported,
-            "texts": (
+        slot.open(
+            scope.thread_id,
+            scope.started_ns,
+            scope.started_wall_ns,
+            root.is_exported,
+            (
                 scope.request_id,
                 root.trace_id,
                 root.span_id,
@@ -183,15 +185,11 @@ class CanonicalLog:
                 scope.method,
                 scope.host or "",
                 scope.client or "",
-                path,
-                scope.route or "",
-                scope.view or "",
+                scope.path,
             ),
-        }
+        )
 
     def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
-        if not scope.root.is_exported:
-            return {}
         path = next((str(value) for key, value in event.pairs if key == "req_path"), REDACTED)
         return {
             **dict.fromkeys(URL_ATTRIBUTES, path),

@@ -63,11 +63,17 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
     line: list[str] = []
     for key, value in pairs:
         if type(value) is str:
-            shown = value if value and not _needs_quotes(value) else _quote(value)
+            # Ids and most words pass the first question, which is asked much faster than the second.
+            bare = value.isalnum() or (value and not _needs_quotes(value))
+            shown = value if bare else _quote(value)
         elif type(value) is int and -_WIDE < value < _WIDE:
             shown = str(value)
         elif type(value) is float and "e" not in (shown := repr(value)):
             pass
+        elif value is False:
+            shown = "false"
+        elif value is True:
+            shown = "true"
         elif value is None:
             continue
         else:

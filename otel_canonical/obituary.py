@@ -161,7 +161,7 @@ class Obituaries:
             prefix = "timeout" if is_timeout else "lost"
             pairs.append((f"{prefix}_loc", location.loc))
             pairs.append((f"{prefix}_cause_loc", location.cause_loc))
-        if is_timeout and request.watched and request.watched.get("after_s"):
+        if is_timeout and request.watched.get("after_s"):
             pairs.append(("timeout_seen", float(request.watched["after_s"])))
         if not is_timeout:
             pairs.append(("lost_cause", self._certificates.cause(pid)))
@@ -175,7 +175,9 @@ class Obituaries:
 
 def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:
     texts = request.texts
-    pairs: list[tuple[str, FieldValue]] = [("req_id", texts["request_id"])]
+    pairs: list[tuple[str, FieldValue]] = []
+    if texts.get("request_id"):
+        pairs.append(("req_id", texts["request_id"]))
     if texts.get("trace_id"):
         pairs.append(("trace_id", texts["trace_id"]))
         pairs.append(("span_id", texts["span_id"]))
@@ -199,7 +201,7 @@ def _last_seen(request: OpenRequest, berth: Berth) -> tuple[StackLocation | None
     frames = stacks.get(request.thread_id) or stacks.get(0)
     located = stack_location.of_stack(frames) if frames else None
     watched = request.watched
-    if watched and watched.get("loc"):
+    if watched.get("loc"):
         seen = StackLocation(watched["loc"], watched.get("cause_loc") or watched["loc"])
         # The watchdog's look was at the deadline, which is what a timeout's location means.
         return seen, stack_recorder.as_text(frames or [])

@@ -33,6 +33,8 @@ class ReporterLink:
         """Report a death if anything of it is exported; one that can't be sent is said, not retried."""
         if not (death.request.is_exported or self._exports_logs):
             return
+        if not death.request.texts.get("trace_id"):
+            return
         line = json.dumps(_facts(death)).encode() + b"\n"
         pipe = self._pipe()
         if pipe is None:

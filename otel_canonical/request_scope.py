@@ -45,131 +45,71 @@ current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scop
 class RequestScope:
     """The facts of one request, filled in by whoever knows them, until `claim` closes it.
 
-    Attributes in nanoseconds end in `_ns`; the clocks are `time.monotonic_ns`, `time.time_ns`
-    (`_wall`) and `time.thread_time_ns` (`_cpu`).
+    What nobody has filled in is the class's: a request pays for the facts that it has. Names say the
+    clock: `_ns` is `time.monotonic_ns`, `_wall_ns` is `time.time_ns`, `_cpu_ns` is
+    `time.thread_time_ns`.
     """
 
-    __slots__ = (
-        "_unclaimed",
-        "app",
-        "bytes_written",
-        "cache_hits",
-        "cache_misses",
-        "cache_ns",
-        "calls",
-        "client",
-        "client_gone",
-        "client_port",
-        "content_length",
-        "django_request",
-        "django_response",
-        "ended_cpu_ns",
-        "ended_ns",
-        "error",
-        "first_byte_ns",
-        "headers",
-        "host",
-        "is_aborted",
-        "is_exempt_from_slow",
-        "is_open",
-        "keeper",
-        "method",
-        "open_spans",
-        "outer_error",
-        "path",
-        "pid",
-        "proto",
-        "queries",
-        "query_string",
-        "request_id",
-        "root",
-        "route",
-        "scheme",
-        "slot",
-        "slow",
-        "started_cpu_ns",
-        "started_ns",
-        "started_wall_ns",
-        "status",
-        "stuck",
-        "template_depth",
-        "template_ns",
-        "template_renders",
-        "thread_id",
-        "timers",
-        "url_kwargs",
-        "url_name",
-        "user_id",
-        "view",
-        "worker_requests",
-    )
+    query_string: str = ""
+    scheme: str | None = None
+    proto: str | None = None
+    host: str | None = None
+    client: str | None = None
+    content_length: int | None = None
+    root: Any = None
+    route: str | None = None
+    view: str | None = None
+    url_name: str | None = None
+    url_kwargs: Mapping[str, object] | None = None
+    user_id: str | None = None
+    django_request: Any = None
+    django_response: Any = None
+    status: int | None = None
+    bytes_written: int | None = None
+    first_byte_ns: int | None = None
+    ended_ns: int | None = None
+    ended_cpu_ns: int | None = None
+    client_gone: bool = False
+    #: The exception that the server was handling when the request came; not one of the request.
+    outer_error: BaseException | None = None
+    error: ErrorFacts | None = None
+    queries: QueryTally | None = None
+    calls: dict[str, CallTally] | None = None
+    template_renders: int = 0
+    template_ns: int = 0
+    template_depth: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_ns: int = 0
+    app: dict[str, FieldValue] | None = None
+    timers: dict[str, CallTally] | None = None
+    pid: int | None = None
+    worker_requests: int | None = None
+    keeper: Keeper | None = None
+    slot: Slot | None = None
+    #: What the watchdog saw at the deadline, and when the request was slow.
+    stuck: Sighting | None = None
+    slow: Sighting | None = None
+    is_exempt_from_slow: bool = False
+    #: The arbiter has aborted the worker while this request was open.
+    is_aborted: bool = False
+    #: Spans under way, by span id, in the order in which they began; of exported traces only.
+    open_spans: dict[int, Any] | None = None
+    #: Whether facts may still be added: until the event is made. Code that a request has left
+    #: behind in a thread or task may come later, and must not write into a finished one.
+    is_open: bool = True
 
     def __init__(
-        self,
-        *,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        request_id: str,
-        started_wall_ns: int | None = None,
+        self, *, method: str, path: str, headers: Mapping[str, str], request_id: str
     ) -> None:
         self.started_ns = time.monotonic_ns()
-        self.started_wall_ns = time.time_ns() if started_wall_ns is None else started_wall_ns
+        self.started_wall_ns = time.time_ns()
         self.started_cpu_ns = time.thread_time_ns()
         self.thread_id = threading.get_ident()
         self.method = method
         self.path = path
         self.headers = headers
         self.request_id = request_id
-        self.query_string = ""
-        self.scheme: str | None = None
-        self.proto: str | None = None
-        self.host: str | None = None
-        self.client: str | None = None
-        self.client_port: int | None = None
-        self.content_length: int | None = None
-        self.root: Any = None
-        self.route: str | None = None
-        self.view: str | None = None
-        self.url_name: str | None = None
-        self.url_kwargs: Mapping[str, object] | None = None
-        self.user_id: str | None = None
-        self.django_request: Any = None
-        self.django_response: Any = None
-        self.status: int | None = None
-        self.bytes_written: int | None = None
-        self.first_byte_ns: int | None = None
-        self.ended_ns: int | None = None
-        self.ended_cpu_ns: int | None = None
-        self.client_gone = False
-        #: The exception that the server was handling when the request came; not one of the request.
-        self.outer_error: BaseException | None = None
-        self.error: ErrorFacts | None = None
-        self.queries: QueryTally | None = None
-        self.calls: dict[str, CallTally] | None = None
-        self.template_renders = 0
-        self.template_ns = 0
-        self.template_depth = 0
-        self.cache_hits = 0
-        self.cache_misses = 0
-        self.cache_ns = 0
-        self.app: dict[str, FieldValue] | None = None
-        self.timers: dict[str, CallTally] | None = None
-        self.pid: int | None = None
-        self.worker_requests: int | None = None
-        self.keeper: Keeper | None = None
-        self.slot: Slot | None = None
-        #: What the watchdog saw at the deadline, and when the request was slow.
-        self.stuck: Sighting | None = None
-        self.slow: Sighting | None = None
-        self.is_exempt_from_slow = False
-        #: The arbiter has aborted the worker while this request was open.
-        self.is_aborted = False
-        #: Spans under way, by span id, in the order in which they began; of exported traces only.
-        self.open_spans: dict[int, Any] | None = None
-        #: Whether facts may still be added: until the event is made. Code that a request has left
-        #: behind in a thread or task may come later, and must not write into a finished one.
-        self.is_open = True
         self._unclaimed = [True]
 
     @property

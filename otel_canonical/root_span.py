@@ -45,40 +45,50 @@ METHODS = frozenset(
 )
 
 
+class UnexportedSpan(NonRecordingSpan):
+    """The current span of a request that will not be exported: ids, made into a context if asked."""
+
+    def __init__(self, trace_id: int, span_id: int, caller: SpanContext) -> None:
+        self._trace_id = trace_id
+        self._span_id = span_id
+        self._caller = caller
+
+    def get_span_context(self) -> SpanContext:
+        """Return the ids as OpenTelemetry wants them."""
+        return SpanContext(
+            self._trace_id,
+            self._span_id,
+            is_remote=False,
+            trace_flags=TraceFlags(TraceFlags.DEFAULT),
+            trace_state=self._caller.trace_state,
+        )
+
+
 class RootSpan:
     """The root of one request. Without a recording span it is a pair of ids and a context.
 
-    `caller_span_id` is that of the incoming trace context, `handed_out` whether Django's instrumentation
-    has taken this one for its own."""
+    `caller_span_id` is that of the incoming trace context, `handed_out` whether Django's
+    instrumentation has taken this one for its own, `quiet` a context in which instrumentations make
+    no spans, once one was needed.
+    """
 
-    __slots__ = (
-        "_token",
-        "caller_span_id",
-        "handed_out",
-        "is_exported",
-        "quiet",
-        "span",
-        "span_id",
-        "trace_id",
-    )
+    handed_out: bool = False
+    quiet: Context | None = None
+    _token: Token[Context] | None = None
 
-    def __init__(self, span: Span, caller: Span) -> None:
-        ids = span.get_span_context()
+    def __init__(
+        self, span: Span, trace_id: str, span_id: str, caller: SpanContext, is_exported: bool
+    ) -> None:
         self.span = span
-        incoming = caller.get_span_context()
-        self.caller_span_id = f"{incoming.span_id:016x}" if incoming.is_valid else ""
-        self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else ""
-        self.span_id = f"{ids.span_id:016x}" if ids.is_valid else ""
-        self.is_exported = span.is_recording() and ids.trace_flags.sampled
-        self.handed_out = False
-        #: A context in which instrumentations make no spans, once one was needed.
-        self.quiet: Context | None = None
-        self._token: Token[Context] | None = None
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.caller_span_id = f"{caller.span_id:016x}" if caller.span_id else ""
+        self.is_exported = is_exported
 
     def attach(self, parent: Context, scope: RequestScope) -> None:
         """Make this span, and the scope, the current ones of this thread, greenlet or task."""
-        current = otel_context.set_value(SCOPE_KEY, scope, trace.set_span_in_context(self.span, parent))
-        self._token = otel_context.attach(current)
+        current = Context({**parent, SCOPE_KEY: scope})
+        self._token = otel_context.attach(trace.set_span_in_context(self.span, current))
 
     def detach(self) -> None:
         """Leave the context as it was before `attach`."""
@@ -96,8 +106,6 @@ class RootSpan:
                 are, with what goes there instead.
         """
         span = self.span
-        if not span.is_recording():
-            return
         # Uncovers the class's own `end`, which `RootSpans.open` shadows on this instance.
         vars(span).pop("end", None)
         attributes: dict[str, AttributeValue] = dict(event.attributes())
@@ -139,22 +147,38 @@ class RootSpans:
             for name, value in scope.headers.items()
             if name in self.header_names
         }
-        parent = self._propagator.extract(carrier, Context()) if carrier else Context()
-        caller = trace.get_current_span(parent)
-        if self._tracer is None:
-            span: Span = _unrecorded(caller.get_span_context())
+        parent, caller = _NOWHERE, trace.INVALID_SPAN_CONTEXT
+        if carrier:
+            parent = self._propagator.extract(carrier, parent)
+            caller = trace.get_current_span(parent).get_span_context()
+        if self._tracer is not None:
+            scope.root = self._recorded(scope, self._tracer, parent, caller)
         else:
-            span = self._tracer.start_span(
-                scope.method if scope.method in METHODS else "HTTP",
-                context=parent,
-                kind=SpanKind.SERVER,
-                attributes={"http.request.method": scope.method, "url.path": scope.path},
-                start_time=scope.started_wall_ns,
-            )
-            if span.is_recording():
-                _shadow_end(span)
-        scope.root = RootSpan(span, caller)
+            scope.root = _unexported(caller)
         scope.root.attach(parent, scope)
+
+    def _recorded(
+        self, scope: RequestScope, tracer: trace.Tracer, parent: Context, caller: SpanContext
+    ) -> RootSpan:
+        span = tracer.start_span(
+            scope.method if scope.method in METHODS else "HTTP",
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": scope.method, "url.path": scope.path},
+            start_time=scope.started_wall_ns,
+        )
+        ids = span.get_span_context()
+        is_exported = span.is_recording() and ids.trace_flags.sampled
+        if is_exported:
+            _shadow_end(span)
+        if not ids.is_valid:
+            return _unexported(caller)
+        return RootSpan(
+            span, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", caller, is_exported
+        )
+
+
+_NOWHERE = Context()
 
 
 def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
@@ -166,16 +190,11 @@ def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
     return scope.error.type if scope.error is not None else str(scope.status or "no_response")
 
 
-def _unrecorded(caller: SpanContext) -> Span:
-    return NonRecordingSpan(
-        SpanContext(
-            trace_id=caller.trace_id if caller.is_valid else random.getrandbits(128) or 1,
-            span_id=random.getrandbits(64) or 1,
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.DEFAULT),
-            trace_state=caller.trace_state,
-        )
-    )
+def _unexported(caller: SpanContext) -> RootSpan:
+    trace_id = caller.trace_id or random.getrandbits(128) or 1
+    span_id = random.getrandbits(64) or 1
+    span = UnexportedSpan(trace_id, span_id, caller)
+    return RootSpan(span, f"{trace_id:032x}", f"{span_id:016x}", caller, is_exported=False)
 
 
 def _shadow_end(span: Span) -> None:

@@ -9,37 +9,38 @@ A block::
       0  uint64  pid of the worker; 0 = free. Written by the arbiter, then by the worker
      64  slots
 
-A slot of 2048 bytes; the first part is written by the thread that serves the request, the second by
-the worker's watchdog, nobody else writes::
+A slot of 2688 bytes. Three parts, each replaced by one slice assignment (never by `struct.pack_into`,
+which writes zeros first)::
 
-      0  uint64  sequence of the request part
+      0  uint64  sequence
       8  uint8   state: 0 idle, 1 open, 2 its line is being written
       9  uint8   1 if the trace is exported
-     16  uint64  ident of the serving thread
-     24  uint64  opened at, monotonic ns
-     32  uint64  opened at, ns since the epoch
-     40  texts of `REQUEST_TEXTS`, each ended by a zero byte
-   1400  uint64  the sequence again
-   1408  uint32  queries so far, outside the sequence
-   1416  uint64  sequence of the watchdog's part; 0 = it has nothing to say
-   1424  texts of `WATCH_TEXTS`, each ended by a zero byte
-   2040  uint64  the sequence again
+     10  uint16  bytes of the request's texts
+     12  uint16  bytes of the route's texts; 0 = not known yet
+     14  uint16  bytes of the watchdog's texts; 0 = it has not looked
+     16  uint32  queries so far
+     24  uint64  ident of the serving thread
+     32  uint64  opened at, monotonic ns
+     40  uint64  opened at, ns since the epoch
+     48  `REQUEST_TEXTS`, zero bytes between them, then the sequence again
+   1064  `ROUTE_TEXTS`
+   2048  `WATCH_TEXTS`, written by the worker's watchdog; all else by the thread that serves
 
-A part is replaced by one slice assignment, never by `struct.pack_into`, which writes zeros first. A
-writer killed in the middle of one leaves two sequences that differ: the reader can tell.
+A writer killed in the middle of the first part leaves two sequences that differ. The lengths of the
+other parts are written after their texts: a part that isn't complete isn't there.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 BLOCK_HEAD = 64
-SLOT = 2048
-REQUEST_END = 1408
-WATCH_START = 1416
+SLOT = 2688
+ROUTE_START = 1064
+WATCH_START = 2048
 
 IDLE, OPEN, CLOSING = 0, 1, 2
 
@@ -53,19 +54,23 @@ REQUEST_TEXTS = {
     "host": 128,
     "client": 45,
     "path": 600,
-    "route": 200,
-    "view": 160,
 }
+#: What is known once the URL is resolved; with the path again, without the secrets that it carried.
+ROUTE_TEXTS = {"route": 180, "view": 200, "path": 600}
 #: What the watchdog found when it looked at the request.
 WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 
-_HEAD = struct.Struct("<QBB6xQQQ")
+_HEAD = struct.Struct("<QBBHHHI4xQQQ")
 _SEQUENCE = struct.Struct("<Q")
+_LENGTH = struct.Struct("<H")
 _QUERIES = struct.Struct("<I")
-_STATE = 8
-_QUERIES_AT = 1408
-_REQUEST_TEXT_ROOM = REQUEST_END - _SEQUENCE.size - _HEAD.size
-_WATCH_TEXT_ROOM = SLOT - WATCH_START - 2 * _SEQUENCE.size
+_STATE_AT = 8
+_ROUTE_LENGTH_AT = 12
+_WATCH_LENGTH_AT = 14
+_QUERIES_AT = 16
+_REQUEST_LIMITS = tuple(REQUEST_TEXTS.values())
+_ROUTE_LIMITS = tuple(ROUTE_TEXTS.values())
+_WATCH_LIMITS = tuple(WATCH_TEXTS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,10 @@ class OpenRequest:
     started_wall_ns: int
     is_exported: bool
     queries: int
-    #: By the names of `REQUEST_TEXTS`; what is unknown is empty.
+    #: By the names of `REQUEST_TEXTS` and `ROUTE_TEXTS`; what is unknown is empty or not there.
     texts: dict[str, str]
-    #: By the names of `WATCH_TEXTS`; None if the watchdog has not looked, or was killed writing.
-    watched: dict[str, str] | None
+    #: By the names of `WATCH_TEXTS`; empty if the watchdog has not looked.
+    watched: dict[str, str]
 
 
 class SharedPage:
@@ -143,96 +148,99 @@ class Slot:
         self._at = at
         self._sequence = 0
 
-    def write(
+    def open(
         self,
-        *,
         thread_id: int,
         started_ns: int,
         started_wall_ns: int,
         is_exported: bool,
         texts: Sequence[str],
     ) -> None:
-        """Show a request as open. `texts` in the order of `REQUEST_TEXTS`; too long ones are cut."""
+        """Show a new request. `texts` in the order of `REQUEST_TEXTS`; too long ones are cut."""
         self._sequence += 1
-        sequence = _SEQUENCE.pack(self._sequence)
-        head = _HEAD.pack(
-            self._sequence, OPEN, is_exported, thread_id, started_ns, started_wall_ns
+        packed = _packed(texts, _REQUEST_LIMITS)
+        part = (
+            _HEAD.pack(
+                *(self._sequence, OPEN, is_exported, len(packed), 0, 0, 0),
+                *(thread_id, started_ns, started_wall_ns),
+            )
+            + packed
+            + _SEQUENCE.pack(self._sequence)
         )
-        text = _packed(texts, REQUEST_TEXTS.values(), _REQUEST_TEXT_ROOM)
         at = self._at
-        self._memory[at : at + REQUEST_END] = head + text + sequence
-
-    def open(self, **request: object) -> None:
-        """Show a new request, of which nothing has been counted or watched yet."""
-        at = self._at
-        self._memory[at + _QUERIES_AT : at + _QUERIES_AT + 4] = b"\0\0\0\0"
-        self._memory[at + WATCH_START : at + WATCH_START + 8] = bytes(8)
-        self.write(**request)  # type: ignore[arg-type]
+        self._memory[at : at + len(part)] = part
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, which can't be torn."""
-        at = self._at + _STATE
-        self._memory[at : at + 1] = bytes((state,))
+        at = self._at + _STATE_AT
+        self._memory[at : at + 1] = _STATES[state]
 
     def set_queries(self, count: int) -> None:
         """Note how many queries the request has made."""
         at = self._at + _QUERIES_AT
         self._memory[at : at + 4] = _QUERIES.pack(min(count, 0xFFFFFFFF))
 
+    def write_route(self, texts: Sequence[str]) -> None:
+        """Note what the URL was resolved to; `texts` in the order of `ROUTE_TEXTS`."""
+        self._write_part(ROUTE_START, _ROUTE_LENGTH_AT, _packed(texts, _ROUTE_LIMITS))
+
     def write_watched(self, texts: Sequence[str]) -> None:
         """Note what the watchdog found; `texts` in the order of `WATCH_TEXTS`."""
-        sequence = _SEQUENCE.pack(self._sequence or 1)
-        text = _packed(texts, WATCH_TEXTS.values(), _WATCH_TEXT_ROOM)
-        at = self._at + WATCH_START
-        self._memory[at : self._at + SLOT] = sequence + text + sequence
+        self._write_part(WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
 
     def state(self) -> int:
         """Return the state of the slot."""
-        return self._memory[self._at + _STATE]
+        return self._memory[self._at + _STATE_AT]
 
     def read(self) -> OpenRequest | None:
         """Return the request that the slot shows, None if it shows none.
 
-        A torn slot (its writer was killed within a memcpy) is returned as far as it was written.
+        Of a torn slot (its writer was killed within a memcpy) the texts are not to be trusted.
         """
         slot = self._memory[self._at : self._at + SLOT]
-        _, state, exported, thread_id, started_ns, started_wall_ns = _HEAD.unpack_from(slot)
+        _, state, exported, length, route_length, watch_length, queries, *moments = (
+            _HEAD.unpack_from(slot)
+        )
         if state != OPEN:
             return None
+        texts = _unpacked(slot[_HEAD.size : _HEAD.size + length], REQUEST_TEXTS)
+        texts |= _unpacked(slot[ROUTE_START : ROUTE_START + route_length], ROUTE_TEXTS)
         return OpenRequest(
-            thread_id=thread_id,
-            started_ns=started_ns,
-            started_wall_ns=started_wall_ns,
+            *moments,
             is_exported=bool(exported),
-            queries=_QUERIES.unpack_from(slot, _QUERIES_AT)[0],
-            texts=_unpacked(slot[_HEAD.size : REQUEST_END], list(REQUEST_TEXTS)),
-            watched=_watched(slot[WATCH_START:]),
+            queries=queries,
+            texts=texts if not self.is_torn() else {},
+            watched=_unpacked(slot[WATCH_START : WATCH_START + watch_length], WATCH_TEXTS),
         )
 
     def is_torn(self) -> bool:
         """Return whether a write of the request's part was cut short, or is under way."""
-        slot = self._memory[self._at : self._at + REQUEST_END]
-        return slot[:8] != slot[-8:]
+        slot = self._memory[self._at : self._at + ROUTE_START]
+        end = _HEAD.size + _HEAD.unpack_from(slot)[3]
+        return slot[:8] != slot[end : end + 8]
+
+    def _write_part(self, start: int, length_at: int, packed: bytes) -> None:
+        at = self._at + start
+        self._memory[at : at + len(packed)] = packed
+        at = self._at + length_at
+        self._memory[at : at + 2] = _LENGTH.pack(len(packed))
 
 
-def _packed(texts: Sequence[str], limits: Collection[int], room: int) -> bytes:
+_STATES = (b"\0", b"\1", b"\2")
+
+
+def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
     packed = "\0".join(texts).encode("utf-8", "replace")
-    if len(packed) >= room or packed.count(0) != len(limits) - 1:
+    if len(packed) > limits[-1] or packed.count(0) != len(limits) - 1:
+        # Perhaps one is too long, or holds a zero byte: then each for itself.
         packed = b"\0".join(
             text.encode("utf-8", "replace")[:limit].replace(b"\0", b" ")
             for text, limit in zip(texts, limits, strict=True)
         )
-    return packed.ljust(room, b"\0")
+    return packed
 
 
-def _unpacked(packed: bytes, names: Sequence[str]) -> dict[str, str]:
-    texts = packed.split(b"\0")
+def _unpacked(packed: bytes, names: Iterable[str]) -> dict[str, str]:
     # A text may have been cut inside a character.
-    return {name: text.decode("utf-8", "ignore") for name, text in zip(names, texts, strict=False)}
-
-
-def _watched(part: bytes) -> dict[str, str] | None:
-    sequence, again = part[:8], part[-8:]
-    if sequence != again or sequence == bytes(8):
-        return None
-    return _unpacked(part[8:-8], list(WATCH_TEXTS))
+    texts = (text.decode("utf-8", "ignore") for text in packed.split(b"\0"))
+    return dict(zip(names, texts, strict=False)) if packed else {}
