@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -98,7 +99,7 @@ class _Roles:
             return
         gunicorn_arbiter.chain_hooks(cfg, self)
         if _process.emitter is None or previous != settings:
-            _process.emitter = _emitter(settings, cfg)
+            _process.emitter = _emitter(settings, cfg, arbiter.log.warning)
         if _process.obituaries is not None:
             _process.obituaries.reconfigure(
                 settings, _slots(cfg), cfg.workers, _process.emitter.emit
@@ -115,7 +116,7 @@ class _Roles:
             "otel-canonical %s: one %s line per request on %s; %s",
             __version__,
             settings.format,
-            settings.output,
+            _process.emitter.output.target,
             export_choice.describe(),
         )
         if not stack_recorder.is_supported():
@@ -193,9 +194,17 @@ def _slots(cfg: Any) -> int:
     return int(min(cfg.worker_connections, MOST_SLOTS))
 
 
-def _emitter(settings: Settings, cfg: Any) -> LineEmitter:
+def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineEmitter:
     owner = (cfg.uid, cfg.gid) if os.geteuid() == 0 else None
-    output = LineOutput(settings.output, owner)
+    try:
+        output = LineOutput(settings.output, owner)
+    except OSError as error:
+        default = settings_room.Settings().output
+        warn(
+            f"{settings_room.variable_of('output')}={settings.output!r} can't be opened "
+            f"({error.strerror}); using the default, {default}"
+        )
+        output = LineOutput(default, owner)
     return LineEmitter(output, ENCODERS[settings.format], settings.max_line)
 
 

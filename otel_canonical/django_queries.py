@@ -92,7 +92,9 @@ def _watch(connection: Any) -> None:
         connection.execute_wrappers.insert(0, _count_query)
 
 
-def _count_query(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+def _count_query(
+    execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+) -> Any:
     scope = open_scope()
     if scope is None:
         return execute(sql, params, many, context)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.django import DjangoInstrumentor
 from opentelemetry.instrumentation.django.middleware.otel_middleware import _DjangoMiddleware
@@ -25,12 +26,13 @@ UPSTREAM = f"{_DjangoMiddleware.__module__}.{_DjangoMiddleware.__qualname__}"
 
 
 class RootSpanMiddleware(_DjangoMiddleware):
-    """Upstream's middleware, on two conditions.
+    """Upstream's middleware, put right where it goes wrong.
 
     It steps aside for a request whose spans nobody will see: it would build the absolute URI and
     resolve the URL a second time, for attributes of a span that doesn't record, about 100 µs a request.
     And an exception that Django answers with less than a 500 makes no failed span: to upstream an
-    Http404 is an error, to the HTTP semantic conventions it is the client's.
+    Http404 is an error, to the HTTP semantic conventions it is the client's. And it is left whichever
+    way a request ends.
     """
 
     #: Not while metrics are exported: upstream records them here.
@@ -38,7 +40,21 @@ class RootSpanMiddleware(_DjangoMiddleware):
 
     def __call__(self, request: Any) -> Any:
         """Serve the request, with upstream's span only if that is exported."""
-        return super().__call__(request) if self._takes_part() else self.get_response(request)
+        if not self._takes_part():
+            return self.get_response(request)
+        try:
+            return super().__call__(request)
+        except BaseException:
+            self._leave(request)
+            raise
+
+    async def __acall__(self, request: Any) -> Any:
+        """Serve a request that `__call__` has handed on, in an async handler."""
+        try:
+            return await super().__acall__(request)  # type: ignore[misc]
+        except BaseException:
+            self._leave(request)
+            raise
 
     def process_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Pass a view on to upstream, unless it is left out."""
@@ -53,6 +69,22 @@ class RootSpanMiddleware(_DjangoMiddleware):
         if response.status_code < FIRST_SERVER_ERROR:
             request.META.pop(self._environ_exception_key, None)
         return super().process_response(request, response)
+
+    def _leave(self, request: Any) -> None:
+        """Leave what upstream has entered for a request that ends in SystemExit or is cancelled.
+
+        Nobody else would, until its span's generator is collected as garbage: in the middle of a
+        later request, which then finds itself in the context of this one.
+        """
+        active = request.META.pop(self._environ_active_request_attr_key, None)
+        if active is not None:
+            self._active_request_counter.add(-1, active)  # type: ignore[attr-defined]
+        activation = request.META.pop(self._environ_activation_key, None)
+        if activation is not None:
+            activation.__exit__(None, None, None)
+        token = request.META.pop(self._environ_token, None)
+        if token is not None:
+            otel_context.detach(token)
 
     def _takes_part(self) -> bool:
         return not self.steps_aside or _is_exported()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import stat
 from collections.abc import Callable, Iterable
 
@@ -36,23 +37,29 @@ class LineOutput:
     """
 
     def __init__(self, target: str, owner: tuple[int, int] | None = None) -> None:
-        self._target = target
+        self.target = target
         self._owner = owner
         self._path: str | None = None if target in _STANDARD_OUTPUTS else os.path.abspath(target)
         self._fd = self._open()
+        self._socket = _as_socket(self._fd)
+        self._is_torn = False
+        self._is_full = False
         self.written = 0
         self.dropped = 0
 
     def write(self, line: bytes) -> None:
         """Write one line; give it up if the output is broken, or full for `PATIENCE_MS`."""
+        if self._is_torn:
+            line = b"\n" + line
         try:
-            count = os.write(self._fd, line)
+            count = self._send(line)
         except BlockingIOError:
             count = self._write_when_there_is_room(line)
         except OSError as error:
             self._drop(error)
             return
         if count == len(line):
+            self._is_torn = self._is_full = False
             self.written += 1
         elif count:
             self._write_rest(line[count:])
@@ -77,7 +84,7 @@ class LineOutput:
                 with contextlib.suppress(OSError):
                     os.fchown(fd, *self._owner)
             return fd
-        stream = _STANDARD_OUTPUTS[self._target]
+        stream = _STANDARD_OUTPUTS[self.target]
         # A pipe whose reader hangs must not hang us. O_NONBLOCK on the stream itself would be seen
         # by the app and by every process that shares it; a description of our own is not. Files are
         # left alone: their offset is shared with whoever else writes there.
@@ -86,31 +93,47 @@ class LineOutput:
                 return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         return stream
 
+    def _send(self, data: bytes) -> int:
+        if self._socket is None:
+            return os.write(self._fd, data)
+        # A socket can't be opened anew, as a pipe can, so it is each call that is told not to wait.
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
     def _write_when_there_is_room(self, line: bytes) -> int:
         room = select.poll()
         room.register(self._fd, select.POLLOUT)
         try:
-            if room.poll(PATIENCE_MS):
-                return os.write(self._fd, line)
+            # Only the first line waits: a reader that hangs must not hold up every request after it.
+            if room.poll(0 if self._is_full else PATIENCE_MS):
+                return self._send(line)
+            self._is_full = True
             raise BlockingIOError("the output is full and nobody reads it")
         except OSError as error:
             self._drop(error)
             return 0
 
     def _write_rest(self, rest: bytes) -> None:
+        self._is_torn = True  # if no more is written, the next line must not continue this one
         try:
-            complete = os.write(self._fd, rest) == len(rest)
+            if self._send(rest) < len(rest):
+                raise OSError("the output took only a part of a line")
         except OSError as error:
             self._drop(error)
             return
-        if complete:
-            self.written += 1
-        else:
-            self._drop(OSError("the output took only a part of a line"))
+        self._is_torn = self._is_full = False
+        self.written += 1
 
     def _drop(self, error: OSError) -> None:
         self.dropped += 1
-        report(f"writing a line to {self._target} ({self.dropped} lost so far)", error)
+        report(f"writing a line to {self.target}", error)
+
+
+def _as_socket(fd: int) -> socket.socket | None:
+    """Return `fd` as a socket if it is one: under systemd the standard streams are the journal's."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return socket.socket(fileno=os.dup(fd))
+    return None
 
 
 class LineEmitter:

@@ -6,8 +6,8 @@ The one noun that crosses rooms. Every output receives only this.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of
 
@@ -22,8 +22,7 @@ class EventType(Enum):
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
 
 
-@dataclass(frozen=True, slots=True)
-class CanonicalEvent:
+class CanonicalEvent(NamedTuple):
     """One event; `pairs` holds every key of the line, `event_type` and `ts` first.
 
     `stack` is too long for a line: it leaves on span and log event only.

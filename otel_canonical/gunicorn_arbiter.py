@@ -123,11 +123,12 @@ def wrap_worker(module: Any, roles: ProcessRoles) -> None:
 
 
 def heed_signals(worker: Any) -> None:
-    """Let a worker be stopped while we start in it.
+    """Let a worker hear its signals while we start in it.
 
-    Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing: a SIGTERM
-    is lost, and Gunicorn waits its `graceful_timeout` and kills. Gunicorn is deaf like that for a
-    millisecond; our start would make it a hundred.
+    Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing: after a
+    SIGTERM that is lost Gunicorn waits its `graceful_timeout` and kills, after a SIGUSR1 the worker
+    goes on with files that were rotated away. Gunicorn is deaf like that for a millisecond; our start
+    would make it a hundred.
     """
 
     def leave_soon(signal_number: int, frame: Any) -> None:
@@ -136,7 +137,11 @@ def heed_signals(worker: Any) -> None:
     def leave_now(signal_number: int, frame: Any) -> None:
         sys.exit(0)
 
+    def reopen_files(signal_number: int, frame: Any) -> None:
+        worker.log.reopen_files()
+
     signal.signal(signal.SIGTERM, leave_soon)
+    signal.signal(signal.SIGUSR1, reopen_files)
     signal.signal(signal.SIGINT, leave_now)
     signal.signal(signal.SIGQUIT, leave_now)
 

@@ -139,12 +139,12 @@ class Obituaries:
             self.bury(worker)
 
     def _left_open(self, berth: Berth) -> list[OpenRequest]:
-        requests = []
-        for slot in berth.page.slots_of(berth.block):
-            # CLOSING: the worker died between two system calls, around the one that wrote the line.
-            if slot.state() != CLOSING and (request := slot.read()) is not None:
-                requests.append(request)
-        return requests
+        # CLOSING: the worker died between two system calls, around the one that wrote the line.
+        return [
+            request
+            for slot in berth.page.slots_of(berth.block)
+            if slot.state() != CLOSING and (request := slot.read()) is not None
+        ]
 
     def _write(self, pid: int, request: OpenRequest, berth: Berth) -> None:
         ended_ns = time.monotonic_ns()

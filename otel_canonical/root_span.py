@@ -34,6 +34,9 @@ from otel_canonical.request_scope import RequestScope
 #: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
 
+#: Under which OpenTelemetry keeps the current span; found out by asking, the name isn't public.
+_SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+
 #: Server spans answer for their own failures only (HTTP semantic conventions, "Status").
 FIRST_SERVER_ERROR = 500
 
@@ -87,8 +90,9 @@ class RootSpan:
 
     def attach(self, parent: Context, scope: RequestScope) -> None:
         """Make this span, and the scope, the current ones of this thread, greenlet or task."""
-        current = Context({**parent, SCOPE_KEY: scope})
-        self._token = otel_context.attach(trace.set_span_in_context(self.span, current))
+        # In one step: each `set_value` would copy the context.
+        current = Context({**parent, SCOPE_KEY: scope, _SPAN_KEY: self.span})
+        self._token = otel_context.attach(current)
 
     def detach(self) -> None:
         """Leave the context as it was before `attach`."""

@@ -198,15 +198,16 @@ class Slot:
         Of a torn slot (its writer was killed within a memcpy) the texts are not to be trusted.
         """
         slot = self._memory[self._at : self._at + SLOT]
-        _, state, exported, length, route_length, watch_length, queries, *moments = (
-            _HEAD.unpack_from(slot)
-        )
+        head = _HEAD.unpack_from(slot)
+        _, state, exported, length, route_length, watch_length, queries = head[:7]
         if state != OPEN:
             return None
         texts = _unpacked(slot[_HEAD.size : _HEAD.size + length], REQUEST_TEXTS)
         texts |= _unpacked(slot[ROUTE_START : ROUTE_START + route_length], ROUTE_TEXTS)
         return OpenRequest(
-            *moments,
+            thread_id=head[7],
+            started_ns=head[8],
+            started_wall_ns=head[9],
             is_exported=bool(exported),
             queries=queries,
             texts=texts if not self.is_torn() else {},

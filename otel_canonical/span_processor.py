@@ -38,7 +38,7 @@ class CallCounter(SpanProcessor):
     """Folds ended CLIENT and PRODUCER spans into the scope of the request that started them."""
 
     def __init__(self) -> None:
-        self._requests: dict[int, RequestScope] = {}
+        self._calls: dict[int, tuple[RequestScope, Span]] = {}
 
     @fenced("noting the request of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -56,9 +56,9 @@ class CallCounter(SpanProcessor):
                 scope.open_spans = {}
             scope.open_spans[span.get_span_context().span_id] = span
         if is_counted:
-            if len(self._requests) >= MOST_OPEN_CALLS:
-                self._requests.pop(next(iter(self._requests)), None)
-            self._requests[span.get_span_context().span_id] = scope
+            if len(self._calls) >= MOST_OPEN_CALLS:
+                self._calls.pop(next(iter(self._calls)), None)
+            self._calls[span.get_span_context().span_id] = scope, span
 
     @fenced("counting an outgoing call")
     def on_end(self, span: ReadableSpan) -> None:
@@ -67,27 +67,35 @@ class CallCounter(SpanProcessor):
         owner = otel_context.get_value(SCOPE_KEY)
         if isinstance(owner, RequestScope) and owner.open_spans is not None:
             owner.open_spans.pop(span_id, None)
-        scope = self._requests.pop(span_id, None)
+        scope, _ = self._calls.pop(span_id, (None, None))
         if scope is None or not scope.is_open:
             return
         elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
         failed = span.status.status_code is StatusCode.ERROR
         attributes = span.attributes or {}
         system = system_of(attributes)
+        if self._is_part_of_call(span, system):
+            return
         if system == "db":
             text = attributes.get("db.query.text") or attributes.get("db.statement") or span.name
             scope.add_query(str(text), elapsed_ns, failed)
         elif system is not None:
             scope.add_call(system, elapsed_ns, failed)
 
+    def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
+        """Return whether this is how a call is made that has a span already: an ORM's by its driver."""
+        parent = self._calls.get(span.parent.span_id) if span.parent is not None else None
+        return parent is not None and system_of(parent[1].attributes or {}) == system
+
 
 def system_of(attributes: Mapping[str, Any]) -> str | None:
     """Return what a client span talked to: `http`, `db` for any SQL database, or a system's name."""
-    if "http.request.method" in attributes or "http.method" in attributes:
-        return "http"
     database = attributes.get("db.system.name") or attributes.get("db.system")
     if database is not None:
         return _key(database) if database in NOT_SQL else "db"
+    # After the database: Elasticsearch's client names its HTTP method, too.
+    if "http.request.method" in attributes or "http.method" in attributes:
+        return "http"
     for name in ("messaging.system", "rpc.system.name", "rpc.system"):
         if name in attributes:
             return _key(attributes[name])

@@ -77,9 +77,7 @@ def is_library(filename: str) -> bool:
     """Return whether a source file belongs to Python, to an installed package or to us."""
     known = _is_library.get(filename)
     if known is None:
-        known = _is_library[filename] = filename.startswith("<") or filename.startswith(
-            _library_roots()
-        )
+        known = _is_library[filename] = filename.startswith(("<", *_library_roots()))
     return known
 
 

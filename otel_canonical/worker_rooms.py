@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from otel_canonical import export_choice, sdk_farewell, sdk_seam, stack_recorder, stack_text
@@ -59,7 +61,7 @@ class WorkerRooms:
         )
         if berth is not None:
             berth.page.set_pid(berth.block, os.getpid())
-        describe = stack_text.stack_lines
+        describe: Callable[[FrameType], str] = stack_text.stack_lines
         if settings.slow_locals:
             describe = stack_text.with_locals(RedactionPolicy(settings.redacted_names))
         self.watchdog = Watchdog(
