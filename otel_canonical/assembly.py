@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from otel_canonical.settings import Settings
     from otel_canonical.worker_rooms import WorkerRooms
 
-#: Slots on the page for a worker whose concurrency has no small bound (gevent, ASGI).
-MOST_SLOTS = 128
-
 
 class _Process:
     """What this process has been set up for; a forked worker starts from the arbiter's copy."""
@@ -138,6 +135,10 @@ class _Roles:
         if _process.obituaries is not None:
             _process.obituaries.bury(worker)
 
+    def each_second(self, arbiter: Any) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.look_at_backlog(arbiter.LISTENERS)
+
     def before_arbiter_exit(self, arbiter: Any) -> None:
         if _process.obituaries is not None:
             _process.obituaries.bury_all(arbiter.WORKERS.values())
@@ -187,11 +188,9 @@ class _Roles:
 _roles = _Roles()
 
 
-def _slots(cfg: Any) -> int:
-    """Return how many requests a worker of this configuration can have open at once."""
-    if cfg.worker_class_str in ("sync", "gthread"):
-        return int(cfg.threads)
-    return int(min(cfg.worker_connections, MOST_SLOTS))
+def _slots(cfg: Any) -> int | None:
+    """Return how many requests a worker can have open at once; None if there is no small bound."""
+    return int(cfg.threads) if cfg.worker_class_str in ("sync", "gthread") else None
 
 
 def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineEmitter:

@@ -16,7 +16,7 @@ from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
 from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import CLOSING, IDLE, Slot
+from otel_canonical.shared_page import CLOSING, IDLE, SharedPage, Slot
 
 #: Headers that facts come from, beside those of the trace context. Names as Gunicorn spells them.
 FACT_HEADERS = frozenset(
@@ -40,7 +40,8 @@ class CanonicalLog:
         root_spans: gives each request its root span.
         emit: writes an event of a request.
         readers: called in order before an event is made; one that fails costs its facts only.
-        slots: places on the shared page, where open requests are shown to the arbiter. A request
+        page: the shared page, to see how full the pool is.
+        slots: places on it, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `unshown`.
     """
 
@@ -50,6 +51,7 @@ class CanonicalLog:
         root_spans: RootSpans,
         emit: Emit,
         readers: Sequence[Reader] = (),
+        page: SharedPage | None = None,
         slots: Sequence[Slot] = (),
     ) -> None:
         self.settings = settings
@@ -62,6 +64,7 @@ class CanonicalLog:
         self._pid = os.getpid()
         self._free_slots = list(slots)
         self._shows = bool(slots)
+        self._page = page
         self.unshown = 0
         #: Every open request, by its id.
         self.in_flight: dict[int, RequestScope] = {}
@@ -124,6 +127,9 @@ class CanonicalLog:
             reader(scope)
         scope.is_open = False
         current_scope.set(None)
+        if self._page is not None:
+            # While this request's own slot is still open.
+            scope.pool = self._page.pool_state(scope.ended_ns)
         self.in_flight.pop(id(scope), None)
         event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
         event = self._composer.request_event(scope, event_type)
@@ -168,6 +174,8 @@ class CanonicalLog:
 
     def slow(self, scope: RequestScope) -> None:
         """Write the line of a request that is slow and still runs."""
+        if self._page is not None:
+            scope.pool = self._page.pool_state(time.monotonic_ns())
         self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
 
     def _show(self, scope: RequestScope, slot: Slot) -> None:

@@ -14,6 +14,7 @@ from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_ids import queue_time_s
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.settings import Settings
+from otel_canonical.shared_page import PoolState
 
 Pairs = list[tuple[str, FieldValue]]
 
@@ -39,6 +40,8 @@ class Composer:
         _add_tallies(pairs, scope)
         if scope.app is not None or scope.timers is not None:
             self._add_app(pairs, scope)
+        if scope.pool is not None:
+            add_pool(pairs, scope.pool)
         if scope.pid is not None:
             pairs.append(("g_pid", scope.pid))
         if scope.worker_requests is not None:
@@ -159,6 +162,17 @@ def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, Field
     if excluded is not None:
         pairs = [pair for pair in pairs if pair[0] == "event_type" or not excluded.match(pair[0])]
     return tuple(pairs)
+
+
+def add_pool(pairs: Pairs, pool: PoolState) -> None:
+    """Add how full the pool was; what can't be told is left out, never shown as 0."""
+    pairs.append(("g_w_count", pool.workers))
+    pairs.append(("g_w_active", pool.active_workers))
+    if pool.backlog is not None:
+        pairs.append(("g_backlog", pool.backlog))
+    if pool.slots is not None:
+        pairs.append(("g_t_count", pool.slots))
+    pairs.append(("g_t_active", pool.active_slots))
 
 
 def _add_tallies(pairs: Pairs, scope: RequestScope) -> None:

@@ -179,6 +179,24 @@ FIELDS: tuple[FieldDescription, ...] = (
     _field("cache_hits", "canonical.cache.hits", "int", "keys found in Django's caches"),
     _field("cache_misses", "canonical.cache.misses", "int", "keys not found there"),
     _field("cache_time", "canonical.cache.time", "float", "time in cache look-ups", unit="s"),
+    _field(
+        "g_w_count", "gunicorn.workers.count", "int", "workers, as this request saw the pool"
+    ),
+    _field("g_w_active", "gunicorn.workers.active", "int", "busy workers, this one included"),
+    _field(
+        "g_backlog",
+        "gunicorn.backlog",
+        "int",
+        "connections not accepted yet, over all binds, seen within the last seconds; absent where "
+        "nobody can tell",
+    ),
+    _field(
+        "g_t_count",
+        "gunicorn.slots.count",
+        "int",
+        "request slots, workers x threads; absent for worker classes without a bound",
+    ),
+    _field("g_t_active", "gunicorn.slots.active", "int", "busy slots, this one included"),
     _field("g_pid", "process.pid", "int", "the worker's process id"),
     _field("g_w_requests", "gunicorn.worker.requests", "int", "requests this worker has taken"),
     _field("truncated", "canonical.truncated", "bool", "the line was too long; only when true"),

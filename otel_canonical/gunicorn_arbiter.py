@@ -22,7 +22,7 @@ class ProcessRoles(Protocol):
     """What we do in Gunicorn's processes; called at the moments this module finds.
 
     In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
-    `before_reap`, `after_death`, `before_arbiter_exit`. In a worker: the others.
+    `before_reap`, `after_death`, `each_second`, `before_arbiter_exit`. In a worker: the others.
     """
 
     def before_arbiter_setup(self) -> None:
@@ -42,6 +42,9 @@ class ProcessRoles(Protocol):
 
     def after_death(self, worker: Any) -> None:
         """Run after a dead worker was reaped."""
+
+    def each_second(self, arbiter: Any) -> None:
+        """Run by the arbiter's main loop, about once a second."""
 
     def before_arbiter_exit(self, arbiter: Any) -> None:
         """Run before the arbiter leaves, its workers killed but not all of them reaped."""
@@ -73,6 +76,7 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
     setup = arbiter_class.setup
     reap_workers = arbiter_class.reap_workers
     kill_worker = arbiter_class.kill_worker
+    murder_workers = arbiter_class.murder_workers
     if hasattr(setup, _MARK):
         return
 
@@ -96,10 +100,17 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
             roles.before_signal(pid, sig)
         kill_worker(arbiter, pid, sig)
 
+    @functools.wraps(murder_workers)
+    def look_and_murder_workers(arbiter: Any) -> None:
+        with Fence("looking at the pool"):
+            roles.each_second(arbiter)
+        murder_workers(arbiter)
+
     setattr(setup_and_chain, _MARK, True)
     arbiter_class.setup = setup_and_chain
     arbiter_class.reap_workers = peek_and_reap_workers
     arbiter_class.kill_worker = note_and_kill_worker
+    arbiter_class.murder_workers = look_and_murder_workers
 
 
 def wrap_worker(module: Any, roles: ProcessRoles) -> None:

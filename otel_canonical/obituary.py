@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from otel_canonical import stack_location, stack_recorder
-from otel_canonical.composition import without_excluded
+from otel_canonical import backlog, stack_location, stack_recorder
+from otel_canonical.composition import add_pool, without_excluded
 from otel_canonical.death_certificates import DeathCertificates
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.fence import Fence
@@ -25,6 +25,10 @@ from otel_canonical.stack_location import StackLocation
 
 #: TTIN may make a small pool larger, and a reload doubles it for a while.
 LEAST_BLOCKS = 64
+#: Slots for a worker whose concurrency has no small bound (gevent, ASGI).
+MOST_SLOTS = 128
+#: Gunicorn's main loop comes by once a second, and after every signal.
+LOOK_EVERY_NS = 900_000_000
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
 LAST_DEATHS_S = 1.0
 
@@ -52,7 +56,7 @@ class Obituaries:
 
     Args:
         settings: the operator's choice.
-        slots: requests that one worker serves at once.
+        slots: requests that one worker serves at once; None if there is no small bound.
         workers: as configured; TTIN and reloads may make it more.
         emit: writes an event.
         report_death: told of each dead request, for what is exported.
@@ -61,7 +65,7 @@ class Obituaries:
     def __init__(
         self,
         settings: Settings,
-        slots: int,
+        slots: int | None,
         workers: int,
         emit: Callable[[CanonicalEvent], None],
         report_death: Callable[[Death], None],
@@ -71,20 +75,28 @@ class Obituaries:
         self._report_death = report_death
         self._certificates = DeathCertificates()
         self._berths: dict[int, Berth] = {}
-        self._page = SharedPage(max(LEAST_BLOCKS, 4 * workers), slots)
+        self._next_look_ns = 0
+        self._page = _page(slots, workers)
 
     def reconfigure(
         self,
         settings: Settings,
-        slots: int,
+        slots: int | None,
         workers: int,
         emit: Callable[[CanonicalEvent], None],
     ) -> None:
         """Take over the configuration of a reload; old workers keep the page that they have."""
         self._settings = settings
         self._emit = emit
-        if slots > self._page.slots:
-            self._page = SharedPage(max(LEAST_BLOCKS, 4 * workers), slots)
+        if (slots or MOST_SLOTS) > self._page.slots:
+            self._page = _page(slots, workers)
+
+    def look_at_backlog(self, listeners: Iterable[Any]) -> None:
+        """Note how many connections wait to be accepted, at most once a second."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_look_ns:
+            self._next_look_ns = now_ns + LOOK_EVERY_NS
+            self._page.set_backlog(backlog.waiting(listeners), now_ns)
 
     def assign(self, worker: Any) -> Berth | None:
         """Return the berth of a worker that is about to be forked; None if there is no room."""
@@ -167,10 +179,16 @@ class Obituaries:
             pairs.append(("lost_cause", self._certificates.cause(pid)))
         if request.queries:
             pairs.append(("db_queries", request.queries))
+        add_pool(pairs, berth.page.pool_state(ended_ns))
         pairs.append(("g_pid", pid))
         event = CanonicalEvent(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
         self._report_death(Death(event, request, ended_ns))
+
+
+def _page(slots: int | None, workers: int) -> SharedPage:
+    blocks = max(LEAST_BLOCKS, 4 * workers)
+    return SharedPage(blocks, slots or MOST_SLOTS, is_bounded=slots is not None)
 
 
 def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:

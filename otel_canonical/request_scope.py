@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fields import FieldValue
-from otel_canonical.shared_page import Slot
+from otel_canonical.shared_page import PoolState, Slot
 from otel_canonical.tallies import CallTally, QueryTally
 
 
@@ -87,6 +87,7 @@ class RequestScope:
     worker_requests: int | None = None
     keeper: Keeper | None = None
     slot: Slot | None = None
+    pool: PoolState | None = None
     #: What the watchdog saw at the deadline, and when the request was slow.
     stuck: Sighting | None = None
     slow: Sighting | None = None

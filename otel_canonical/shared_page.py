@@ -4,16 +4,20 @@ Made in the arbiter before the first fork, nameless (`mmap.mmap(-1, ...)`): noth
 whatever is killed. The arbiter gives each worker a block; a block has one slot for each request that
 its worker can serve at once.
 
-A block::
+The page begins with a table that is read as a whole, for a pool's state at a glance::
 
-      0  uint64  pid of the worker; 0 = free. Written by the arbiter, then by the worker
-     64  slots
+      0  uint64  connections waiting to be accepted, plus 1; 0 = not known. By the arbiter
+      8  uint64  when that was seen, monotonic ns
+     16  uint8   for each block: 1 if it has a worker. By the arbiter
+      …  uint8   for each slot of each block: its state, `IDLE`, `OPEN` or `CLOSING`. By its owner
+
+Then the blocks, each of its slots.
 
 A slot of 2688 bytes. Three parts, each replaced by one slice assignment (never by `struct.pack_into`,
 which writes zeros first)::
 
       0  uint64  sequence
-      8  uint8   state: 0 idle, 1 open, 2 its line is being written
+      8  uint8   (free)
       9  uint8   1 if the trace is exported
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet
@@ -37,12 +41,15 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-BLOCK_HEAD = 64
+TABLE_HEAD = 16
 SLOT = 2688
 ROUTE_START = 1064
 WATCH_START = 2048
 
 IDLE, OPEN, CLOSING = 0, 1, 2
+
+#: The arbiter looks at the backlog once a second, unless it is busy reloading or stopping.
+FRESH_NS = 5_000_000_000
 
 #: What a slot can say of a request, with the bytes that each text may take.
 REQUEST_TEXTS = {
@@ -62,9 +69,9 @@ WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 
 _HEAD = struct.Struct("<QBBHHHI4xQQQ")
 _SEQUENCE = struct.Struct("<Q")
+_BACKLOG = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<H")
 _QUERIES = struct.Struct("<I")
-_STATE_AT = 8
 _ROUTE_LENGTH_AT = 12
 _WATCH_LENGTH_AT = 14
 _QUERIES_AT = 16
@@ -88,6 +95,18 @@ class OpenRequest:
     watched: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How full the pool is at one moment; `backlog` is None where it isn't known."""
+
+    workers: int
+    active_workers: int
+    #: None for worker classes without a bound on their requests.
+    slots: int | None
+    active_slots: int
+    backlog: int | None
+
+
 class SharedPage:
     """Blocks for workers, slots for requests.
 
@@ -95,43 +114,71 @@ class SharedPage:
         blocks: workers at once, old ones of a reload included. Memory that nobody has touched costs
             nothing, so there may be plenty.
         slots: requests that one worker can serve at once.
+        is_bounded: whether a worker never serves more.
     """
 
-    def __init__(self, blocks: int, slots: int) -> None:
+    def __init__(self, blocks: int, slots: int, *, is_bounded: bool = True) -> None:
         self.slots = slots
-        self._stride = BLOCK_HEAD + slots * SLOT
+        self._is_bounded = is_bounded
         self._blocks = blocks
-        self._memory = mmap.mmap(-1, blocks * self._stride)
+        self._states_at = TABLE_HEAD + blocks
+        self._slots_at = self._states_at + blocks * slots
+        self._memory = mmap.mmap(-1, self._slots_at + blocks * slots * SLOT)
 
     def take_block(self) -> int | None:
         """Give out a free block (arbiter, before a fork); None if all are taken."""
-        for number in range(self._blocks):
-            if self.pid_of(number) == 0:
-                start = number * self._stride
-                # A block has no owner yet: whatever a dead one left is wiped, the slots' states first.
-                self._memory[start : start + self._stride] = bytes(self._stride)
-                self.set_pid(number, -1)
-                return number
-        return None
+        number = self._memory.find(b"\0", TABLE_HEAD, self._states_at) - TABLE_HEAD
+        if number < 0:
+            return None
+        # A block has no owner yet: whatever a dead one has left open is closed.
+        states = self._states_at + number * self.slots
+        self._memory[states : states + self.slots] = bytes(self.slots)
+        self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\1"
+        return number
 
     def free_block(self, number: int) -> None:
         """Take a block back (arbiter, after its worker's death)."""
-        self.set_pid(number, 0)
-
-    def pid_of(self, number: int) -> int:
-        """Return the pid in a block: 0 = free, -1 = its worker has not said yet."""
-        start = number * self._stride
-        return int(struct.unpack_from("<q", self._memory, start)[0])
-
-    def set_pid(self, number: int, pid: int) -> None:
-        """Write the pid of a block."""
-        start = number * self._stride
-        self._memory[start : start + 8] = struct.pack("<q", pid)
+        states = self._states_at + number * self.slots
+        self._memory[states : states + self.slots] = bytes(self.slots)
+        self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\0"
 
     def slots_of(self, number: int) -> list[Slot]:
         """Return the slots of a block, for its worker to write or the arbiter to read."""
-        first = number * self._stride + BLOCK_HEAD
-        return [Slot(self._memory, first + n * SLOT) for n in range(self.slots)]
+        first = number * self.slots
+        return [
+            Slot(self._memory, self._slots_at + n * SLOT, self._states_at + n)
+            for n in range(first, first + self.slots)
+        ]
+
+    def set_backlog(self, connections: int | None, seen_ns: int) -> None:
+        """Note how many connections wait to be accepted (arbiter); None if nobody can tell."""
+        known = 0 if connections is None else connections + 1
+        self._memory[0:16] = _BACKLOG.pack(known, seen_ns)
+
+    def pool_state(self, now_ns: int) -> PoolState:
+        """Return how full the pool is now; a backlog seen longer than `FRESH_NS` ago isn't told."""
+        table = self._memory[: self._slots_at]
+        slots = self.slots
+        # Beyond the last worker there is nothing to see.
+        last = table.rfind(b"\1", TABLE_HEAD, self._states_at) + 1 - TABLE_HEAD
+        workers = table.count(b"\1", TABLE_HEAD, self._states_at)
+        states = table[self._states_at : self._states_at + max(last, 0) * slots]
+        active_slots = len(states) - states.count(IDLE)
+        if slots == 1:
+            active_workers = active_slots
+        else:
+            idle = bytes(slots)
+            rows = range(0, len(states), slots)
+            active_workers = sum(states[row : row + slots] != idle for row in rows)
+        known, seen_ns = _BACKLOG.unpack_from(table)
+        is_fresh = known and now_ns - seen_ns < FRESH_NS
+        return PoolState(
+            workers,
+            active_workers,
+            workers * slots if self._is_bounded else None,
+            active_slots,
+            known - 1 if is_fresh else None,
+        )
 
     def close(self) -> None:
         """Unmap the page in this process."""
@@ -141,11 +188,12 @@ class SharedPage:
 class Slot:
     """The place of one request."""
 
-    __slots__ = ("_at", "_memory", "_sequence")
+    __slots__ = ("_at", "_memory", "_sequence", "_state_at")
 
-    def __init__(self, memory: mmap.mmap, at: int) -> None:
+    def __init__(self, memory: mmap.mmap, at: int, state_at: int) -> None:
         self._memory = memory
         self._at = at
+        self._state_at = state_at
         self._sequence = 0
 
     def open(
@@ -161,7 +209,7 @@ class Slot:
         packed = _packed(texts, _REQUEST_LIMITS)
         part = (
             _HEAD.pack(
-                *(self._sequence, OPEN, is_exported, len(packed), 0, 0, 0),
+                *(self._sequence, 0, is_exported, len(packed), 0, 0, 0),
                 *(thread_id, started_ns, started_wall_ns),
             )
             + packed
@@ -169,11 +217,11 @@ class Slot:
         )
         at = self._at
         self._memory[at : at + len(part)] = part
+        self._memory[self._state_at : self._state_at + 1] = b"\1"
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, which can't be torn."""
-        at = self._at + _STATE_AT
-        self._memory[at : at + 1] = _STATES[state]
+        self._memory[self._state_at : self._state_at + 1] = _STATES[state]
 
     def set_queries(self, count: int) -> None:
         """Note how many queries the request has made."""
@@ -190,18 +238,18 @@ class Slot:
 
     def state(self) -> int:
         """Return the state of the slot."""
-        return self._memory[self._at + _STATE_AT]
+        return self._memory[self._state_at]
 
     def read(self) -> OpenRequest | None:
         """Return the request that the slot shows, None if it shows none.
 
         Of a torn slot (its writer was killed within a memcpy) the texts are not to be trusted.
         """
+        if self.state() != OPEN:
+            return None
         slot = self._memory[self._at : self._at + SLOT]
         head = _HEAD.unpack_from(slot)
-        _, state, exported, length, route_length, watch_length, queries = head[:7]
-        if state != OPEN:
-            return None
+        _, _, exported, length, route_length, watch_length, queries = head[:7]
         texts = _unpacked(slot[_HEAD.size : _HEAD.size + length], REQUEST_TEXTS)
         texts |= _unpacked(slot[ROUTE_START : ROUTE_START + route_length], ROUTE_TEXTS)
         return OpenRequest(

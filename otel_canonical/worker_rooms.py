@@ -5,7 +5,6 @@ Built after the fork, after gevent's patching, before the app is loaded; importe
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -57,10 +56,9 @@ class WorkerRooms:
             sdk_seam.join(exports=not with_sdk or export_choice.exports("traces")),
             _emit(emitter, settings),
             (read_request, read_enrichers),
-            berth.page.slots_of(berth.block) if berth is not None else (),
+            page=berth.page if berth is not None else None,
+            slots=berth.page.slots_of(berth.block) if berth is not None else (),
         )
-        if berth is not None:
-            berth.page.set_pid(berth.block, os.getpid())
         describe: Callable[[FrameType], str] = stack_text.stack_lines
         if settings.slow_locals:
             describe = stack_text.with_locals(RedactionPolicy(settings.redacted_names))

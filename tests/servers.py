@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -27,6 +28,8 @@ INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 Line = dict[str, str]
+
+_asked = itertools.count(1)
 
 
 def eventually(probe: Callable[[], T], describe: Callable[[], str]) -> T:
@@ -130,6 +133,12 @@ class Server:
         connection.close()
         return answer
 
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[Answer, Line]:
+        """Send one request under an id of its own; return the answer and that id's one line."""
+        request_id = f"ask-{next(_asked)}"
+        answer = self.get(path, method, X_Request_ID=request_id, **headers)
+        return answer, self.line_of(request_id)
+
     def send(self, request: bytes) -> bytes:
         """Send bytes as they are and return all that comes back."""
         with self.connect() as connection:
@@ -155,6 +164,8 @@ def gunicorn(
     cwd: Path = PROGRAMS,
     workers: int = 1,
     bind: str = "127.0.0.1:0",
+    stdout: int | None = None,
+    expects_report: bool = False,
     **environment: str,
 ) -> Iterator[Server]:
     """Start `opentelemetry-instrument gunicorn app` in an environment of its own.
@@ -167,10 +178,12 @@ def gunicorn(
         cwd: where to start it.
         workers: how many.
         bind: where to listen.
+        stdout: a descriptor that is its standard output; without one it is a file in `directory`.
+        expects_report: whether an error of ours is what the test provokes.
         environment: variables beside PATH and HOME; none is inherited.
     """
     out, err = directory / "stdout.log", directory / "stderr.log"
-    with out.open("wb") as stdout, err.open("wb") as stderr:
+    with out.open("wb") as lines, err.open("wb") as stderr:
         process = subprocess.Popen(
             [
                 *(command or [*INSTRUMENT, *GUNICORN]),
@@ -178,7 +191,7 @@ def gunicorn(
                 *arguments,
                 *([app] if app else []),
             ],
-            stdout=stdout,
+            stdout=lines if stdout is None else stdout,
             stderr=stderr,
             cwd=cwd,
             env=clean_environment(directory, environment),
@@ -186,7 +199,7 @@ def gunicorn(
         )
     server = Server(process, out, err)
     try:
-        listening = server.wait_for(r"Listening at: (?:http://([\d.]+):(\d+)|unix:(\S+))")
+        listening = server.wait_for(r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:(\S+))")
         server.address = listening[3] or (listening[1], int(listening[2]))
         for _ in range(workers):
             server.wait_for(rf"(?s)(Booting worker with pid: \d+.*){{{workers}}}")
@@ -194,7 +207,9 @@ def gunicorn(
     finally:
         stop(process)
     text = err.read_text(errors="replace")
-    assert "otel-canonical failed" not in text, f"an error of ours\n{server.report()}"
+    assert expects_report or "otel-canonical failed" not in text, (
+        f"an error of ours\n{server.report()}"
+    )
 
 
 def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:

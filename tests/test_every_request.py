@@ -55,6 +55,8 @@ def test_line_has_status_of_response(site: Server, path: str, status: int) -> No
 
 def test_whole_line_when_nothing_special_happens(site: Server) -> None:
     """An ordinary request's line holds these keys in this order, and nothing else."""
+    # Once the arbiter has looked at the backlog, which it does each second.
+    eventually(lambda: "g_backlog" in ask(site, "/ok/")[1], site.report)
     request_id = "the-whole-line"
     site.get("/ok/", X_Request_ID=request_id, User_Agent="probe/1.0", Referer="http://from.example/a")
     line = site.line_of(request_id)
@@ -66,6 +68,7 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
         "resp_time": r"0\.\d+",
         "resp_cpu_time": r"0\.\d+",
         "resp_ttfb": r"0\.\d+",
+        "g_backlog": r"\d+",
         "g_pid": r"\d+",
         "g_w_requests": r"\d+",
     }.items():
@@ -94,6 +97,11 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
             "resp_time": variable["resp_time"],
             "resp_cpu_time": variable["resp_cpu_time"],
             "resp_ttfb": variable["resp_ttfb"],
+            "g_w_count": "1",
+            "g_w_active": "1",
+            "g_backlog": variable["g_backlog"],
+            "g_t_count": "1",
+            "g_t_active": "1",
             "g_pid": variable["g_pid"],
             "g_w_requests": variable["g_w_requests"],
         }.items()

@@ -1,0 +1,195 @@
+"""How full the pool was when a request was served: on its line, right at that moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_canonical import backlog
+from otel_canonical.shared_page import PoolState, SharedPage
+from tests.servers import Line, Server, eventually, gunicorn
+from tests.test_timeouts import send
+
+
+class Busy:
+    """Requests that run until they are let go: each waits for a file to appear."""
+
+    def __init__(self, site: Server, gate: Path) -> None:
+        self._site = site
+        self._gate = gate
+        self._threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        """Send `count` requests that stay."""
+        for _ in range(count):
+            thread = threading.Thread(target=send, args=(self._site, f"/waits/?for={self._gate}"))
+            thread.start()
+            self._threads.append(thread)
+
+    def let_go(self) -> None:
+        """Let them answer, and wait for it."""
+        self._gate.touch()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Callable[[Server], Busy]]:
+    """Makes requests that stay, and lets them go at the end."""
+    made: list[Busy] = []
+
+    def make(site: Server) -> Busy:
+        made.append(Busy(site, tmp_path / f"gate-{len(made)}"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.let_go()
+
+
+def pool_when(site: Server, **expected: str) -> Line:
+    """Send requests until a line's pool is as expected; fail with the last one."""
+    last: list[Line] = []
+
+    def probe() -> Line | None:
+        send(site, "/ok/")
+        last[:] = [line for line in site.lines() if line["req_path"] == "/ok/"][-1:]
+        return last[0] if last and expected.items() <= last[0].items() else None
+
+    return eventually(probe, lambda: f"expected {expected}, the last line was {last}")
+
+
+def test_line_counts_busy_workers_and_itself(
+    busy: Callable[[Server], Busy], tmp_path: Path
+) -> None:
+    """With 2 of 3 workers busy, the third's line says 3 and 3."""
+    with gunicorn("waits", tmp_path, workers=3) as site:
+        waiting = busy(site)
+        pool_when(site, g_w_count="3", g_w_active="1", g_t_count="3", g_t_active="1")
+        waiting.start(2)
+        pool_when(site, g_w_count="3", g_w_active="3", g_t_count="3", g_t_active="3")
+        waiting.let_go()
+        pool_when(site, g_w_active="1")
+
+
+@pytest.mark.parametrize("binds", [["tcp"], ["unix"], ["tcp", "unix"], ["tcp6"]])
+def test_line_has_backlog_when_clients_wait(
+    binds: list[str], busy: Callable[[Server], Busy], tmp_path: Path
+) -> None:
+    """All workers busy and five clients waiting: the next line's `g_backlog` shows them."""
+    addresses = {
+        "tcp": "127.0.0.1:0",
+        "tcp6": "[::1]:0",
+        "unix": f"unix:{tmp_path}/gunicorn.sock",
+    }
+    first, *more = [addresses[bind] for bind in binds]
+    arguments = [argument for bind in more for argument in ("--bind", bind)]
+    # A slow line every now and then shows the pool while nothing is answered.
+    slow = {
+        "OTEL_PYTHON_CANONICAL_SLOW_SECONDS": "0.1",
+        "OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS": "0.2",
+    }
+    with gunicorn("waits", tmp_path, *arguments, bind=first, **slow) as site:
+        pool_when(site, g_backlog="0")
+        waiting = busy(site)
+        waiting.start(1)
+        eventually(lambda: [e for e in site.lines() if e["event_type"] == "slow"], site.report)
+        queued = [queue_up(site, bind, tmp_path) for bind in (binds * 5)[:5]]
+        eventually(lambda: site.lines()[-1].get("g_backlog") == "5", site.report)
+        waiting.let_go()
+        eventually(
+            lambda: [e for e in site.lines() if e.get("g_backlog") == "5" and "resp_status" in e],
+            site.report,
+        )
+        for connection in queued:
+            connection.close()
+
+
+def queue_up(site: Server, bind: str, directory: Path) -> socket.socket:
+    """Connect and send a request that nobody accepts yet."""
+    if bind == "unix":
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"{directory}/gunicorn.sock")
+    else:
+        connection = site.connect()
+    connection.sendall(b"GET /ok/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+def test_busy_slots_are_right_when_threads_share_a_worker(
+    busy: Callable[[Server], Busy], tmp_path: Path
+) -> None:
+    """2 workers of 4 threads under 1 to 12 requests: 8 slots, busy those whose request runs."""
+    slow = {
+        "OTEL_PYTHON_CANONICAL_SLOW_SECONDS": "0.1",
+        "OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS": "0.2",
+    }
+    with gunicorn("waits", tmp_path, "--threads", "4", workers=2, **slow) as site:
+        pool_when(site, g_t_count="8", g_t_active="1", g_w_count="2")
+        waiting = busy(site)
+        for count in range(1, 13):
+            waiting.start(1)
+
+            # How many run is up to the kernel, which deals connections out to the two workers: of
+            # more than four at one of them some wait for a thread. Those that run say so.
+            def seen() -> tuple[int, int]:
+                slow_lines = [line for line in site.lines() if line["event_type"] == "slow"]
+                running = {line["req_id"] for line in slow_lines}
+                return len(running), int(slow_lines[-1]["g_t_active"]) if slow_lines else 0
+
+            eventually(
+                lambda: seen()[0] == seen()[1] and seen()[0] >= min(count, 4),
+                lambda: f"{count} sent, (running, g_t_active) is {seen()}\n{site.report()}",
+            )
+            assert seen()[1] <= min(count, 8)
+        waiting.let_go()
+        pool_when(site, g_t_active="1", g_w_active="1")
+
+
+def test_no_slot_count_when_worker_class_has_no_bound(tmp_path: Path) -> None:
+    """A gevent worker takes what comes: how many it could take is left out."""
+    pytest.importorskip("gevent", reason="pip install gevent")
+    with gunicorn("waits", tmp_path, "-k", "gevent") as site:
+        line = pool_when(site, g_w_count="1", g_t_active="1")
+        assert "g_t_count" not in line
+
+
+def test_counts_are_right_when_workers_are_added_and_removed(tmp_path: Path) -> None:
+    """TTIN, TTOU and killed workers: right again within a second or so."""
+    with gunicorn("waits", tmp_path, workers=2) as site:
+        for number, count in ((signal.SIGTTIN, 3), (signal.SIGTTIN, 4), (signal.SIGTTOU, 3)):
+            os.kill(site.pid, number)
+            pool_when(site, g_w_count=str(count))
+        os.kill(site.workers()[0], signal.SIGKILL)
+        pool_when(site, g_w_count="3", g_w_active="1")
+
+
+def test_pool_state_of_page() -> None:
+    """The table is read as a whole: workers, busy ones, slots, busy slots, and a fresh backlog."""
+    page = SharedPage(8, 2)
+    assert page.pool_state(0) == PoolState(0, 0, 0, 0, None)
+    blocks = [page.take_block() for _ in range(3)]
+    assert blocks == [0, 1, 2]
+    slots = [slot for block in range(3) for slot in page.slots_of(block)]
+    texts = ("id", "", "", "", "GET", "", "", "/")
+    for slot in (slots[0], slots[4], slots[5]):
+        slot.open(1, 2, 3, False, texts)
+    page.set_backlog(7, 10)
+    assert page.pool_state(11) == PoolState(3, 2, 6, 3, 7)
+    assert page.pool_state(10_000_000_000).backlog is None
+    page.free_block(2)
+    assert page.pool_state(11) == PoolState(2, 1, 4, 1, 7)
+    assert page.take_block() == 2
+
+
+def test_backlog_is_none_when_there_is_nobody_to_ask() -> None:
+    """No listener, or one of a kind that can't tell: unknown, not 0."""
+    assert backlog.waiting([]) is None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        assert backlog.waiting([datagram]) is None
