@@ -140,7 +140,7 @@ def test_busy_slots_are_right_when_threads_share_a_worker(
             # more than four at one of them some wait for a thread. Those that run say so.
             def seen() -> tuple[int, int]:
                 slow_lines = [line for line in site.lines() if line["event_type"] == "slow"]
-                running = {line["req_id"] for line in slow_lines}
+                running = {line["trace_id"] for line in slow_lines}
                 return len(running), int(slow_lines[-1]["g_t_active"]) if slow_lines else 0
 
             eventually(
