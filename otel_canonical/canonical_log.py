@@ -11,7 +11,7 @@ from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.fence import Fence, fenced
-from otel_canonical.fields import FIELDS
+from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
 from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
@@ -70,9 +70,10 @@ class CanonicalLog:
         self.in_flight: dict[int, RequestScope] = {}
         excluded = settings.excluded_fields
         self._hidden = {
-            field.attribute: REDACTED
+            name: REDACTED
             for field in FIELDS
             if field.attribute and excluded is not None and excluded.match(field.key)
+            for name in (field.attribute, *FORMER_ATTRIBUTES.get(field.attribute, ()))
         }
 
     def open(

@@ -90,9 +90,9 @@ class Composer:
             pairs.append(("req_route", scope.route))
         headers = scope.headers
         if referrer := headers.get("REFERER"):
-            pairs.append(("req_referrer", redaction.url(_text(referrer))))
+            pairs.append(("req_referrer", redaction.url(as_meant(referrer))))
         if user_agent := headers.get("USER-AGENT"):
-            pairs.append(("req_user_agent", _text(user_agent)))
+            pairs.append(("req_user_agent", as_meant(user_agent)))
         if scope.client:
             pairs.append(("req_client", scope.client))
         if scope.content_length is not None:
@@ -132,12 +132,14 @@ class Composer:
 
     def _add_app(self, pairs: Pairs, scope: RequestScope) -> None:
         # A copy: a thread that the request left behind may still be setting facts.
-        for key, value in list((scope.app or {}).items()):
-            pairs.append((APP_PREFIX + key, self._redaction.value(key, value)))
+        facts: dict[str, FieldValue] = {}
         for key, timer in list((scope.timers or {}).items()):
-            pairs.append((f"{APP_PREFIX}{key}_time", seconds(timer.elapsed_ns)))
+            facts[f"{key}_time"] = seconds(timer.elapsed_ns)
             if timer.count > 1:
-                pairs.append((f"{APP_PREFIX}{key}_count", timer.count))
+                facts[f"{key}_count"] = timer.count
+        for key, value in list((scope.app or {}).items()):
+            facts[key] = self._redaction.value(key, value)
+        pairs.extend((APP_PREFIX + key, value) for key, value in facts.items())
 
 
 def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> None:
@@ -200,8 +202,8 @@ def _add_tallies(pairs: Pairs, scope: RequestScope) -> None:
                 pairs.append((f"{system}_errors", calls.errors))
 
 
-def _text(header: str) -> str:
-    """Return a header as its sender meant it: WSGI hands over bytes as Latin-1, senders mean UTF-8."""
-    if header.isascii():
-        return header
-    return header.encode("latin-1", "replace").decode("utf-8", "replace")
+def as_meant(text: str) -> str:
+    """Return what a client meant: WSGI hands bytes over as Latin-1, clients mean UTF-8."""
+    if text.isascii():
+        return text
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -13,8 +13,10 @@ are. Versions 23 to 27 are served by the same moments:
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
+import re
 import ssl
 import sys
 import threading
@@ -25,9 +27,13 @@ from typing import Any
 
 from otel_canonical import error_facts
 from otel_canonical.canonical_log import CanonicalLog
+from otel_canonical.composition import as_meant
+from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fence import Fence, fenced
 from otel_canonical.request_scope import RequestScope, current_scope
 from otel_canonical.watchdog import sight_frame
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
 
 #: How a socket says that nobody is at its other end.
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
@@ -117,7 +123,7 @@ class WorkerSeam:
         )
         if scope is None:
             return None
-        scope.query_string = getattr(req, "query", None) or ""
+        scope.query_string = as_meant(getattr(req, "query", None) or "")
         scope.scheme = getattr(req, "scheme", None)
         version = getattr(req, "version", None)
         if version:
@@ -168,8 +174,10 @@ class WorkerSeam:
     ) -> RequestScope | None:
         if scope is None and req is None:
             scope = self._open(_refused_request(exc))
-            if scope is not None and isinstance(addr, tuple) and addr:
-                scope.client = addr[0]
+            if scope is not None:
+                scope.error = _without_query(error_facts.of_error(exc))
+                if isinstance(addr, tuple) and addr:
+                    scope.client = addr[0]
         if scope is not None:
             self._note_error(scope, exc)
         return scope
@@ -221,7 +229,7 @@ def _path_of(req: Any) -> str:
     if path is None:
         # Refused before it was taken apart: what there is of the target, without its query.
         path = (getattr(req, "uri", None) or "").partition("?")[0]
-    return path
+    return as_meant(path)
 
 
 def _body_bytes(resp: Any) -> int:
@@ -242,6 +250,11 @@ def _is_client_gone(error: BaseException) -> bool:
         return False
     frame = error_facts.last_frame(error)
     return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
+
+
+def _without_query(error: ErrorFacts) -> ErrorFacts:
+    """Cut query strings out of a refusal's message: Gunicorn quotes the line that it refuses."""
+    return dataclasses.replace(error, message=_QUERY.sub("?[redacted]", error.message))
 
 
 def _refused_request(exc: BaseException) -> Any:

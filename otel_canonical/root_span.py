@@ -11,7 +11,8 @@ A request that will not be exported costs no span: it gets ids and a context, no
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
 
@@ -26,8 +27,10 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
 )
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.util.http import get_excluded_urls
+from opentelemetry.util.types import Attributes, AttributeValue
 
+from otel_canonical import error_facts
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.request_scope import RequestScope
 
@@ -85,8 +88,14 @@ class RootSpan:
         self.span = span
         self.trace_id = trace_id
         self.span_id = span_id
+        self._caller = caller
         self.caller_span_id = f"{caller.span_id:016x}" if caller.span_id else ""
         self.is_exported = is_exported
+
+    @property
+    def caller(self) -> Span:
+        """The span that the incoming trace context names, as it came; invalid if there is none."""
+        return NonRecordingSpan(self._caller)
 
     def attach(self, parent: Context, scope: RequestScope) -> None:
         """Make this span, and the scope, the current ones of this thread, greenlet or task."""
@@ -117,6 +126,7 @@ class RootSpan:
         for name, value in replaced.items():
             if name in present and name not in attributes:
                 attributes[name] = value
+        # Without a description, also in place of one that holds an exception's raw message.
         error_type = _error_type(event, scope)
         if error_type is not None:
             attributes["error.type"] = error_type
@@ -132,10 +142,14 @@ class RootSpans:
 
     Args:
         tracer: makes the spans; None when nothing is exported, then ids are all there is.
+        redact: takes the secrets out of a text.
     """
 
-    def __init__(self, tracer: trace.Tracer | None) -> None:
+    def __init__(self, tracer: trace.Tracer | None, redact: Callable[[str], str]) -> None:
         self._tracer = tracer
+        self._redact = redact
+        # A site that keeps URLs out of its traces still has their lines.
+        self._excluded = get_excluded_urls("DJANGO")
         self._propagator = propagate.get_global_textmap()
         #: Headers to keep, as Gunicorn spells them.
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
@@ -143,6 +157,10 @@ class RootSpans:
     def record_with(self, tracer: trace.Tracer) -> None:
         """Make spans with `tracer` from now on."""
         self._tracer = tracer
+
+    def is_exporting(self) -> bool:
+        """Return whether spans are made at all."""
+        return self._tracer is not None
 
     def open(self, scope: RequestScope) -> None:
         """Give the scope its root, in the trace of the caller if the request names one."""
@@ -155,7 +173,7 @@ class RootSpans:
         if carrier:
             parent = self._propagator.extract(carrier, parent)
             caller = trace.get_current_span(parent).get_span_context()
-        if self._tracer is not None:
+        if self._tracer is not None and not self._excluded.url_disabled(_url_of(scope)):
             scope.root = self._recorded(scope, self._tracer, parent, caller)
         else:
             scope.root = _unexported(caller)
@@ -175,6 +193,7 @@ class RootSpans:
         is_exported = span.is_recording() and ids.trace_flags.sampled
         if is_exported:
             _shadow_end(span)
+            _shadow_record_exception(span, self._redact)
         if not ids.is_valid:
             return _unexported(caller)
         return RootSpan(
@@ -183,6 +202,29 @@ class RootSpans:
 
 
 _NOWHERE = Context()
+
+
+def _url_of(scope: RequestScope) -> str:
+    return f"http://{scope.headers.get('HOST', '')}{scope.path}"
+
+
+def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
+    """Have exceptions recorded on this span without the secrets in their messages."""
+
+    def record_exception(
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        facts: dict[str, AttributeValue] = {
+            "exception.type": error_facts.of_error(exception).type,
+            "exception.message": redact(error_facts.of_error(exception).message),
+            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
+        }
+        span.add_event("exception", {**facts, **(attributes or {})}, timestamp)
+
+    span.record_exception = record_exception  # type: ignore[method-assign]
 
 
 def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:

@@ -5,9 +5,10 @@ Everything here runs after the fork, before the app is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_canonical import export_choice
 from otel_canonical._version import __version__
 from otel_canonical.log_events import LogEvents
+from otel_canonical.propagation import CallerOnlyPropagator
 from otel_canonical.root_span import RootSpans
 from otel_canonical.span_processor import CallCounter
 from otel_canonical.span_sampler import CountingSampler
@@ -29,18 +31,19 @@ def set_up() -> None:
     initialize()
 
 
-def join(*, exports: bool) -> RootSpans:
+def join(*, exports: bool, redact: Callable[[str], str]) -> RootSpans:
     """Put our sampler around the user's and our counter beside the exporters.
 
     Args:
         exports: whether spans leave the process.
+        redact: takes the secrets out of a text.
 
     Returns:
         What opens the root span of each request.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
-        return RootSpans(None)
+        return RootSpans(None, redact)
     user_sampler = provider.sampler
     sampler = CountingSampler(user_sampler if exports else None)
     provider.sampler = sampler
@@ -49,8 +52,11 @@ def join(*, exports: bool) -> RootSpans:
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
     root_tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
-    root_spans = RootSpans(root_tracer if exports else None)
+    root_spans = RootSpans(root_tracer if exports else None, redact)
     if not exports:
+        propagate.set_global_textmap(
+            CallerOnlyPropagator(propagate.get_global_textmap(), root_spans.is_exporting)
+        )
         _export_later(provider, root_spans, root_tracer, sampler, user_sampler)
     return root_spans
 

@@ -45,7 +45,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
         events.append(dict(event.pairs))
 
     log = CanonicalLog(
-        Settings(), RootSpans(None), collect, (django_handler.read_request, read_enrichers)
+        Settings(), RootSpans(None, str), collect, (django_handler.read_request, read_enrichers)
     )
 
     @contextmanager

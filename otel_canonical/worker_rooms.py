@@ -51,9 +51,12 @@ class WorkerRooms:
         self._with_sdk = with_sdk
         if with_sdk:
             sdk_seam.set_up()
+        redaction = RedactionPolicy(settings.redacted_names)
         self.log = CanonicalLog(
             settings,
-            sdk_seam.join(exports=not with_sdk or export_choice.exports("traces")),
+            sdk_seam.join(
+                exports=not with_sdk or export_choice.exports("traces"), redact=redaction.text
+            ),
             _emit(emitter, settings),
             (read_request, read_enrichers),
             page=berth.page if berth is not None else None,
@@ -61,7 +64,7 @@ class WorkerRooms:
         )
         describe: Callable[[FrameType], str] = stack_text.stack_lines
         if settings.slow_locals:
-            describe = stack_text.with_locals(RedactionPolicy(settings.redacted_names))
+            describe = stack_text.with_locals(redaction)
         self.watchdog = Watchdog(
             in_flight=self.log.in_flight,
             heartbeat=lambda: _heartbeat(worker),

@@ -20,3 +20,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory: Path = tmp_path_factory.mktemp("site")
     with gunicorn("every_kind", directory, SITE_DIRECTORY=str(directory)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same site in this process, for Django's test client; its tables are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SITE_DIRECTORY", str(tmp_path_factory.mktemp("in_process")))
+        patch.setenv("DJANGO_SETTINGS_MODULE", "tests.programs.every_kind")
+        import django
+        from django.core.management import call_command
+        from django.db import connections
+
+        django.setup()
+        for alias in connections:
+            call_command("migrate", database=alias, verbosity=0)
+        yield
+        connections.close_all()

@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 
 from otel_canonical.logfmt import encode, parse
-from tests.peers.tools import built_once, require_tool, run_or_give_up
+from tests.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
 
-SOURCES = Path(__file__).parent / "peers" / "logfmt"
+HERE = "tests/peers/logfmt"
+SOURCES = REPOSITORY / HERE
 GO_SOURCES = [SOURCES / name for name in ("go.mod", "go.sum", "main.go")]
 NODE_SOURCES = [SOURCES / name for name in ("package.json", "reader.js")]
+
+# No lock file, because it names a registry; nothing is run; what npm has in its cache will do.
+NPM_OPTIONS = ["--no-package-lock", "--ignore-scripts", "--prefer-offline", "--no-audit"]
 
 RANDOM_EVENTS = 600
 MOST_PIECES = 8  # in one random value
@@ -47,7 +51,7 @@ PIECES = [
 ]
 UNPAIRED_SURROGATES = ["\ud800", "\udcff", "caf\udce9 au lait"]
 SURROGATE = re.compile("[\ud800-\udfff]")
-WITHOUT_BACKSLASH = str.maketrans("\n\r\t", "nrt")
+WITHOUT_BACKSLASH = {"\n": "n", "\r": "r", "\t": "t"}
 FEWEST_PRINTABLE_EVENTS = 100  # of the hostile ones, so that the test can't pass for lack of them
 
 Event = dict[str, str]
@@ -93,7 +97,7 @@ def go_reads() -> Reader:
         run_or_give_up(
             [go, "build", "-buildvcs=false", "-o", "reader", "."],
             directory,
-            hint=f"`cd {SOURCES.relative_to(Path(__file__).parents[1])} && go mod download`",
+            hint=f"`cd {HERE} && go mod download`",
         )
 
     return reader([str(built_once("go-logfmt", GO_SOURCES, build) / "reader")])
@@ -107,9 +111,9 @@ def npm_reads() -> Reader:
 
     def build(directory: Path) -> None:
         run_or_give_up(
-            [npm, "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"],
+            [npm, "install", *NPM_OPTIONS],
             directory,
-            hint=f"`cd {SOURCES.relative_to(Path(__file__).parents[1])} && npm install`",
+            hint=f"`cd {HERE} && npm install --no-package-lock`",
         )
 
     return reader([node, str(built_once("npm-logfmt", NODE_SOURCES, build) / "reader.js")])
@@ -123,13 +127,13 @@ def as_npm_reads(value: str) -> str | bool:
     """
     if value in ("true", "false"):
         return value == "true"
-    shown = [encode([("k", one)]).removeprefix("k=") for one in value]
-    return "".join(
-        [
-            text.removeprefix('"\\').removesuffix('"') if text.startswith('"\\u') else one
-            for one, text in zip(value.translate(WITHOUT_BACKSLASH), shown, strict=True)
-        ]
-    )
+    return "".join([WITHOUT_BACKSLASH.get(one) or code_or_itself(one) for one in value])
+
+
+def code_or_itself(character: str) -> str:
+    r"""Return `u001b` for a character that we write as `\u001b`, and any other unchanged."""
+    is_escaped = '"\\u' in encode([("k", character)])
+    return f"u{ord(character):04x}" if is_escaped else character
 
 
 def test_go_parser_reads_what_we_wrote(go_reads: Reader) -> None:

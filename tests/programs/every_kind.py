@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sqlite3
@@ -41,6 +42,8 @@ if "SITE_POSTGRES" in os.environ:
         "NAME": "postgres",
         "USER": "postgres",
     }
+    if os.environ.get("SITE_CONNECTIONS") == "kept":
+        DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 TEMPLATES = [
@@ -185,6 +188,89 @@ def raw_sqlite(request):
     return HttpResponse("queried")
 
 
+def migrates(request):
+    """Make the tables that the views which use models need."""
+    from django.core.management import call_command
+
+    for alias in DATABASES:
+        call_command("migrate", database=alias, verbosity=0)
+    return HttpResponse("migrated")
+
+
+def two_databases(request):
+    """One query of one text on each alias: two runs of one text."""
+    from django.contrib.contenttypes.models import ContentType
+
+    for alias in DATABASES:
+        ContentType.objects.using(alias).count()
+    return HttpResponse("counted")
+
+
+def iterates(request):
+    """One query, however many rows; PostgreSQL reads it with a server-side cursor."""
+    from django.contrib.contenttypes.models import ContentType
+
+    rows = len(list(ContentType.objects.iterator(chunk_size=2)))
+    return JsonResponse({"rows": rows})
+
+
+def executes_many(request):
+    """Two queries, however many rows the second one is run for."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS many (n integer)")
+        cursor.executemany("INSERT INTO many VALUES (%s)", [[n] for n in range(100)])
+    return HttpResponse("executed")
+
+
+def composed_sql(request):
+    """The same SQL twice, composed of parts as psycopg has it."""
+    from django.db import connection
+    from psycopg import sql
+
+    with connection.cursor() as cursor:
+        for _ in range(2):
+            cursor.execute(sql.SQL("SELECT {}").format(sql.Literal(7)))
+    return HttpResponse("composed")
+
+
+def raw_psycopg(request):
+    """A query on a connection that isn't Django's."""
+    import psycopg
+
+    with psycopg.connect(host=os.environ["SITE_POSTGRES"], user="postgres") as connection:
+        connection.cursor().execute("SELECT 1")
+    return HttpResponse("queried")
+
+
+def atomically(request):
+    """One query in a transaction and one in a savepoint, that is taken and released: four."""
+    from django.contrib.contenttypes.models import ContentType
+    from django.db import transaction
+
+    with transaction.atomic():
+        ContentType.objects.count()
+        with transaction.atomic():
+            ContentType.objects.first()
+    return HttpResponse("committed")
+
+
+async def async_counts(request):
+    from django.contrib.contenttypes.models import ContentType
+
+    await ContentType.objects.acount()
+    async for _ in ContentType.objects.all():
+        pass
+    return HttpResponse("counted")
+
+
+def collects_garbage(request):
+    """Collect what earlier requests left behind, then query without Django."""
+    gc.collect()
+    return raw_sqlite(request)
+
+
 def stream(request):
     from django.db import connection
 
@@ -215,7 +301,7 @@ def stream_long(request):
 
 
 def file(request):
-    return FileResponse(open(__file__, "rb"))  # noqa: SIM115  # closed by the response
+    return FileResponse(open(__file__, "rb"))  # closed by the response
 
 
 def facts(request):
@@ -310,6 +396,105 @@ async def async_view(request):
     return HttpResponse("async")
 
 
+def clock(request):
+    """The time at which Django's view runs; `with_middleware` lets it wait before."""
+    return JsonResponse({"now_ns": time.time_ns()})
+
+
+def outgoing(request):
+    """Call each `url` of the query, first with urllib, then with requests."""
+    import urllib.request
+
+    import requests
+
+    def through_requests(url):
+        requests.get(url, timeout=5)
+
+    def through_urllib(url):
+        urllib.request.urlopen(url, timeout=5).close()
+
+    survived = 0
+    for url in request.GET.getlist("url"):
+        for call in (through_urllib, through_requests):
+            try:
+                call(url)
+            except OSError:
+                survived += 1
+    return JsonResponse({"survived": survived})
+
+
+def own_spans(request):
+    """A span of the app's own, a query in it."""
+    from django.db import connection
+    from opentelemetry import trace
+
+    with trace.get_tracer("app").start_as_current_span("pricing"), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return HttpResponse("priced")
+
+
+def odd_facts(request):
+    """Values and keys that nobody expects; each must leave the line and the span whole."""
+    import datetime
+    import decimal
+    import enum
+
+    import otel_canonical
+
+    class Plan(str, enum.Enum):
+        PRO = "pro"
+
+    class Fails:
+        def __str__(self):
+            raise ValueError("no text for me")
+
+    for key, value in {
+        "date": datetime.date(2024, 2, 29),
+        "decimal": decimal.Decimal("1.50"),
+        "enum": Plan.PRO,
+        "fails": Fails(),
+        "huge": 2**70,
+        "infinite": float("inf"),
+        "list": [1, "two"],
+        "no_number": float("nan"),
+        "surrogate": "a\ud800b",
+        "true": True,
+        "unset": None,
+        'a key="b"\n': "repaired",
+        "": "no key",
+        "event_type": "forged",
+        7: "a number for a key",
+    }.items():
+        otel_canonical.set(key, value)
+    return HttpResponse("odd")
+
+
+def partial_then_waits(request):
+    """Survive a failure, then wait for the file that `until` names."""
+    import otel_canonical
+
+    @otel_canonical.partial_failure(return_value="degraded")
+    def will_throw():
+        raise_deep("Oh noes!")
+
+    answer = will_throw()
+    deadline = time.monotonic() + 10
+    while not os.path.exists(request.GET["until"]) and time.monotonic() < deadline:
+        time.sleep(0.01)  # the test makes the file once it has seen the failure's line
+    return HttpResponse(answer)
+
+
+async def async_partial(request):
+    import otel_canonical
+
+    @otel_canonical.partial_failure(return_value="degraded")
+    async def will_throw():
+        await asyncio.sleep(0)
+        raise_deep("Oh noes!")
+
+    return HttpResponse(await will_throw())
+
+
 def leaves_thread(request):
     """A thread that outlives its request and then tries to write into it."""
     import contextvars
@@ -317,7 +502,7 @@ def leaves_thread(request):
     import otel_canonical
 
     answered = threading.Event()
-    request.META["wsgi.errors"]  # noqa: B018  # the environment is real
+    request.META["wsgi.errors"]  # the environment is real
 
     def late():
         answered.wait(0.3)
@@ -355,7 +540,8 @@ def _urls():
     names = """ok created raises raises_caused raises_in_library raises_secret missing good_template
     bad_template syntax_template queries failing_query async_queries raw_sqlite stream stream_breaks
     stream_long file facts short_timers partial many_facts cached signed_in anonymous spends_cpu
-    sleeps async_view leaves_thread pid exits os_error""".split()
+    sleeps async_view leaves_thread pid exits os_error migrates two_databases iterates atomically
+    collects_garbage executes_many composed_sql raw_psycopg async_counts clock outgoing own_spans odd_facts partial_then_waits async_partial""".split()
     return [
         *[path(f"{name.replace('_', '-')}/", views[name], name=name) for name in names],
         path("item/<slug:slug>/", item, name="item"),
@@ -376,6 +562,8 @@ def _application():
             raise_deep("around Django")
         if environ["PATH_INFO"] == "/wsgi-os-error/":
             raise FileNotFoundError("around Django")
+        if environ["PATH_INFO"] == "/clock/":
+            time.sleep(0.1)
         if environ["PATH_INFO"] == "/wsgi-answers/":
             start_response("202 Accepted", [("Content-Length", "4")])
             return [b"done"]
@@ -384,4 +572,33 @@ def _application():
     return with_middleware
 
 
+def _export_spans_to(path):
+    """What a site does that has a span processor of its own: add it in code."""
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+    exporter = ConsoleSpanExporter(
+        out=open(path, "a"),  # noqa: SIM115  # open as long as the worker
+        formatter=lambda span: span.to_json(indent=None) + "\n",
+    )
+    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
+
+
+def _query_at_start():
+    """What some apps do while they are loaded; no request's business."""
+    import django
+    from django.db import connection
+
+    import otel_canonical
+
+    django.setup()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 'at start'")
+    otel_canonical.set("at_start", True)
+
+
+if "SITE_SPANS_FILE" in os.environ:
+    _export_spans_to(os.environ["SITE_SPANS_FILE"])
+if os.environ.get("SITE_QUERIES_AT_START") == "1":
+    _query_at_start()
 application = _application()

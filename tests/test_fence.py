@@ -1,0 +1,161 @@
+"""An error of ours stops at the fence and is seldom said; what ends a process goes through."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from otel_canonical import fence
+from otel_canonical.fence import Fence, fenced, report
+
+_names = itertools.count()
+
+
+class LeavesGreenlet(BaseException):
+    """Like gevent's GreenletExit: no error, an end."""
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What operators have; the test suite itself is strict."""
+    monkeypatch.delenv(fence.STRICT_VARIABLE)
+
+
+@pytest.fixture
+def doing() -> str:
+    """Something that no other test has reported."""
+    return f"testing {next(_names)}"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that stands still until it is called with seconds to go on."""
+    now = [1000.0]
+
+    def go_on(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(fence.time, "monotonic", lambda: now[0])
+    return go_on
+
+
+def through_fence(doing: str, error: BaseException) -> None:
+    """Raise inside a fence."""
+    with Fence(doing):
+        raise error
+
+
+def through_fenced(doing: str, error: BaseException) -> None:
+    """Raise inside a fenced function."""
+
+    @fenced(doing)
+    def fails() -> None:
+        raise error
+
+    assert fails() is None
+
+
+WAYS = pytest.mark.parametrize("way", [through_fence, through_fenced])
+Way = Callable[[str, BaseException], None]
+
+
+@WAYS
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    "error", [ValueError("oh"), RecursionError(), StopIteration(), OSError(5, "io")]
+)
+def test_error_is_reported_and_not_raised(
+    way: Way, error: Exception, doing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any Exception stops here; the report says what was being done, and carries the traceback."""
+    way(doing, error)
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("gunicorn.error.otel_canonical", logging.ERROR)
+    assert record.getMessage() == (
+        f"otel-canonical failed while {doing}; the request was not affected"
+    )
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@WAYS
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    "end", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), LeavesGreenlet()]
+)
+def test_end_of_process_goes_through(
+    way: Way, end: BaseException, doing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Gunicorn stops a worker with SystemExit: whoever swallows it keeps the worker alive."""
+    with pytest.raises(type(end)) as raised:
+        way(doing, end)
+    assert raised.value is end
+    assert caplog.records == []
+
+
+@WAYS
+def test_error_is_raised_when_strict(
+    way: Way, doing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under test nothing of ours fails unseen."""
+    error = ValueError("oh")
+    with pytest.raises(ValueError, match="oh") as raised:
+        way(doing, error)
+    assert raised.value is error
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("value", "is_strict"), [("1", True), ("0", False), ("", False)])
+def test_strictness_is_chosen_by_variable(
+    value: str, is_strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only `1` is strict: nothing that a production environment holds by accident."""
+    monkeypatch.setenv(fence.STRICT_VARIABLE, value)
+    assert fence.is_strict() is is_strict
+
+
+@pytest.mark.usefixtures("lenient")
+def test_nothing_is_said_when_nothing_fails(doing: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The fence is invisible: results, arguments, names."""
+
+    @fenced(doing)
+    def adds(a: int, *, b: int) -> int:
+        """Add."""
+        return a + b
+
+    with Fence(doing):
+        total = adds(1, b=2)
+    assert total == 3
+    assert (adds.__name__, adds.__doc__) == ("adds", "Add.")
+    assert caplog.records == []
+
+
+def test_same_report_comes_once_a_minute(
+    doing: str, clock: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure in every request is said once, and then how often it was."""
+    for _ in range(1000):
+        report(doing)
+    clock(fence.REPORT_INTERVAL_S)
+    report(doing)
+    clock(fence.REPORT_INTERVAL_S)
+    report(doing)
+    said = f"otel-canonical failed while {doing}; the request was not affected"
+    assert [record.getMessage() for record in caplog.records] == [
+        said,
+        f"{said} (999 more since the last report)",
+        said,
+    ]
+
+
+@pytest.mark.usefixtures("clock")
+def test_different_reports_dont_hide_each_other(
+    doing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The limit is one of each kind."""
+    for what in (f"{doing} a", f"{doing} b", f"{doing} a"):
+        report(what)
+    assert [record.getMessage().split(";")[0][-1] for record in caplog.records] == ["a", "b"]

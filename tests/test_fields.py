@@ -1,0 +1,85 @@
+"""The vocabulary: one key, one attribute, one meaning."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_canonical.fields import FIELDS, PATTERNS, PROTECTED, attribute_of
+
+EVERYTHING = FIELDS + PATTERNS
+
+#: What the line shows of the span's own parts: no attribute says it again.
+SPANS_OWN = {"ts", "trace_id", "span_id", "sampled"}
+
+
+def test_every_key_is_unique() -> None:
+    """No two fields share a key, nor an attribute."""
+    for names in (
+        [field.key for field in EVERYTHING],
+        [field.attribute for field in EVERYTHING if field.attribute],
+    ):
+        assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_every_key_may_be_written_as_it_is() -> None:
+    """Lower case, digits and `_`: nothing in a key needs a repair."""
+    for field in FIELDS:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", field.key)
+
+
+def test_every_field_says_what_it_is() -> None:
+    """A type, a meaning, and a unit where a number alone says too little."""
+    for field in EVERYTHING:
+        assert field.type in {"str", "int", "float", "bool", "any"}
+        assert field.meaning
+        assert field.unit == "s" or field.type != "float", f"{field.key} is a float of what?"
+
+
+def test_every_field_is_attribute_unless_span_has_it() -> None:
+    """Only what the span itself carries has no attribute."""
+    assert {field.key for field in FIELDS if not field.attribute} == SPANS_OWN
+    for field in FIELDS:
+        assert attribute_of(field.key) == field.attribute
+
+
+def test_identity_outcome_and_times_are_protected() -> None:
+    """What a line must keep, however long it is."""
+    kept = "event_type ts req_id trace_id span_id sampled req_method resp_status resp_time"
+    assert not set(kept.split()) - PROTECTED
+    assert "exc_msg" not in PROTECTED
+
+
+@pytest.mark.parametrize(
+    ("key", "attribute"),
+    [
+        ("req_route", "http.route"),
+        ("resp_status", "http.response.status_code"),
+        ("http_calls", "canonical.http_client.calls"),
+        ("http_errors", "canonical.http_client.errors"),
+        ("redis_calls", "canonical.redis.calls"),
+        ("redis_time", "canonical.redis.time"),
+        ("aws_dynamodb_errors", "canonical.aws_dynamodb.errors"),
+        ("app_plan", "app.plan"),
+        ("app_pricing_time", "app.pricing_time"),
+        ("app_pricing_count", "app.pricing_count"),
+        ("app_calls", "app.calls"),
+        ("app_event_type", "app.event_type"),
+        ("app_", "app."),
+        ("client_gone", "canonical.client_gone"),
+        ("ts", ""),
+    ],
+)
+def test_attribute_of_key(key: str, attribute: str) -> None:
+    """A field's own, a family's, or the app's."""
+    assert attribute_of(key) == attribute
+
+
+@given(st.text(max_size=40))
+def test_apps_keys_stay_apart(key: str) -> None:
+    """Whatever an app calls its fact, it is none of ours on the span."""
+    assert attribute_of("app_" + key) == "app." + key

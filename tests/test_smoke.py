@@ -1,0 +1,42 @@
+"""The shortest proof that an installation works: each kind of answer has its one right line.
+
+Needs nothing but pytest and the package, so that it runs with every Python, Django and Gunicorn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers import gunicorn
+
+#: Path, status, and what the line must say beside them.
+VISITS = (
+    ("/ok/", 200, {"req_route": "ok/", "resp_view": "every_kind.ok"}),
+    ("/no-such-page/", 404, {}),
+    ("/raises/", 500, {"req_route": "raises/", "exc_type": "Error", "exc_msg": "Oh noes!"}),
+    ("/bad-template/", 500, {"exc_template": "bad_part.html:3"}),
+    ("/queries/", 200, {"db_dup_queries": "2"}),
+    ("/stream/", 200, {"db_queries": "3", "resp_bytes": "6"}),
+    ("/async-view/", 200, {"app_async": "true"}),
+)
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_each_answer_has_one_right_line(worker_class: str, tmp_path: Path) -> None:
+    """Answers, failures and a stream, through a real Gunicorn with nothing configured."""
+    with gunicorn(
+        "every_kind", tmp_path, "-k", worker_class, SITE_DIRECTORY=str(tmp_path)
+    ) as server:
+        for path, status, more in VISITS:
+            answer, line = server.ask(path)
+            assert answer.status == status, server.report()
+            expected = {
+                "event_type": "request",
+                "req_path": path,
+                "resp_status": str(status),
+                **more,
+            }
+            assert {key: line.get(key) for key in expected} == expected
+        server.wait_for_lines(len(VISITS))

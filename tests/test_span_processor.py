@@ -1,0 +1,194 @@
+"""Which spans a line counts as calls, and under which name; without a Gunicorn."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Iterator, Mapping
+
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
+
+from otel_canonical import span_processor
+from otel_canonical.request_scope import RequestScope
+from otel_canonical.root_span import SCOPE_KEY, RootSpans
+from otel_canonical.span_processor import CallCounter, inside_django_query
+from otel_canonical.span_sampler import CountingSampler
+
+
+@pytest.fixture(params=[ALWAYS_ON, ALWAYS_OFF, None], ids=["sampled", "unsampled", "no exporter"])
+def counter(request: pytest.FixtureRequest) -> CallCounter:
+    """A processor, whatever is exported."""
+    request.node.sampler = request.param
+    return CallCounter()
+
+
+@pytest.fixture
+def tracer(request: pytest.FixtureRequest, counter: CallCounter) -> Tracer:
+    """A tracer of a provider as a worker has it."""
+    sampler: Sampler | None = request.node.sampler
+    provider = TracerProvider(sampler=CountingSampler(sampler), shutdown_on_exit=False)
+    provider.add_span_processor(counter)
+    return provider.get_tracer("test")
+
+
+@pytest.fixture
+def scope() -> Iterator[RequestScope]:
+    """The request that the test's code runs for."""
+    opened = RequestScope(method="GET", path="/", headers={}, request_id="one")
+    RootSpans(None).open(opened)
+    yield opened
+    opened.root.detach()
+
+
+def call(tracer: Tracer, attributes: Mapping[str, str], kind: SpanKind = SpanKind.CLIENT) -> None:
+    """Make one call."""
+    with tracer.start_as_current_span("call", kind=kind, attributes=attributes):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("attributes", "key"),
+    [
+        ({"http.request.method": "GET"}, "http"),
+        ({"http.method": "GET"}, "http"),
+        ({"db.system.name": "redis"}, "redis"),
+        ({"http.request.method": "GET", "db.system": "elasticsearch"}, "elasticsearch"),
+        ({"db.system": "aws.dynamodb"}, "aws_dynamodb"),
+        ({"messaging.system": "kafka"}, "kafka"),
+        ({"messaging.system": "AWS SQS!"}, "aws_sqs"),
+        ({"messaging.system": "?"}, "other"),
+        ({"rpc.system": "grpc"}, "grpc"),
+        ({"rpc.system.name": "aws-api"}, "aws_api"),
+    ],
+)
+def test_call_is_counted_under_its_system(
+    tracer: Tracer, scope: RequestScope, attributes: Mapping[str, str], key: str
+) -> None:
+    """A CLIENT span is one call to what its attributes name, in a key that can be written."""
+    call(tracer, attributes)
+    assert scope.calls is not None
+    assert {system: tally.count for system, tally in scope.calls.items()} == {key: 1}
+    assert scope.queries is None
+
+
+@pytest.mark.parametrize("system", ["postgresql", "mysql", "sqlite", "oracle.db", "other_sql"])
+@pytest.mark.parametrize("name", ["db.system", "db.system.name"])
+def test_query_is_counted_when_database_speaks_sql(
+    tracer: Tracer, scope: RequestScope, name: str, system: str
+) -> None:
+    """Every SQL database goes into `db_*`, with its text under either generation of names."""
+    for text in ("db.query.text", "db.statement"):
+        call(tracer, {name: system, text: "SELECT 1"})
+    assert scope.queries is not None
+    assert (scope.queries.count, scope.queries.duplicates()[0]) == (2, 2)
+    assert scope.calls is None
+
+
+def test_producer_is_counted_and_other_kinds_are_not(tracer: Tracer, scope: RequestScope) -> None:
+    """A message sent is a call; what the app does itself, or is asked to do, isn't."""
+    for kind in SpanKind:
+        call(tracer, {"messaging.system": "kafka"}, kind)
+    assert scope.calls is not None
+    assert scope.calls["kafka"].count == 2  # CLIENT and PRODUCER
+
+
+def test_call_is_not_counted_when_it_names_no_system(tracer: Tracer, scope: RequestScope) -> None:
+    """A CLIENT span that says nothing of where it went."""
+    call(tracer, {"what": "ever"})
+    assert scope.calls is None
+
+
+def test_error_is_counted_when_call_failed(tracer: Tracer, scope: RequestScope) -> None:
+    """The span's own status says so, set by its instrumentation."""
+    for status in (StatusCode.ERROR, StatusCode.OK, StatusCode.UNSET):
+        span = tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
+        span.set_status(status)
+        span.end()
+    assert scope.calls is not None
+    assert (scope.calls["redis"].count, scope.calls["redis"].errors) == (3, 1)
+
+
+def test_time_is_spans_own(tracer: Tracer, scope: RequestScope) -> None:
+    """As long as the span says it took, though that be over before or after it."""
+    span = tracer.start_span(
+        "call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"}, start_time=1_000
+    )
+    span.end(end_time=8_000)
+    assert scope.calls is not None
+    assert scope.calls["redis"].elapsed_ns == 7_000
+
+
+def test_query_is_counted_once_when_orm_and_driver_are_instrumented(
+    tracer: Tracer, scope: RequestScope
+) -> None:
+    """SQLAlchemy's span with the driver's inside is one query; a call by another system is one more."""
+    with tracer.start_as_current_span(
+        "orm", kind=SpanKind.CLIENT, attributes={"db.system": "postgresql"}
+    ):
+        call(tracer, {"db.system.name": "postgresql"})
+        call(tracer, {"http.request.method": "GET"})
+    call(tracer, {"db.system": "postgresql"})
+    assert scope.queries is not None
+    assert scope.queries.count == 2
+    assert scope.calls is not None
+    assert scope.calls["http"].count == 1
+
+
+def test_call_is_not_counted_again_when_django_counts_it(
+    tracer: Tracer, scope: RequestScope
+) -> None:
+    """Inside of Django's own queries the driver's spans are left to Django."""
+    token = inside_django_query.set(True)
+    call(tracer, {"db.system": "postgresql"})
+    inside_django_query.reset(token)
+    assert scope.queries is None
+
+
+def test_call_is_counted_in_threads_that_carry_context(tracer: Tracer, scope: RequestScope) -> None:
+    """A call belongs to the request whose context it was made in; elsewhere it is nobody's."""
+    context = contextvars.copy_context()
+    for run in (context.run, lambda function: contextvars.Context().run(function)):
+        thread = threading.Thread(target=run, args=(lambda: call(tracer, {"db.system": "redis"}),))
+        thread.start()
+        thread.join()
+    assert scope.calls is not None
+    assert scope.calls["redis"].count == 1
+
+
+def test_call_is_not_counted_when_request_ends_before_it(
+    tracer: Tracer, scope: RequestScope, counter: CallCounter
+) -> None:
+    """What was left behind writes into no finished request, and nothing of it stays."""
+    span = tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
+    scope.is_open = False
+    span.end()
+    assert scope.calls is None
+    assert counter._calls == {}
+
+
+def test_memory_is_bounded_when_spans_never_end(
+    tracer: Tracer, scope: RequestScope, counter: CallCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans that nobody ends are forgotten, the oldest first."""
+    monkeypatch.setattr(span_processor, "MOST_OPEN_CALLS", 10)
+    spans = [
+        tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
+        for _ in range(50)
+    ]
+    assert len(counter._calls) == 10
+    for span in spans:
+        span.end()
+    assert scope.calls is not None
+    assert scope.calls["redis"].count == 10
+
+
+def test_nothing_is_made_outside_a_request_when_nothing_is_exported(tracer: Tracer) -> None:
+    """A call of a management command or a thread is the user's sampler's alone."""
+    assert otel_context.get_value(SCOPE_KEY) is None
+    span = tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
+    assert span.is_recording() == span.get_span_context().trace_flags.sampled
+    span.end()
