@@ -160,20 +160,12 @@ class _Roles:
         _process.rooms = WorkerRooms(
             worker, settings, emitter, _process.berth, with_sdk=_process.with_sdk
         )
+        seam = _process.rooms.seam
+        gunicorn_arbiter.chain_request_hooks(worker.cfg, seam.pre_request, seam.post_request)
 
     def worker_is_ready(self, worker: Any) -> None:
         if _process.rooms is not None:
             _process.rooms.is_ready()
-
-    def pre_request(self, worker: Any, req: Any) -> None:
-        if _process.rooms is not None:
-            _process.rooms.seam.pre_request(req)
-
-    def post_request(
-        self, worker: Any, environ: Any, resp: Any, error: BaseException | None
-    ) -> None:
-        if _process.rooms is not None:
-            _process.rooms.seam.post_request(environ, resp, error)
 
     def abort_worker(self, worker: Any) -> None:
         if _process.rooms is not None:

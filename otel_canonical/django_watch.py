@@ -7,6 +7,7 @@ and none is needed. Nothing here imports Django before the app does.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import wrapt
@@ -15,6 +16,8 @@ from otel_canonical import export_choice
 from otel_canonical.request_scope import RequestScope
 
 _is_watching: list[bool] = []
+#: `django_handler.read_request`, once Django is there; an import on the request path is not free.
+_readers: list[Callable[[RequestScope], None]] = []
 
 
 def watch(*, with_spans: bool) -> None:
@@ -30,6 +33,7 @@ def watch(*, with_spans: bool) -> None:
     def wrap_handler(module: Any) -> None:
         from otel_canonical import django_handler
 
+        _readers[:] = [django_handler.read_request]
         django_handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
 
     def wrap_caches(module: Any) -> None:
@@ -63,6 +67,4 @@ def before_middleware(*, with_spans: bool) -> None:
 def read_request(scope: RequestScope) -> None:
     """Read what Django's request knows at its end, if Django saw the request at all."""
     if scope.django_request is not None:
-        from otel_canonical import django_handler
-
-        django_handler.read_request(scope)
+        _readers[0](scope)

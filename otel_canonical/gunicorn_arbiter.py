@@ -55,14 +55,6 @@ class ProcessRoles(Protocol):
     def worker_is_ready(self, worker: Any) -> None:
         """Run after the app is loaded and Gunicorn's signal handlers are in place."""
 
-    def pre_request(self, worker: Any, req: Any) -> None:
-        """Run when a request has been accepted."""
-
-    def post_request(
-        self, worker: Any, environ: Any, resp: Any, error: BaseException | None
-    ) -> None:
-        """Run when a request has been served, or has failed with `error`."""
-
     def abort_worker(self, worker: Any) -> None:
         """Run in the handler of SIGABRT: Gunicorn ends this worker because it was silent."""
 
@@ -190,12 +182,10 @@ def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
     _chain(cfg, "pre_fork", before=pre_fork)
     _chain(cfg, "post_fork", before=post_fork)
     _chain(cfg, "post_worker_init", before=roles.worker_is_ready)
-    _chain(cfg, "pre_request", before=roles.pre_request)
     _chain(cfg, "worker_abort", before=roles.abort_worker)
     _chain(cfg, "worker_exit", after=worker_exit)
     _chain(cfg, "child_exit", after=child_exit)
     _chain(cfg, "on_exit", after=roles.before_arbiter_exit)
-    _chain_post_request(cfg, roles)
 
 
 def _chain(
@@ -228,21 +218,39 @@ def _chain(
     cfg.set(name, ours_and_users)
 
 
-def _chain_post_request(cfg: Any, roles: ProcessRoles) -> None:
-    """Chain `post_request`, which runs in a `finally`: what is on its way is an error."""
-    setting = cfg.settings["post_request"]
-    user = setting.get()
-    if hasattr(user, _MARK):
-        return
-    has_user = user is not setting.default
+def chain_request_hooks(
+    cfg: Any,
+    accepted: Callable[[Any], None],
+    ended: Callable[[Any, Any, BaseException | None], None],
+) -> None:
+    """Put the hooks of each request around the user's (in a worker: its configuration is its own).
+
+    They run for every request, so they are spelled out, and take the shortest way to us.
+
+    Args:
+        cfg: the worker's configuration.
+        accepted: told of each request.
+        ended: told of its environ, response, and the error on its way through Gunicorn, if any;
+            `post_request` runs in a `finally`.
+    """
+    before, after = cfg.settings["pre_request"], cfg.settings["post_request"]
+    user_before = None if before.get() is before.default else before.get()
+    user_after = None if after.get() is after.default else after.get()
+
+    def pre_request(worker: Any, req: Any) -> None:
+        accepted(req)
+        if user_before is not None:
+            user_before(worker, req)
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         error = sys.exc_info()[1]
+        if user_after is None:
+            ended(environ, resp, error)
+            return
         try:
-            if has_user:
-                user(worker, req, environ, resp)
+            user_after(worker, req, environ, resp)
         finally:
-            roles.post_request(worker, environ, resp, error)
+            ended(environ, resp, error)
 
-    setattr(post_request, _MARK, True)
+    cfg.set("pre_request", pre_request)
     cfg.set("post_request", post_request)

@@ -40,6 +40,7 @@ import mmap
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TABLE_HEAD = 16
 SLOT = 2688
@@ -95,8 +96,7 @@ class OpenRequest:
     watched: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(NamedTuple):
     """How full the pool is at one moment; `backlog` is None where it isn't known."""
 
     workers: int
