@@ -67,15 +67,18 @@ class WorkerSeam:
 
     @fenced("closing a request")
     def post_request(
-        self, environ: Mapping[str, Any], resp: Any, error: BaseException | None
+        self, environ: Mapping[str, Any] | None, resp: Any, error: BaseException | None
     ) -> None:
         """Close the scope, unless `error`, on its way through Gunicorn, will still be answered."""
         scope = current_scope.get()
         if scope is None:
             return
-        if environ.get("REMOTE_ADDR"):
+        if environ is not None and environ.get("REMOTE_ADDR"):
             scope.client = environ["REMOTE_ADDR"]
-        if resp is not None and resp.headers_sent:
+        if resp is None or not hasattr(resp, "headers_sent"):
+            # Gunicorn's ASGI worker hands over nothing, or a summary for its access log.
+            scope.status = getattr(scope.django_response, "status_code", None)
+        elif resp.headers_sent:
             scope.status = resp.status_code
             scope.bytes_written = _body_bytes(resp)
         if error is scope.outer_error:

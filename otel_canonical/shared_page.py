@@ -204,7 +204,7 @@ class Slot:
         is_exported: bool,
         texts: Sequence[str],
     ) -> None:
-        """Show a new request. `texts` in the order of `REQUEST_TEXTS`; too long ones are cut."""
+        """Show a new request. `texts` in the order of `REQUEST_TEXTS`, cut if there is no room."""
         self._sequence += 1
         packed = _packed(texts, _REQUEST_LIMITS)
         part = (

@@ -1,0 +1,133 @@
+"""The shared page: what is written is read, a torn write is told apart, and it all survives a fork."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_canonical.shared_page import (
+    CLOSING,
+    IDLE,
+    REQUEST_TEXTS,
+    ROUTE_TEXTS,
+    OpenRequest,
+    SharedPage,
+    Slot,
+)
+
+TEXTS = ("id", "t" * 32, "s" * 16, "", "GET", "localhost", "127.0.0.1", "/caf%C3%A9/")
+
+
+def open_slot(slot: Slot, texts: tuple[str, ...] = TEXTS) -> None:
+    """Show a request in a slot."""
+    slot.open(11, 22, 33, True, texts)
+
+
+def first_slot() -> Slot:
+    """Return a slot of a new page."""
+    page = SharedPage(2, 2)
+    block = page.take_block()
+    assert block is not None
+    return page.slots_of(block)[0]
+
+
+def test_request_is_read_as_it_was_written() -> None:
+    """All that a slot can say, once it has been said."""
+    slot = first_slot()
+    assert slot.read() is None
+    open_slot(slot)
+    assert slot.read() == OpenRequest(
+        11, 22, 33, True, 0, dict(zip(REQUEST_TEXTS, TEXTS, strict=True)), {}
+    )
+    slot.set_queries(7)
+    slot.write_route(("route/", "app.view", "/redacted/"))
+    slot.write_watched(("1.5", "a.py:1:f", "b.py:2:g"))
+    request = slot.read()
+    assert request is not None
+    assert request.queries == 7
+    assert (request.texts["route"], request.texts["path"]) == ("route/", "/redacted/")
+    assert request.watched == {"after_s": "1.5", "loc": "a.py:1:f", "cause_loc": "b.py:2:g"}
+
+
+def test_new_request_has_nothing_of_the_one_before() -> None:
+    """Queries, route and what the watchdog saw are those of the request that is open."""
+    slot = first_slot()
+    open_slot(slot)
+    slot.set_queries(7)
+    slot.write_route(("route/", "app.view", "/"))
+    slot.write_watched(("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_state(IDLE)
+    assert slot.read() is None
+    open_slot(slot)
+    request = slot.read()
+    assert request is not None
+    assert (request.queries, request.watched, request.texts.get("route")) == (0, {}, None)
+
+
+def test_slot_is_not_open_while_its_line_is_written() -> None:
+    """A worker killed around the write of its line has written it."""
+    slot = first_slot()
+    open_slot(slot)
+    slot.set_state(CLOSING)
+    assert (slot.state(), slot.read()) == (CLOSING, None)
+
+
+@given(st.lists(st.text(), min_size=len(REQUEST_TEXTS), max_size=len(REQUEST_TEXTS)))
+def test_any_text_fits(texts: list[str]) -> None:
+    """Whatever a client sends, each text keeps to its room, and to its place."""
+    slot = first_slot()
+    open_slot(slot, tuple(texts))
+    slot.write_route(tuple(texts[: len(ROUTE_TEXTS)]))
+    request = slot.read()
+    assert request is not None
+    assert not slot.is_torn()
+    for (name, limit), text in zip(REQUEST_TEXTS.items(), texts, strict=True):
+        if name not in ROUTE_TEXTS:
+            whole = text.replace("\0", " ").encode("utf-8", "replace")
+            assert request.texts[name].encode() in (whole, *cuts(whole, limit))
+
+
+def cuts(text: bytes, limit: int) -> list[bytes]:
+    """Return a text cut to its room, without the half of a character that may be left."""
+    return [text[:limit].decode("utf-8", "ignore").encode()]
+
+
+def test_torn_write_is_told_apart() -> None:
+    """A writer killed within its write leaves a slot that is open and says nothing wrong."""
+    page = SharedPage(1, 1)
+    page.take_block()
+    [slot] = page.slots_of(0)
+    open_slot(slot)
+    # As if killed halfway through the next write: a new head before an old tail.
+    memory, at = slot._memory, slot._at
+    memory[at : at + 8] = (99).to_bytes(8, "little")
+    assert slot.is_torn()
+    request = slot.read()
+    assert request is not None
+    assert request.texts == {}
+
+
+def test_page_is_shared_with_a_forked_child() -> None:
+    """What a child writes before it dies, its parent reads."""
+    page = SharedPage(1, 1)
+    page.take_block()
+    pid = os.fork()
+    if pid == 0:
+        open_slot(page.slots_of(0)[0])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    request = page.slots_of(0)[0].read()
+    assert request is not None
+    assert request.texts["request_id"] == "id"
+
+
+def test_no_block_when_all_are_taken() -> None:
+    """More workers than blocks: the rest have none, and a freed one is given out again."""
+    page = SharedPage(2, 1)
+    assert [page.take_block() for _ in range(3)] == [0, 1, None]
+    open_slot(page.slots_of(1)[0])
+    page.free_block(1)
+    assert page.take_block() == 1
+    assert page.slots_of(1)[0].read() is None
