@@ -53,7 +53,9 @@ class DeathCertificates:
         sent = self._sent.get(pid, set())
         was_leaving = not LEAVING.isdisjoint(sent)
         if status.si_code == os.CLD_EXITED:
-            return "shutdown" if was_leaving and status.si_status == 0 else f"exit:{status.si_status}"
+            return (
+                "shutdown" if was_leaving and status.si_status == 0 else f"exit:{status.si_status}"
+            )
         if status.si_status == signal.SIGKILL:
             if signal.SIGKILL in sent:
                 return "shutdown"

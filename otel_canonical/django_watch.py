@@ -49,7 +49,9 @@ def before_middleware(*, with_spans: bool) -> None:
     """Wrap the rest of Django; its settings are final now. Twice is once."""
     from otel_canonical import django_handler, django_queries, django_templates
 
-    django_handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
+    django_handler.wrap_exception_handling(
+        importlib.import_module("django.core.handlers.exception")
+    )
     django_templates.wrap_template(importlib.import_module("django.template.base"))
     django_queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
     django_queries.watch_connections()

@@ -90,7 +90,9 @@ class LineOutput:
         # left alone: their offset is shared with whoever else writes there.
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.fstat(stream).st_mode):
-                return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                return os.open(
+                    f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                )
         return stream
 
     def _send(self, data: bytes) -> int:

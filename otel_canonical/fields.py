@@ -67,7 +67,9 @@ FIELDS: tuple[FieldDescription, ...] = (
     _field("req_referrer", "http.request.header.referer", "str", "the `Referer` header"),
     _field("req_user_agent", "user_agent.original", "str", "the `User-Agent` header"),
     _field("req_client", "client.address", "str", "the peer's address, as Gunicorn sees it"),
-    _field("req_bytes", "http.request.body.size", "int", "`Content-Length` of the request", unit="By"),
+    _field(
+        "req_bytes", "http.request.body.size", "int", "`Content-Length` of the request", unit="By"
+    ),
     _field(
         "req_queue_time",
         "canonical.queue_time",
@@ -145,7 +147,9 @@ FIELDS: tuple[FieldDescription, ...] = (
         "why the worker died: `SIGKILL`, `oom`, `SIGSEGV`, `exit:7`, `shutdown`…",
         protected=True,
     ),
-    _field("lost_loc", "canonical.lost_loc", "str", "where it was when its worker crashed: the view"),
+    _field(
+        "lost_loc", "canonical.lost_loc", "str", "where it was when its worker crashed: the view"
+    ),
     _field("lost_cause_loc", "canonical.lost_cause_loc", "str", "the same: the innermost frame"),
     _field("exc_type", "exception.type", "str", "class of the exception that ended the request"),
     _field("exc_msg", "exception.message", "str", "its message, secrets redacted"),
@@ -158,9 +162,7 @@ FIELDS: tuple[FieldDescription, ...] = (
         "str",
         "the innermost app frame of the root cause or, if there is one app frame, where it was raised",
     ),
-    _field(
-        "exc_template", "canonical.exc_template", "str", "innermost template line, `name:line`"
-    ),
+    _field("exc_template", "canonical.exc_template", "str", "innermost template line, `name:line`"),
     _field("db_queries", "canonical.db.queries", "int", "queries, summed over all databases"),
     _field("db_time", "canonical.db.time", "float", "time in them", unit="s"),
     _field(
@@ -170,7 +172,9 @@ FIELDS: tuple[FieldDescription, ...] = (
         "every run of an SQL text that ran more than once: suspects of N+1",
     ),
     _field("db_dup_time", "canonical.db.dup_time", "float", "time in those", unit="s"),
-    _field("db_errors", "canonical.db.errors", "int", "queries that raised; only when there are any"),
+    _field(
+        "db_errors", "canonical.db.errors", "int", "queries that raised; only when there are any"
+    ),
     _field("tpl_renders", "canonical.template.renders", "int", "top-level template renders"),
     _field("tpl_time", "canonical.template.time", "float", "time in them", unit="s"),
     _field("http_calls", "canonical.http_client.calls", "int", "outgoing HTTP calls"),
@@ -179,9 +183,7 @@ FIELDS: tuple[FieldDescription, ...] = (
     _field("cache_hits", "canonical.cache.hits", "int", "keys found in Django's caches"),
     _field("cache_misses", "canonical.cache.misses", "int", "keys not found there"),
     _field("cache_time", "canonical.cache.time", "float", "time in cache look-ups", unit="s"),
-    _field(
-        "g_w_count", "gunicorn.workers.count", "int", "workers, as this request saw the pool"
-    ),
+    _field("g_w_count", "gunicorn.workers.count", "int", "workers, as this request saw the pool"),
     _field("g_w_active", "gunicorn.workers.active", "int", "busy workers, this one included"),
     _field(
         "g_backlog",

@@ -121,9 +121,7 @@ class WorkerSeam:
                 headers[name] = value
         peer = getattr(req, "peer_addr", None)
         client = peer[0] if isinstance(peer, tuple) and peer else None
-        scope = self._log.open(
-            getattr(req, "method", None) or "", _path_of(req), headers, client
-        )
+        scope = self._log.open(getattr(req, "method", None) or "", _path_of(req), headers, client)
         if scope is None:
             return None
         scope.query_string = as_meant(getattr(req, "query", None) or "")

@@ -224,4 +224,3 @@ def _last_seen(request: OpenRequest, berth: Berth) -> tuple[StackLocation | None
         # The watchdog's look was at the deadline, which is what a timeout's location means.
         return seen, stack_recorder.as_text(frames or [])
     return located, stack_recorder.as_text(frames or [])
-

@@ -109,9 +109,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     export_choice.set_defaults()
     ids = GivenIds()
-    ReporterConfigurator().configure(
-        sampler=ALWAYS_ON, id_generator=ids
-    )
+    ReporterConfigurator().configure(sampler=ALWAYS_ON, id_generator=ids)
     tracer = trace.get_tracer("otel_canonical")
     log_events = LogEvents(get_logger("otel_canonical")) if export_choice.exports("logs") else None
     Reporter(tracer, ids, log_events).report(sys.stdin)

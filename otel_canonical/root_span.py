@@ -196,9 +196,7 @@ class RootSpans:
             _shadow_record_exception(span, self._redact)
         if not ids.is_valid:
             return _unexported(caller)
-        return RootSpan(
-            span, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", caller, is_exported
-        )
+        return RootSpan(span, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", caller, is_exported)
 
 
 _NOWHERE = Context()

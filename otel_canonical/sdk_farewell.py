@@ -37,7 +37,9 @@ def leave(within_s: float) -> None:
             atexit.unregister(shutdown)
             shutdowns.append(shutdown)
     if not _run_within(within_s, shutdowns):
-        warn(f"the collector did not take in {within_s:g} s what a leaving worker still held; it is lost")
+        warn(
+            f"the collector did not take in {within_s:g} s what a leaving worker still held; it is lost"
+        )
 
 
 def _run_within(within_s: float, calls: Iterable[Callable[[], Any]]) -> bool:

@@ -107,7 +107,10 @@ class Settings:
         False, _boolean, "false", "`true` adds `req_query`, with secret parameters redacted."
     )
     response_request_id: bool = _setting(
-        False, _boolean, "false", "`true` sends `req_id` back as the response header `X-Request-ID`."
+        False,
+        _boolean,
+        "false",
+        "`true` sends `req_id` back as the response header `X-Request-ID`.",
     )
     excluded_urls: re.Pattern[str] | None = _setting(
         None,

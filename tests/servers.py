@@ -122,7 +122,9 @@ class Server:
             return connection
         return socket.create_connection(self.address, timeout=PATIENCE_S)
 
-    def get(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Answer:
         """Send one request; `X_Request_ID="a"` is the header `X-Request-ID`."""
         connection = HTTPConnection("localhost", timeout=PATIENCE_S)
         connection.sock = self.connect()

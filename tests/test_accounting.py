@@ -127,7 +127,8 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
         print(f"before {before}, after {after}")
         assert after[2] - before[2] < MEMORY_SLACK_KIB
         eventually(
-            lambda: all(is_alive(pid) for pid in site.workers()), lambda: f"zombies\n{site.report()}"
+            lambda: all(is_alive(pid) for pid in site.workers()),
+            lambda: f"zombies\n{site.report()}",
         )
 
 
@@ -146,9 +147,7 @@ def test_watchdog_looks_at_the_deadline(tmp_path: Path) -> None:
     margin_s, timeout_s = 0.5, 1
     with gunicorn("stuck", tmp_path, "-t", str(timeout_s), workers=4) as site:
         with ThreadPoolExecutor(4) as clients:
-            list(
-                clients.map(lambda n: ask(site, "/sleeps/", f"t{n}"), range(TIMEOUTS))
-            )
+            list(clients.map(lambda n: ask(site, "/sleeps/", f"t{n}"), range(TIMEOUTS)))
         lines = [line for line in site.wait_for_lines(TIMEOUTS) if line["event_type"] == "timeout"]
     assert len(lines) == TIMEOUTS
     late_ms = sorted(
@@ -170,7 +169,7 @@ def test_no_false_alarm_among_ordinary_requests(tmp_path: Path) -> None:
     ) as site:
         # Each worker's own thread and the watchdog.
         eventually(
-            lambda: [2, 2] == [len(os.listdir(f"/proc/{pid}/task")) for pid in site.workers()],
+            lambda: [len(os.listdir(f"/proc/{pid}/task")) for pid in site.workers()] == [2, 2],
             site.report,
         )
         threads_before = [len(os.listdir(f"/proc/{pid}/task")) for pid in site.workers()]
@@ -228,7 +227,7 @@ def ill_collector(kind: str) -> collections.abc.Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         if kind == "hanging":
             listener.listen(128)
-        yield "http://127.0.0.1:{}".format(listener.getsockname()[1])
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_worker_exports_when_collector_comes_back(tmp_path: Path) -> None:

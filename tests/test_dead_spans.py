@@ -27,9 +27,7 @@ def sink() -> Iterator[OtlpSink]:
 
 
 @pytest.fixture(scope="module")
-def exporting_site(
-    sink: OtlpSink, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def exporting_site(sink: OtlpSink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two workers that export to the sink."""
     directory = tmp_path_factory.mktemp("exporting")
     with gunicorn(

@@ -58,7 +58,9 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
     # Once the arbiter has looked at the backlog, which it does each second.
     eventually(lambda: "g_backlog" in ask(site, "/ok/")[1], site.report)
     request_id = "the-whole-line"
-    site.get("/ok/", X_Request_ID=request_id, User_Agent="probe/1.0", Referer="http://from.example/a")
+    site.get(
+        "/ok/", X_Request_ID=request_id, User_Agent="probe/1.0", Referer="http://from.example/a"
+    )
     line = site.line_of(request_id)
     variable = {}
     for key, pattern in {
@@ -171,7 +173,9 @@ def test_line_has_exception_when_wsgi_middleware_raises(site: Server) -> None:
 
 def test_line_has_no_status_when_wsgi_middleware_raises_oserror(site: Server) -> None:
     """Gunicorn closes such a connection without an answer, and the line says just that."""
-    answer = site.send(b"GET /wsgi-os-error/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: os\r\n\r\n")
+    answer = site.send(
+        b"GET /wsgi-os-error/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: os\r\n\r\n"
+    )
     line = site.line_of("os")
     assert answer == b""
     assert "resp_status" not in line
@@ -274,10 +278,14 @@ def test_one_line_each_when_connection_is_kept_alive(
     if worker_class == "gevent":
         pytest.importorskip("gevent", reason="pip install gevent")
     directory = tmp_path_factory.mktemp("keepalive")
-    with gunicorn("every_kind", directory, "-k", worker_class, SITE_DIRECTORY=str(directory)) as site:
+    with gunicorn(
+        "every_kind", directory, "-k", worker_class, SITE_DIRECTORY=str(directory)
+    ) as site:
 
         def request(number: int) -> bytes:
-            head = f"GET /item/n{number}/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: k{number}\r\n"
+            head = (
+                f"GET /item/n{number}/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: k{number}\r\n"
+            )
             return head.encode() + b"\r\n"
 
         with contextlib.closing(site.connect()) as connection:

@@ -38,7 +38,9 @@ def test_one_lost_line_when_worker_dies(path: str, tmp_path: Path) -> None:
         if function is not None:
             view = path.strip("/").replace("-", "_")
             assert re.fullmatch(rf"stuck\.py:\d+:{view}", line["lost_loc"])
-            assert re.fullmatch(rf"\S+:\d+:{function}", line["lost_cause_loc"]) or function == "crash"
+            assert (
+                re.fullmatch(rf"\S+:\d+:{function}", line["lost_cause_loc"]) or function == "crash"
+            )
         send(site, "/ok/")
         site.wait_for_lines(2)
 
@@ -129,5 +131,7 @@ def test_cause_is_oom_when_kernel_kills_for_memory(tmp_path: Path) -> None:
             line = site.line_of("eats-memory")
             assert (line["event_type"], line["lost_cause"]) == ("lost", "oom")
     finally:
-        eventually(lambda: not (group / "cgroup.procs").read_text(), lambda: "the group is not empty")
+        eventually(
+            lambda: not (group / "cgroup.procs").read_text(), lambda: "the group is not empty"
+        )
         group.rmdir()

@@ -135,21 +135,28 @@ def test_busy_slots_are_right_when_threads_share_a_worker(
         waiting = busy(site)
         for count in range(1, 13):
             waiting.start(1)
-
-            # How many run is up to the kernel, which deals connections out to the two workers: of
-            # more than four at one of them some wait for a thread. Those that run say so.
-            def seen() -> tuple[int, int]:
-                slow_lines = [line for line in site.lines() if line["event_type"] == "slow"]
-                running = {line["trace_id"] for line in slow_lines}
-                return len(running), int(slow_lines[-1]["g_t_active"]) if slow_lines else 0
-
-            eventually(
-                lambda: seen()[0] == seen()[1] and seen()[0] >= min(count, 4),
-                lambda: f"{count} sent, (running, g_t_active) is {seen()}\n{site.report()}",
-            )
-            assert seen()[1] <= min(count, 8)
+            active_when_told(site, at_least=min(count, 4), at_most=min(count, 8))
         waiting.let_go()
         pool_when(site, g_t_active="1", g_w_active="1")
+
+
+def active_when_told(site: Server, *, at_least: int, at_most: int) -> None:
+    """Wait until as many slots are busy as requests have said that they run.
+
+    How many run is up to the kernel, which deals connections out to the two workers: of more than
+    four at one of them some wait for a thread. Those that run say so by a slow line.
+    """
+
+    def seen() -> tuple[int, int]:
+        slow_lines = [line for line in site.lines() if line["event_type"] == "slow"]
+        running = {line["trace_id"] for line in slow_lines}
+        return len(running), int(slow_lines[-1]["g_t_active"]) if slow_lines else 0
+
+    eventually(
+        lambda: seen()[0] == seen()[1] and seen()[0] >= at_least,
+        lambda: f"(running, g_t_active) is {seen()}\n{site.report()}",
+    )
+    assert seen()[1] <= at_most
 
 
 def test_no_slot_count_when_worker_class_has_no_bound(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def takes(request):
 
 
 def wait(seconds):
-    password = "hunter2"  # noqa: F841, S105  # a local that must not be shown
+    password = "hunter2"  # noqa: F841  # a local that must not be shown
     basket = "three apples"  # noqa: F841  # one that may
     time.sleep(seconds)
 
@@ -42,7 +42,11 @@ def streams(request):
 def _urls():
     from django.urls import path
 
-    return [path("takes/", takes), path("export/", export, name="export"), path("streams/", streams)]
+    return [
+        path("takes/", takes),
+        path("export/", export, name="export"),
+        path("streams/", streams),
+    ]
 
 
 urlpatterns = _urls()

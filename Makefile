@@ -1,0 +1,72 @@
+# What contributors and CI run. Needs Python >= 3.10 and make; everything else is installed into .venv.
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip
+TEST := $(VENV)/.installed-test
+LINT := $(VENV)/.installed-lint
+
+# `make test ARGS="-k streamed"`, `make bench ARGS=--all`; `make PYTHON=/path/to/python3.12 test`.
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint typecheck imports docstrings docs docs-check check wheel-test matrix bench clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of every kind of request
+	@$(VENV)/bin/python demo/show.py $(ARGS)
+
+test: $(TEST) ## Run the tests; what needs a missing Go, Node or PostgreSQL is skipped and says so
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(LINT) ## Check style and formatting (ruff)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+typecheck: $(LINT) $(TEST) ## Check types (mypy --strict): the package, and a user's code against it
+	@$(VENV)/bin/mypy
+
+imports: $(LINT) $(TEST) ## Check that modules import only what lies below them (import-linter)
+	@$(VENV)/bin/lint-imports
+
+docstrings: $(LINT) ## Check that every public name says what it promises (interrogate)
+	@$(VENV)/bin/interrogate otel_canonical
+
+docs: $(TEST) ## Write the tables of README and docs/ anew, from the code
+	@$(VENV)/bin/python docs/generate.py
+
+docs-check: $(TEST) ## Fail if those tables are not what the code says
+	@$(VENV)/bin/python docs/generate.py --check
+
+check: lint typecheck imports docstrings docs-check ## All of the above that runs no server
+
+wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without the source tree
+	@$(VENV)/bin/python tools/try_wheel.py
+
+matrix: $(TEST) ## Smoke-test the wheel on every Python here, with every supported Django
+	@$(VENV)/bin/python tools/try_wheel.py --matrix
+
+bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
+	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
+
+clean: ## Remove everything that was made here: .venv, caches, builds
+	rm -rf $(VENV) .cache build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed anew when pyproject.toml changes. Dependency groups need pip >= 25.1.
+$(TEST): pyproject.toml
+	@tools/make-venv $(VENV)
+	@echo "Installing the package and what its tests need into $(VENV)"
+	@$(PIP) install --quiet 'pip>=25.1'
+	@$(PIP) install --quiet --editable . --group test
+	@touch $@
+
+$(LINT): pyproject.toml
+	@tools/make-venv $(VENV)
+	@echo "Installing the linters into $(VENV)"
+	@$(PIP) install --quiet 'pip>=25.1'
+	@$(PIP) install --quiet --group lint
+	@touch $@

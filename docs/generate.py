@@ -1,0 +1,150 @@
+"""Writes the tables of the documents from the code that they describe.
+
+Run `python docs/generate.py` to write them, `python docs/generate.py --check` to fail, with the
+difference, if they are not what the code says. A table stands between two comments that name it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from otel_canonical import fields, settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "otel_canonical"
+
+#: Units as people write them, where UCUM's abbreviation is not that.
+UNITS = {"By": "bytes"}
+
+
+def fields_table() -> str:
+    """Return every field of the event, in the order of the line, then the families of keys."""
+    rows = [
+        (
+            f"`{field.key}`",
+            f"`{field.attribute}`" if field.attribute else "(the span itself)",
+            f"{field.type}, {UNITS.get(field.unit, field.unit)}" if field.unit else field.type,
+            field.meaning,
+        )
+        for field in (*fields.FIELDS, *fields.PATTERNS)
+    ]
+    return table(("key on the line", "attribute of the root span", "type, unit", "meaning"), rows)
+
+
+def settings_table() -> str:
+    """Return every setting with its default."""
+    rows = [
+        (
+            f"`{settings.variable_of(setting.name)}`",
+            setting.metadata["shown"],
+            setting.metadata["meaning"],
+        )
+        for setting in settings.described()
+    ]
+    return table(("variable", "default", "what it does"), rows)
+
+
+def rooms_table() -> str:
+    """Return every module with the first sentence of its docstring, layer by layer from the top."""
+    configuration = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    contracts = configuration["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    rows = [
+        (str(number), f"[`{name}`](../otel_canonical/{name}.py)", purpose_of(name))
+        for number, layer in enumerate(layers, 1)
+        for name in re.findall(r"\w+", layer)
+    ]
+    return table(("layer", "room", "what it is for"), rows)
+
+
+def purpose_of(module: str) -> str:
+    """Return the first sentence of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text())) or ""
+    first = " ".join(docstring.partition("\n\n")[0].split())
+    return first.partition(". ")[0].rstrip(".")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+#: Stands in a document between two steps; a replacement would have its backslashes read by `re`.
+PLACEHOLDER = "<!-- a table -->"
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"fields": fields_table, "settings": settings_table},
+    "docs/ARCHITECTURE.md": {"rooms": rooms_table},
+}
+
+
+def generate(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    """Return a document with its tables made anew; ValueError if it lacks one's place."""
+    for name, make in tables.items():
+        place = re.compile(
+            rf"(<!-- table of {name}\b.*? -->\n).*?(<!-- end of {name} -->)", re.DOTALL
+        )
+        text, count = place.subn(rf"\g<1>{PLACEHOLDER}\n\g<2>", text)
+        text = text.replace(PLACEHOLDER, make())
+        if count != 1:
+            raise ValueError(f"{count} places for the table of {name}, instead of 1")
+    return text
+
+
+def outdated() -> dict[Path, tuple[str, str]]:
+    """Return each document that must change, with its text as it is and as it should be."""
+    found = {}
+    for name, tables in TABLES.items():
+        path = REPOSITORY / name
+        text = path.read_text()
+        wanted = generate(text, tables)
+        if wanted != text:
+            found[path] = (text, wanted)
+    return found
+
+
+def main() -> int:
+    """Write the tables, or tell which are out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail if something differs"
+    )
+    options = parser.parse_args()
+    changes = outdated()
+    for path, (text, wanted) in changes.items():
+        name = str(path.relative_to(REPOSITORY))
+        if options.check:
+            difference = difflib.unified_diff(
+                text.splitlines(),
+                wanted.splitlines(),
+                name,
+                f"{name} by the code",
+                lineterm="",
+                n=0,
+            )
+            print(*difference, sep="\n")
+        else:
+            path.write_text(wanted)
+            print(f"{name} written")
+    if options.check and changes:
+        print("The tables are out of date; run: make docs")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Builds the wheel and tests it without the source tree: in one clean environment, or in many.
+
+Run `python tools/try_wheel.py` for this Python and the newest of everything, with `--matrix` for each
+Python on this machine with each supported Django. The environments of the matrix are kept in
+`.cache/matrix`, for as long as pyproject.toml stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CACHE = REPOSITORY / ".cache" / "matrix"
+COPIED = ("pyproject.toml", "tests", "demo")
+SMOKE = ("tests/test_smoke.py",)
+MORE_THAN_SMOKE = ("tests/test_smoke.py", "tests/test_every_request.py")
+#: The oldest that pyproject.toml allows; tried together, on the oldest Python and Django.
+OLDEST = (
+    "gunicorn==23.*",
+    "opentelemetry-sdk==1.45.0",
+    "opentelemetry-instrumentation-django==0.66b0",
+)
+PATIENCE_S = 900
+SHOWN = ("Django", "gunicorn", "opentelemetry-sdk")
+
+
+class Failed(Exception):
+    """Something that was run did not end well; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One environment to try the wheel in."""
+
+    python: Path
+    version: str
+    requirements: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """How the environment is called, and its directory."""
+        return "-".join([self.version, *self.requirements]).replace("==", "").replace(".*", "")
+
+
+def main() -> int:
+    """Return 0 when the wheel passed wherever it was tried."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--matrix", action="store_true", help="every Python, every Django")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="try-wheel-") as name:
+        directory = Path(name)
+        wheel = build_wheel(directory)
+        away = copy_tests(directory / "away")
+        try_out = try_matrix if options.matrix else try_once
+        return 0 if try_out(wheel, away, directory) else 1
+
+
+def try_once(wheel: Path, away: Path, directory: Path) -> bool:
+    """Try the wheel in a clean environment, with everything that `make test` installs; and the demo."""
+    environment = directory / "environment"
+    run([sys.executable, "-m", "venv", environment], directory)
+    python = environment / "bin" / "python"
+    run([python, "-m", "pip", "install", "--quiet", "pip>=25.1"], directory)
+    group = f"{REPOSITORY / 'pyproject.toml'}:test"
+    run([python, "-m", "pip", "install", "--quiet", wheel, "--group", group], directory)
+    check_origin(python, environment, away)
+    print(f"{wheel.name} installed: {versions_in(python)}", flush=True)
+    commands = (
+        [python, "-m", "pytest", *MORE_THAN_SMOKE, "-p", "no:cacheprovider"],
+        [python, "demo/show.py"],
+    )
+    return all(run_and_report(command, away) for command in commands)
+
+
+def try_matrix(wheel: Path, away: Path, directory: Path) -> bool:
+    """Try the wheel in every combination; say how each went."""
+    failed = []
+    combinations = list(find_combinations())
+    for combination in combinations:
+        started = time.monotonic()
+        try:
+            python = prepare(combination, wheel, directory)
+            check_origin(python, python.parents[1], away)
+            run([python, "-m", "pytest", *SMOKE, "-q", "-p", "no:cacheprovider"], away)
+            outcome, said = "passed", versions_in(python)
+        except Failed as error:
+            outcome, said = "FAILED", str(error)
+            failed.append(combination.name)
+        elapsed_s = time.monotonic() - started
+        print(f"{outcome} {elapsed_s:4.0f} s  Python {combination.version:6} {said}", flush=True)
+    print(f"{len(combinations) - len(failed)} of {len(combinations)} combinations passed")
+    if failed:
+        print("failed:", *failed, sep="\n  ")
+    return not failed
+
+
+def find_combinations() -> Iterator[Combination]:
+    """Yield each Python that is here and supported, with each Django that our classifiers name.
+
+    And with the newest Django that it can have, if that is another one.
+    """
+    classifiers = importlib.metadata.metadata("otel-canonical").get_all("Classifier") or []
+    supported = versions_of(classifiers, "Programming Language :: Python :: ")
+    series = versions_of(classifiers, "Framework :: Django :: ")
+    here = find_pythons()
+    for missing in sorted(set(supported) - here.keys(), key=version_key):
+        print(f"Python {missing} is supported, but not on this machine", flush=True)
+    oldest: tuple[str, ...] = OLDEST
+    for version in (version for version in supported if version in here):
+        for django in series:
+            yield Combination(here[version], version, (f"Django=={django}.*", *oldest))
+            oldest = ()
+        newest = newest_django(here[version])
+        if newest.rpartition(".")[0] not in series:
+            yield Combination(here[version], version, (f"Django=={newest}",))
+
+
+def find_pythons() -> dict[str, Path]:
+    """Return the interpreters of this machine by version, `3.12`."""
+    found: dict[str, Path] = {}
+    for line in run([REPOSITORY / "tools" / "pythons"], REPOSITORY).splitlines():
+        version = run([line, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], REPOSITORY)
+        found.setdefault(version.strip(), Path(line))
+    return found
+
+
+def newest_django(python: Path) -> str:
+    """Return the version of Django that pip would choose for an interpreter."""
+    choose = ["install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report", "-"]
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    report = json.loads(run([*pip, *choose, "Django"], REPOSITORY))
+    return str(report["install"][0]["metadata"]["version"])
+
+
+def prepare(combination: Combination, wheel: Path, directory: Path) -> Path:
+    """Return the interpreter of the combination's environment, with the wheel in it."""
+    digest = hashlib.sha256((REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    environment = CACHE / f"{combination.name}-{digest}"
+    python = environment / "bin" / "python"
+    if not environment.is_dir():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        for stale in CACHE.glob(f"{combination.name}-*"):
+            shutil.rmtree(stale)
+        try:
+            run([combination.python, "-m", "venv", environment], directory)
+            install = [python, "-m", "pip", "install", "--quiet"]
+            run([*install, wheel, "pytest", *combination.requirements], directory)
+        except BaseException:
+            shutil.rmtree(environment, ignore_errors=True)  # half of one must not be taken for one
+            raise
+    else:
+        renew = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
+        run([*renew, wheel], directory)
+    return python
+
+
+def build_wheel(directory: Path) -> Path:
+    """Return a wheel made of the source tree, holding the package and nothing else."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory]
+    run([*build, REPOSITORY], directory)
+    [wheel] = directory.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    strangers = [name for name in names if not name.startswith("otel_canonical")]
+    missing = {"otel_canonical/py.typed", f"{_metadata_in(names)}/licenses/LICENSE"} - set(names)
+    if strangers or missing:
+        raise Failed(f"the wheel holds {strangers}, and lacks {sorted(missing)}")
+    return wheel
+
+
+def _metadata_in(names: list[str]) -> str:
+    return next(name.partition("/")[0] for name in names if ".dist-info/" in name)
+
+
+def copy_tests(directory: Path) -> Path:
+    """Return a directory with the tests and the demo, but without the package."""
+    directory.mkdir()
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.sqlite3", "node_modules")
+            shutil.copytree(source, directory / name, ignore=ignored)
+        else:
+            shutil.copy(source, directory)
+    return directory
+
+
+def check_origin(python: Path, environment: Path, away: Path) -> None:
+    """Fail unless the package that is imported is the installed one."""
+    origin = run(
+        [python, "-c", "import otel_canonical; print(otel_canonical.__file__)"], away
+    ).strip()
+    if not Path(origin).is_relative_to(environment):
+        raise Failed(f"imported {origin}, which is not the wheel's")
+
+
+def versions_in(python: Path) -> str:
+    """Return what is installed, in words."""
+    ask = f"from importlib.metadata import version\nfor n in {SHOWN!r}: print(n, version(n))"
+    return ", ".join(run([python, "-c", ask], python.parent).splitlines())
+
+
+def versions_of(classifiers: list[str], prefix: str) -> list[str]:
+    """Return the versions with two numbers that classifiers name after a prefix, oldest first."""
+    found = [line.removeprefix(prefix) for line in classifiers if line.startswith(prefix)]
+    return sorted((version for version in found if "." in version), key=version_key)
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Return what versions are sorted by."""
+    return tuple(int(number) for number in version.split("."))
+
+
+def run(command: list[str | Path], directory: Path) -> str:
+    """Return what a command writes to stdout."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    if done.returncode:
+        words = " ".join(map(str, command))
+        raise Failed(f"`{words}` ended with {done.returncode}\n{done.stdout}{done.stderr}".rstrip())
+    return done.stdout
+
+
+def run_and_report(command: list[str | Path], directory: Path) -> bool:
+    """Run a command whose output is for people; return whether it ended well."""
+    done = subprocess.run(command, cwd=directory, env=clean_environment(), timeout=PATIENCE_S)
+    return done.returncode == 0
+
+
+def clean_environment() -> dict[str, str]:
+    """Return our environment without what would let the source tree in."""
+    unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as error:
+        sys.exit(f"FAILED: {error}")
