@@ -11,7 +11,7 @@ PYTHON ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck imports docstrings docs docs-check check wheel-test matrix bench clean
+.PHONY: help demo test lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without th
 
 matrix: $(TEST) ## Smoke-test the wheel on every Python here, with every supported Django
 	@$(VENV)/bin/python tools/try_wheel.py --matrix
+
+soak: $(TEST) ## The long version of the accounting tests: kills, recycles, timeouts, 100,000 requests
+	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)

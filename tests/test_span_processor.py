@@ -39,7 +39,7 @@ def tracer(request: pytest.FixtureRequest, counter: CallCounter) -> Tracer:
 def scope() -> Iterator[RequestScope]:
     """The request that the test's code runs for."""
     opened = RequestScope(method="GET", path="/", headers={}, request_id="one")
-    RootSpans(None).open(opened)
+    RootSpans(None, str).open(opened)
     yield opened
     opened.root.detach()
 
