@@ -124,31 +124,38 @@ class CanonicalLog:
         scope.ended_ns = time.monotonic_ns()
         if scope.ended_cpu_ns is None:
             scope.ended_cpu_ns = time.thread_time_ns()
+        try:
+            self._write_end(scope)
+        finally:
+            self.in_flight.pop(id(scope), None)
+            scope.is_open = False
+            current_scope.set(None)
+            scope.root.detach()
+            if scope.slot is not None:
+                scope.slot.set_state(IDLE)
+                self._free_slots.append(scope.slot)
+        return True
+
+    def _write_end(self, scope: RequestScope) -> None:
         for reader in self._readers:
             reader(scope)
         scope.is_open = False
-        current_scope.set(None)
-        if self._page is not None:
+        if self._page is not None and scope.ended_ns is not None:
             # While this request's own slot is still open.
             scope.pool = self._page.pool_state(scope.ended_ns)
-        self.in_flight.pop(id(scope), None)
         event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
-        event = self._composer.request_event(scope, event_type)
-        root = scope.root
-        if root.is_exported:
+        event: CanonicalEvent | None = None
+        with Fence("composing an event"):
+            event = self._composer.request_event(scope, event_type)
+        if event is None:
+            # A poor line is better than none.
+            event = self._composer.least_event(scope, event_type)
+        if scope.root.is_exported:
             with Fence("ending the root span of a request"):
-                root.end(event, scope, self._replaced(scope, event))
-        root.detach()
-        slot = scope.slot
-        if slot is not None:
-            slot.set_state(CLOSING)
-        try:
-            self._emit(event, scope)
-        finally:
-            if slot is not None:
-                slot.set_state(IDLE)
-                self._free_slots.append(slot)
-        return True
+                scope.root.end(event, scope, self._replaced(scope, event))
+        if scope.slot is not None:
+            scope.slot.set_state(CLOSING)
+        self._emit(event, scope)
 
     def progress(self, scope: RequestScope) -> None:
         """Show on the page that the request's route and view are known."""

@@ -49,6 +49,13 @@ class Composer:
         sighting = scope.stuck or scope.slow
         return self._event(event_type, pairs, sighting.stack if sighting is not None else "")
 
+    def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
+        """Return an event of nothing but ids and status, for when the whole one can't be made."""
+        pairs = self._identity(event_type, scope)
+        if scope.status is not None:
+            pairs.append(("resp_status", scope.status))
+        return self._event(event_type, pairs)
+
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, joined to its request by ids."""
         pairs = self._identity(EventType.PARTIAL_FAILURE, scope)

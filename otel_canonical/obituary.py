@@ -17,7 +17,7 @@ from otel_canonical import backlog, stack_location, stack_recorder
 from otel_canonical.composition import add_pool, without_excluded
 from otel_canonical.death_certificates import DeathCertificates
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
-from otel_canonical.fence import Fence
+from otel_canonical.fence import Fence, warn
 from otel_canonical.fields import FieldValue
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import CLOSING, OpenRequest, SharedPage
@@ -102,6 +102,7 @@ class Obituaries:
         """Return the berth of a worker that is about to be forked; None if there is no room."""
         block = self._page.take_block()
         if block is None:
+            warn("more workers than the shared page has room for; some have no `lost` lines")
             return None
         berth = Berth(self._page, block, stack_recorder.make_file())
         # By the worker's age: it has no pid yet, and an age is never given twice.

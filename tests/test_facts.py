@@ -833,3 +833,23 @@ def test_error_is_on_captured_event_when_client_raises(in_process: None) -> None
     [event] = events
     assert (event["resp_status"], event["exc_type"]) == (500, "ZeroDivisionError")
     assert event["exc_msg"] == "by nothing"
+
+
+def test_line_has_ids_and_status_when_event_cannot_be_composed(
+    in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of ours costs facts, not the line; the next request is whole again."""
+    monkeypatch.setenv("OTEL_CANONICAL_STRICT", "0")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("otel_canonical.composition.Composer._add_request", fail)
+        with capture_events() as events:
+            Client().get("/ok/", HTTP_HOST="localhost")
+    assert list(events[0])[:3] == ["event_type", "ts", "req_id"]
+    assert events[0]["resp_status"] == 200
+    with capture_events() as events:
+        Client().get("/ok/", HTTP_HOST="localhost")
+    assert events[0]["req_path"] == "/ok/"
