@@ -101,6 +101,21 @@ def test_root_span_continues_trace_of_caller(exporting_site: Server, sink: OtlpS
     assert f"00-{root.trace_id}-{root.parent_id}-01" == PARENT
 
 
+def test_open_spans_are_ended_when_worker_is_aborted(
+    exporting_site: Server, sink: OtlpSink
+) -> None:
+    """What the request had begun leaves before the kill: failed, innermost first, under its root."""
+    send(exporting_site, "/swallows-exit-in-spans/")
+    line = exporting_site.line_of("swallows-exit-in-spans")
+    assert line["event_type"] == "timeout"
+    root = sink.root_of(line)
+    [outer] = sink.children_of(root)
+    [inner] = sink.children_of(outer)
+    assert (outer.name, inner.name) == ("outer", "inner")
+    assert (outer.status, inner.status) == (root.status, root.status)
+    assert inner.ended_ns <= outer.ended_ns
+
+
 def reporters(site: Server) -> list[int]:
     """Return the pids of the server's reporter."""
     found = []

@@ -89,6 +89,21 @@ def test_lost_line_when_shutdown_runs_out(tmp_path: Path) -> None:
         assert line["req_path"] == "/sleeps/"
 
 
+def test_timeout_line_when_request_outlasts_a_reload(tmp_path: Path) -> None:
+    """SIGHUP while a request is stuck: its old worker is left to finish it, until the timeout."""
+    with gunicorn("stuck", tmp_path, "--graceful-timeout", "1", "-t", "4") as site:
+        client = threading.Thread(target=send, args=(site, "/sleeps/"))
+        client.start()
+        eventually(lambda: busy_worker(site), site.report)
+        os.kill(site.pid, signal.SIGHUP)
+        eventually(lambda: len(site.workers()) == 2, site.report)
+        client.join()
+        line = site.line_of("sleeps")
+        assert line["event_type"] == "timeout"
+        assert b" 200 " in send(site, "/ok/")
+        site.wait_for_lines(2)
+
+
 def test_error_line_when_view_calls_sys_exit(tmp_path: Path) -> None:
     """Gunicorn answers SystemExit with a 500 and the worker goes on: a request like any other."""
     with gunicorn("stuck", tmp_path) as site:

@@ -81,6 +81,14 @@ def swallows_exit(request):
             wait_inside()
 
 
+def swallows_exit_in_spans(request):
+    from opentelemetry import trace
+
+    tracer = trace.get_tracer("app")
+    with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner"):
+        swallows_exit(request)
+
+
 def regex_holds_gil(request):
     re.match(r"(a+)+$", "a" * 64 + "b")
 
@@ -162,6 +170,7 @@ def _urls():
     from django.urls import path
 
     names = """ok takes sleeps reads_socket waits_for_lock spins ignores_abort swallows_exit
+    swallows_exit_in_spans
     regex_holds_gil c_call_releases_gil c_call_holds_gil queries_then_sleeps streams_then_sleeps
     survives_abort kills_itself segfaults aborts bus_error exits_hard sys_exits eats_memory
     pid""".split()
