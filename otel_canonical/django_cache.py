@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+import types
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -50,18 +51,23 @@ def watch_caches(caches: Any) -> None:
 def _watch(cache: Any) -> None:
     if hasattr(cache.get, _MARK):
         return
-    cache.get = _counting_get(cache.get)
-    setattr(cache.get, _MARK, True)
-    cache.get_many = _counting_get_many(cache.get_many)
-    if hasattr(cache, "get_or_set"):
-        cache.get_or_set = _in_one_lookup(cache.get_or_set)
-    if hasattr(cache, "aget_or_set"):
-        cache.aget_or_set = _in_one_lookup_async(cache.aget_or_set)
+    for name, wrap in (
+        ("get", _counting_get),
+        ("get_many", _counting_get_many),
+        ("get_or_set", _in_one_lookup),
+        ("aget_or_set", _in_one_lookup_async),
+    ):
+        method = getattr(cache, name, None)
+        if method is not None:
+            wrapped = wrap(method)
+            setattr(wrapped, _MARK, True)
+            # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+            setattr(cache, name, types.MethodType(wrapped, cache))
 
 
 def _counting_get(get: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get)
-    def get_and_count(key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.get() or _is_asked_again(key):
             return get(key, default, *args, **kwargs)
@@ -76,7 +82,7 @@ def _counting_get(get: Callable[..., Any]) -> Callable[..., Any]:
 
 def _counting_get_many(get_many: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_many)
-    def get_many_and_count(keys: Any, *args: Any, **kwargs: Any) -> Any:
+    def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.get():
             return get_many(keys, *args, **kwargs)
@@ -92,7 +98,7 @@ def _counting_get_many(get_many: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_or_set)
-    def get_or_set_in_one(key: Any, *args: Any, **kwargs: Any) -> Any:
+    def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         token = _getting_or_setting.set([key, False])
         try:
             return get_or_set(key, *args, **kwargs)
@@ -104,7 +110,7 @@ def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(aget_or_set)
-    async def aget_or_set_in_one(key: Any, *args: Any, **kwargs: Any) -> Any:
+    async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         token = _getting_or_setting.set([key, False])
         try:
             return await aget_or_set(key, *args, **kwargs)
