@@ -127,9 +127,9 @@ class _Roles:
         if _process.obituaries is not None:
             _process.obituaries.note_signal(pid, number)
 
-    def before_reap(self, arbiter: Any) -> None:
+    def after_wait(self, pid: int, status: int) -> None:
         if _process.obituaries is not None:
-            _process.obituaries.peek(arbiter.WORKERS)
+            _process.obituaries.note_status(pid, status)
 
     def after_death(self, worker: Any) -> None:
         if _process.obituaries is not None:

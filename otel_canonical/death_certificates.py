@@ -1,4 +1,4 @@
-"""Why a worker died: asked of the kernel before Gunicorn reaps it, as its hooks don't say.
+"""Why a worker died: what the kernel said to Gunicorn, whose hooks don't say it on.
 
 Lives in the arbiter.
 """
@@ -8,34 +8,42 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 #: What Gunicorn sends a worker that has outlasted its time to leave.
 LEAVING = frozenset((signal.SIGTERM, signal.SIGQUIT, signal.SIGINT))
 
 
+#: Statuses kept of children that may not be workers of ours.
+MOST_UNCLAIMED = 1024
+
+
 class DeathCertificates:
     """Collects exit statuses, the signals that the arbiter itself sent, and the kernel's OOM kills."""
 
     def __init__(self) -> None:
-        self._statuses: dict[int, os.waitid_result] = {}
+        #: As `os.waitstatus_to_exitcode` says it: an exit code, or a signal's number made negative.
+        self._exit_codes: dict[int, int] = {}
         self._sent: dict[int, set[int]] = {}
         self._oom_events = _oom_events_file()
         self._oom_kills = self._count_oom_kills()
 
-    def peek(self, pids: Iterable[int]) -> None:
-        """Note how those who have died did so, without reaping them."""
-        for pid in pids:
-            if pid not in self._statuses:
-                with contextlib.suppress(OSError):
-                    status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                    if status is not None:
-                        self._statuses[pid] = status
+    def note_status(self, pid: int, status: int) -> None:
+        """Note what `os.waitpid` said of a child, perhaps a worker."""
+        if len(self._exit_codes) >= MOST_UNCLAIMED:
+            # Nobody asks for the others: the reporter, and orphans that a PID 1 is given.
+            self._exit_codes.pop(next(iter(self._exit_codes)))
+        self._exit_codes[pid] = os.waitstatus_to_exitcode(status)
 
-    def is_known(self, pid: int) -> bool:
-        """Return whether the death of this worker has been seen."""
-        return pid in self._statuses
+    def is_dead(self, pid: int) -> bool:
+        """Return whether a worker has died, asking the kernel without reaping it."""
+        if pid not in self._exit_codes:
+            with contextlib.suppress(OSError):
+                found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is not None:
+                    has_exited = found.si_code == os.CLD_EXITED
+                    self._exit_codes[pid] = found.si_status if has_exited else -found.si_status
+        return pid in self._exit_codes
 
     def note_signal(self, pid: int, number: int) -> None:
         """Note a signal that the arbiter is about to send."""
@@ -47,30 +55,27 @@ class DeathCertificates:
 
     def cause(self, pid: int) -> str:
         """Return the cause of a death: `oom`, `shutdown`, `exit:7`, or the name of a signal."""
-        status = self._statuses.get(pid)
-        if status is None:
+        code = self._exit_codes.get(pid)
+        if code is None:
             return "unknown"
         sent = self._sent.get(pid, set())
-        was_leaving = not LEAVING.isdisjoint(sent)
-        if status.si_code == os.CLD_EXITED:
-            return (
-                "shutdown" if was_leaving and status.si_status == 0 else f"exit:{status.si_status}"
-            )
-        if status.si_status == signal.SIGKILL:
+        if code >= 0:
+            was_leaving = not LEAVING.isdisjoint(sent)
+            return "shutdown" if was_leaving and code == 0 else f"exit:{code}"
+        if code == -signal.SIGKILL:
             if signal.SIGKILL in sent:
                 return "shutdown"
-            kills = self._count_oom_kills()
-            if kills > self._oom_kills:
+            if self._count_oom_kills() > self._oom_kills:
                 self._oom_kills += 1
                 return "oom"
         try:
-            return signal.Signals(status.si_status).name
+            return signal.Signals(-code).name
         except ValueError:
-            return f"signal:{status.si_status}"
+            return f"signal:{-code}"
 
     def forget(self, pid: int) -> None:
         """Drop what is known of a worker that has been buried; its pid may be used again."""
-        self._statuses.pop(pid, None)
+        self._exit_codes.pop(pid, None)
         self._sent.pop(pid, None)
 
     def _count_oom_kills(self) -> int:

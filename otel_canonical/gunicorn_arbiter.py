@@ -22,7 +22,7 @@ class ProcessRoles(Protocol):
     """What we do in Gunicorn's processes; called at the moments this module finds.
 
     In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
-    `before_reap`, `after_death`, `each_second`, `before_arbiter_exit`. In a worker: the others.
+    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`. In a worker: the others.
     """
 
     def before_arbiter_setup(self) -> None:
@@ -37,8 +37,8 @@ class ProcessRoles(Protocol):
     def before_signal(self, pid: int, number: int) -> None:
         """Run before the arbiter sends a signal to a worker."""
 
-    def before_reap(self, arbiter: Any) -> None:
-        """Run before the arbiter reaps workers that have died."""
+    def after_wait(self, pid: int, status: int) -> None:
+        """Run when the arbiter was told that a child of its has died, and how."""
 
     def after_death(self, worker: Any) -> None:
         """Run after a dead worker was reaped."""
@@ -66,7 +66,6 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
     """Wrap what `gunicorn.arbiter.Arbiter` does. Wrapping twice is wrapping once."""
     arbiter_class = module.Arbiter
     setup = arbiter_class.setup
-    reap_workers = arbiter_class.reap_workers
     kill_worker = arbiter_class.kill_worker
     murder_workers = arbiter_class.murder_workers
     if hasattr(setup, _MARK):
@@ -79,12 +78,6 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
         setup(arbiter, app)
         with Fence("chaining Gunicorn's hooks"):
             roles.after_arbiter_setup(arbiter)
-
-    @functools.wraps(reap_workers)
-    def peek_and_reap_workers(arbiter: Any) -> None:
-        with Fence("asking how a worker died"):
-            roles.before_reap(arbiter)
-        reap_workers(arbiter)
 
     @functools.wraps(kill_worker)
     def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
@@ -100,9 +93,32 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
 
     setattr(setup_and_chain, _MARK, True)
     arbiter_class.setup = setup_and_chain
-    arbiter_class.reap_workers = peek_and_reap_workers
+    module.os = _ObservedOs(module.os, roles.after_wait)
     arbiter_class.kill_worker = note_and_kill_worker
     arbiter_class.murder_workers = look_and_murder_workers
+
+
+class _ObservedOs:
+    """The module `os` as Gunicorn's arbiter sees it: all of it, with an ear at `waitpid`.
+
+    Gunicorn reaps with `os.waitpid(-1, ...)` and keeps the status to itself. To ask the kernel before
+    would miss those that die between the question and the reaping.
+    """
+
+    def __init__(self, real: Any, told: Callable[[int, int], None]) -> None:
+        self._real = real
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def waitpid(self, pid: int, options: int) -> tuple[int, int]:
+        """Wait as `os.waitpid` does, and tell of who has died."""
+        found: tuple[int, int] = self._real.waitpid(pid, options)
+        if found[0]:
+            with Fence("noting how a worker died"):
+                self._told(*found)
+        return found
 
 
 def wrap_worker(module: Any, roles: ProcessRoles) -> None:

@@ -121,9 +121,9 @@ class Obituaries:
         """Note a signal that Gunicorn is about to send to a worker."""
         self._certificates.note_signal(pid, number)
 
-    def peek(self, pids: Iterable[int]) -> None:
-        """Ask how workers have died, before Gunicorn reaps them."""
-        self._certificates.peek(pids)
+    def note_status(self, pid: int, status: int) -> None:
+        """Note how a child of the arbiter has died, if it was a worker of ours."""
+        self._certificates.note_status(pid, status)
 
     def bury(self, worker: Any) -> None:
         """Write the lines of the requests that a dead worker left open, and take its berth back."""
@@ -144,10 +144,7 @@ class Obituaries:
         """Bury the workers that Gunicorn has killed at its own end without waiting for them."""
         deadline = time.monotonic() + LAST_DEATHS_S
         for worker in list(workers):
-            while time.monotonic() < deadline:
-                self._certificates.peek([worker.pid])
-                if self._certificates.is_known(worker.pid):
-                    break
+            while not self._certificates.is_dead(worker.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.bury(worker)
 
