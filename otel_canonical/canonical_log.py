@@ -145,7 +145,7 @@ class CanonicalLog:
             scope.pool = self._page.pool_state(scope.ended_ns)
         event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
         event: CanonicalEvent | None = None
-        with Fence("composing an event"):
+        with _COMPOSING:
             event = self._composer.request_event(scope, event_type)
         if event is None:
             # A poor line is better than none.
@@ -212,6 +212,9 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
+
+
+_COMPOSING = Fence("composing an event")
 
 
 def _without_port(host: str) -> str:

@@ -99,9 +99,8 @@ def _count_query(
     if scope is None:
         return execute(sql, params, many, context)
     failed = True
-    token = inside_django_query.set(True)
-    # Without an export a driver's span serves nobody: what was to be counted of it is counted here.
-    quiet = _attach_quiet(scope) if _drivers_make_spans() and not scope.root.is_exported else None
+    # Without the drivers' instrumentation no span can be made in here, and nothing need be marked.
+    marks = _mark(scope) if "opentelemetry.instrumentation.dbapi" in sys.modules else None
     started_ns = time.perf_counter_ns()
     try:
         result = execute(sql, params, many, context)
@@ -109,15 +108,23 @@ def _count_query(
         return result
     finally:
         elapsed_ns = time.perf_counter_ns() - started_ns
-        if quiet is not None:
-            otel_context.detach(quiet)
-        inside_django_query.reset(token)
+        if marks is not None:
+            _unmark(*marks)
         # psycopg accepts composed SQL objects, which need not be hashable.
         scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
 
 
-def _drivers_make_spans() -> bool:
-    return "opentelemetry.instrumentation.dbapi" in sys.modules
+def _mark(scope: RequestScope) -> tuple[Token[bool], Token[Context] | None]:
+    """Say that what a driver does now is Django's query, and keep it from making spans for nobody."""
+    inside = inside_django_query.set(True)
+    # Without an export a driver's span serves nobody: what was to be counted of it is counted here.
+    return inside, None if scope.root.is_exported else _attach_quiet(scope)
+
+
+def _unmark(inside: Token[bool], quiet: Token[Context] | None) -> None:
+    if quiet is not None:
+        otel_context.detach(quiet)
+    inside_django_query.reset(inside)
 
 
 def _attach_quiet(scope: RequestScope) -> Token[Context]:

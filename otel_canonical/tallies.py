@@ -39,7 +39,11 @@ class QueryTally(CallTally):
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool = False) -> None:
         """Fold one query in. `text` is the SQL before its parameters are filled in."""
-        self.add(elapsed_ns, failed)
+        # As `add` does, without its call: this runs for every query.
+        self.count += 1
+        self.elapsed_ns += elapsed_ns
+        if failed:
+            self.errors += 1
         seen = self._by_text.get(text)
         if seen is not None:
             seen[0] += 1
