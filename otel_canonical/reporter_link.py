@@ -17,7 +17,7 @@ from typing import Any
 from otel_canonical.fence import report
 from otel_canonical.obituary import Death
 
-#: A reporter that dies is not started again before this: it would most likely die again.
+#: One that died before it took a line is not started again before this: it would die again.
 RESTART_INTERVAL_S = 10.0
 
 
@@ -28,6 +28,7 @@ class ReporterLink:
         self._exports_logs = exports_logs
         self._process: subprocess.Popen[bytes] | None = None
         self._started_monotonic = float("-inf")
+        self._has_served = False
 
     def send(self, death: Death) -> None:
         """Report a death if anything of it is exported; one that can't be sent is said, not retried."""
@@ -36,15 +37,24 @@ class ReporterLink:
         if not death.request.texts.get("trace_id"):
             return
         line = json.dumps(_facts(death)).encode() + b"\n"
+        # Twice: that a reporter has died shows when it is written to.
+        if not (self._write(line) or self._write(line)):
+            report("telling the reporter of a dead request; it has its line but no span")
+
+    def _write(self, line: bytes) -> bool:
         pipe = self._pipe()
         if pipe is None:
-            report("starting the reporter; a dead request has its line but no span")
-            return
+            return False
         try:
-            os.write(pipe, line)
-        except OSError as error:
-            report("telling the reporter of a dead request; it has its line but no span", error)
+            is_whole = os.write(pipe, line) == len(line)
+        except OSError:
+            is_whole = False
+        if is_whole:
+            self._has_served = True
+        else:
+            # Dead, or so far behind that its pipe is full: the next line gets a new one.
             self.close()
+        return is_whole
 
     def close(self) -> None:
         """Let go of the pipe: in the arbiter that ends the reporter, in a worker only our hold on it.
@@ -61,9 +71,11 @@ class ReporterLink:
     def _pipe(self) -> int | None:
         if self._process is None:
             now = time.monotonic()
-            if now - self._started_monotonic < RESTART_INTERVAL_S:
+            is_too_soon = now - self._started_monotonic < RESTART_INTERVAL_S
+            if is_too_soon and not self._has_served:
                 return None
             self._started_monotonic = now
+            self._has_served = False
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "otel_canonical.reporter"],
                 stdin=subprocess.PIPE,

@@ -17,7 +17,7 @@ A slot of 2688 bytes. Three parts, each replaced by one slice assignment (never 
 which writes zeros first)::
 
       0  uint64  sequence
-      8  uint8   (free)
+      8  uint8   unused
       9  uint8   1 if the trace is exported
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import GUNICORN, INSTRUMENT, Server, eventually, gunicorn
+from tests.servers import GUNICORN, INSTRUMENT, Line, Server, eventually, gunicorn
 from tests.test_timeouts import request_id, send
 
 DEATHS = {
@@ -75,16 +75,22 @@ def busy_worker(site: Server) -> int | None:
     return None
 
 
+def line_after_shutdown(site: Server) -> Line:
+    """Stop a server while it serves a request that outlasts the shutdown; return its one line."""
+    client = threading.Thread(target=send, args=(site, "/sleeps/"))
+    client.start()
+    eventually(lambda: busy_worker(site), site.report)
+    os.kill(site.pid, signal.SIGTERM)
+    site.process.wait(20)
+    client.join()
+    [line] = site.wait_for_lines(1)
+    return line
+
+
 def test_lost_line_when_shutdown_runs_out(tmp_path: Path) -> None:
     """SIGTERM to the server while a request outlasts `--graceful-timeout`."""
-    with gunicorn("stuck", tmp_path, "--graceful-timeout", "1", "-t", "60") as site:
-        client = threading.Thread(target=send, args=(site, "/sleeps/"))
-        client.start()
-        eventually(lambda: busy_worker(site), site.report)
-        os.kill(site.pid, signal.SIGTERM)
-        site.process.wait(20)
-        client.join()
-        [line] = site.wait_for_lines(1)
+    with gunicorn("stuck", tmp_path, "--graceful-timeout", "2", "-t", "60") as site:
+        line = line_after_shutdown(site)
         assert (line["event_type"], line["lost_cause"]) == ("lost", "shutdown")
         assert line["req_path"] == "/sleeps/"
 
