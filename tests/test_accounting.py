@@ -117,7 +117,7 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
                 assert ask(site, "/ok/", f"r{n}") in (200, None)
 
         recycle(RECYCLES // 10)
-        before = footprint(site)
+        before = settled_footprint(site)
         recycle(RECYCLES)
         for _ in range(KILLS):
             eventually(lambda: kill_a_worker(site), site.report)
@@ -130,6 +130,19 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
             lambda: all(is_alive(pid) for pid in site.workers()),
             lambda: f"zombies\n{site.report()}",
         )
+
+
+def settled_footprint(site: Server) -> tuple[tuple[int, int, int], float, int]:
+    """Return the footprint once it rests: no worker between death and birth, Gunicorn all started."""
+    looks: list[tuple[int, int, int]] = []
+
+    def rests() -> bool:
+        looks.append(footprint(site)[0])
+        is_whole = len(site.workers()) == 2 and all(is_alive(pid) for pid in site.workers())
+        return is_whole and len(looks) > 100 and len(set(looks[-100:])) == 1
+
+    eventually(rests, lambda: f"never at rest: {looks[-10:]}")
+    return footprint(site)
 
 
 def footprint(site: Server) -> tuple[tuple[int, int, int], float, int]:
