@@ -19,7 +19,7 @@ import wrapt
 from otel_canonical import django_watch, export_choice, gunicorn_arbiter, stack_recorder
 from otel_canonical import settings as settings_room
 from otel_canonical._version import __version__
-from otel_canonical.emitters import ENCODERS, LineEmitter, LineOutput
+from otel_canonical.emitters import LineEmitter, LineOutput
 from otel_canonical.obituary import Berth, Obituaries
 from otel_canonical.reporter_link import ReporterLink
 
@@ -196,7 +196,7 @@ def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineE
             f"({error.strerror}); using the default, {default}"
         )
         output = LineOutput(default, owner)
-    return LineEmitter(output, ENCODERS[settings.format], settings.max_line)
+    return LineEmitter(output, settings.format, settings.max_line)
 
 
 def _reopen() -> None:

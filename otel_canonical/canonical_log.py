@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from otel_canonical import request_ids
 from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
-from otel_canonical.fence import Fence, fenced
+from otel_canonical.fence import Fence, caught
 from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
@@ -18,14 +19,10 @@ from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import CLOSING, IDLE, SharedPage, Slot
 
-#: Headers that facts come from, beside those of the trace context. Names as Gunicorn spells them.
-FACT_HEADERS = frozenset(
-    (
-        *("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"),
-        *request_ids.ID_HEADERS,
-        *request_ids.QUEUE_HEADERS,
-    )
-)
+#: Headers that say something of the request itself. Names as Gunicorn spells them.
+OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
+#: Headers that facts come from, beside those of the trace context.
+FACT_HEADERS = OWN_HEADERS.union(request_ids.ID_HEADERS, request_ids.QUEUE_HEADERS)
 
 #: Reads late facts into a scope just before it is closed: route, user, what the app's callbacks say.
 Reader = Callable[[RequestScope], None]
@@ -40,6 +37,7 @@ class CanonicalLog:
         root_spans: gives each request its root span.
         emit: writes an event of a request.
         readers: called in order before an event is made; one that fails costs its facts only.
+            Not copied: there may be more of them later.
         page: the shared page, to see how full the pool is.
         slots: places on it, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `unshown`.
@@ -58,7 +56,7 @@ class CanonicalLog:
         self.header_names = FACT_HEADERS | root_spans.header_names
         self._root_spans = root_spans
         self._emit = emit
-        self._readers = tuple(fenced("reading the facts of a request")(read) for read in readers)
+        self._readers = readers
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
@@ -94,15 +92,16 @@ class CanonicalLog:
         if excluded is not None and excluded.search(path):
             current_scope.set(None)
             return None
-        scope = RequestScope(
-            method=method, path=path, headers=headers, request_id=request_ids.request_id(headers)
-        )
+        scope = RequestScope(method, path, headers)
         scope.pid = self._pid
         scope.keeper = self
         scope.client = client
         if "HOST" in headers:
             scope.host = _without_port(headers["HOST"])
-        self._root_spans.open(scope)
+        # Asked once: most requests name no id, no trace and no queue.
+        is_told = scope.is_told = not OWN_HEADERS.issuperset(headers)
+        scope.request_id = request_ids.request_id(headers) if is_told else request_ids.new_id()
+        self._root_spans.open(scope, is_called=is_told)
         current_scope.set(scope)
         if self._shows:
             try:
@@ -124,38 +123,39 @@ class CanonicalLog:
         scope.ended_ns = time.monotonic_ns()
         if scope.ended_cpu_ns is None:
             scope.ended_cpu_ns = time.thread_time_ns()
+        slot = scope.slot
         try:
-            self._write_end(scope)
+            for reader in self._readers:
+                try:
+                    reader(scope)
+                except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `caught`
+                    caught("reading the facts of a request", error)
+            scope.is_open = False
+            if self._page is not None:
+                # While this request's own slot is still open.
+                scope.pool = self._page.pool_state(scope.ended_ns)
+            event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+            try:
+                event = self._composer.request_event(scope, event_type)
+            except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+                caught("composing an event", error)
+                # A poor line is better than none.
+                event = self._composer.least_event(scope, event_type)
+            if scope.root.is_exported:
+                with Fence("ending the root span of a request"):
+                    scope.root.end(event, scope, self._replaced(scope, event))
+            if slot is not None:
+                slot.set_state(CLOSING)
+            self._emit(event, scope)
         finally:
             self.in_flight.pop(id(scope), None)
             scope.is_open = False
             current_scope.set(None)
             scope.root.detach()
-            if scope.slot is not None:
-                scope.slot.set_state(IDLE)
-                self._free_slots.append(scope.slot)
+            if slot is not None:
+                slot.set_state(IDLE)
+                self._free_slots.append(slot)
         return True
-
-    def _write_end(self, scope: RequestScope) -> None:
-        for reader in self._readers:
-            reader(scope)
-        scope.is_open = False
-        if self._page is not None and scope.ended_ns is not None:
-            # While this request's own slot is still open.
-            scope.pool = self._page.pool_state(scope.ended_ns)
-        event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
-        event: CanonicalEvent | None = None
-        with _COMPOSING:
-            event = self._composer.request_event(scope, event_type)
-        if event is None:
-            # A poor line is better than none.
-            event = self._composer.least_event(scope, event_type)
-        if scope.root.is_exported:
-            with Fence("ending the root span of a request"):
-                scope.root.end(event, scope, self._replaced(scope, event))
-        if scope.slot is not None:
-            scope.slot.set_state(CLOSING)
-        self._emit(event, scope)
 
     def progress(self, scope: RequestScope) -> None:
         """Show on the page that the request's route and view are known."""
@@ -214,9 +214,7 @@ class CanonicalLog:
         }
 
 
-_COMPOSING = Fence("composing an event")
-
-
+@functools.lru_cache(maxsize=256)
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")

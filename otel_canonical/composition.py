@@ -1,10 +1,12 @@
 """How the facts of a scope become its event: which keys, in which order, redacted. Pure.
 
-Runs once per request, after the last byte. It spells the keys out one by one instead of walking a
-table: that is half the cost, and the order on the line can be read here from top to bottom.
+Runs once per request, after the last byte. The order on the line can be read in `request_event` and
+in the rows from top to bottom; what few requests have comes in pairs.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from otel_canonical import stack_text
 from otel_canonical.error_facts import ErrorFacts
@@ -13,10 +15,24 @@ from otel_canonical.fields import APP_PREFIX, FieldValue
 from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_ids import queue_time_s
 from otel_canonical.request_scope import RequestScope
+from otel_canonical.rows import LOOSE, PlainRow, Row, TextRow
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import PoolState
 
 Pairs = list[tuple[str, FieldValue]]
+
+IDENTITY = PlainRow("event_type", "ts", "req_id", "trace_id", "span_id", "sampled")
+REQUEST = TextRow(
+    *("req_method", "req_path", "req_host", "req_scheme", "req_proto", "req_query", "req_route"),
+    *("req_referrer", "req_user_agent", "req_client", "req_bytes", "req_queue_time"),
+    *("user_id", "resp_view"),
+)
+RESPONSE = PlainRow("resp_status", "resp_bytes", "resp_time", "resp_cpu_time", "resp_ttfb")
+QUERIES = PlainRow("db_queries", "db_time", "db_dup_queries", "db_dup_time")
+TEMPLATES = PlainRow("tpl_renders", "tpl_time")
+CACHE = PlainRow("cache_hits", "cache_misses", "cache_time")
+POOL = PlainRow("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active")
+WORKER = PlainRow("g_pid", "g_w_requests")
 
 
 class Composer:
@@ -30,104 +46,104 @@ class Composer:
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
         """Return the event of a request that has ended or, if it is `slow`, of one that runs."""
-        pairs = self._identity(event_type, scope)
-        self._add_request(pairs, scope)
-        self._add_response(pairs, scope)
-        if scope.stuck is not None or scope.slow is not None:
-            _add_sightings(pairs, scope, event_type)
-        if scope.error is not None:
-            self._add_error(pairs, scope.error)
-        _add_tallies(pairs, scope)
-        if scope.app is not None or scope.timers is not None:
-            self._add_app(pairs, scope)
-        if scope.pool is not None:
-            add_pool(pairs, scope.pool)
-        if scope.pid is not None:
-            pairs.append(("g_pid", scope.pid))
-        if scope.worker_requests is not None:
-            pairs.append(("g_w_requests", scope.worker_requests))
+        rows: list[tuple[Row, Any]] = [
+            self._identity(event_type, scope),
+            (REQUEST, self._request(scope)),
+        ]
+        started_ns = scope.started_ns
+        if (
+            scope.first_byte_ns is not None
+            and scope.ended_ns is not None
+            and scope.ended_cpu_ns is not None
+            and scope.status is not None
+            and scope.bytes_written is not None
+        ):
+            times = (
+                (scope.ended_ns - started_ns) / 1e9,
+                (scope.ended_cpu_ns - scope.started_cpu_ns) / 1e9,
+                (scope.first_byte_ns - started_ns) / 1e9,
+            )
+            rows.append((RESPONSE, (scope.status, scope.bytes_written, *times)))
+        else:
+            rows.append((LOOSE, _partial_response(scope)))
         sighting = scope.stuck or scope.slow
-        return self._event(event_type, pairs, sighting.stack if sighting is not None else "")
+        if sighting is not None or scope.error is not None or scope.client_gone:
+            rows.append((LOOSE, self._trouble(scope, event_type)))
+        _add_tallies(rows, scope)
+        if scope.app is not None or scope.timers is not None:
+            rows.append((LOOSE, self._app(scope)))
+        if scope.pool is not None:
+            rows.append(pool_row(scope.pool))
+        if scope.pid is not None and scope.worker_requests is not None:
+            rows.append((WORKER, (scope.pid, scope.worker_requests)))
+        return self._event(event_type, rows, sighting.stack if sighting is not None else "")
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of nothing but ids and status, for when the whole one can't be made."""
-        pairs = self._identity(event_type, scope)
-        if scope.status is not None:
-            pairs.append(("resp_status", scope.status))
-        return self._event(event_type, pairs)
+        status: Pairs = [("resp_status", scope.status)] if scope.status is not None else []
+        return self._event(event_type, [self._identity(event_type, scope), (LOOSE, status)])
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, joined to its request by ids."""
-        pairs = self._identity(EventType.PARTIAL_FAILURE, scope)
-        self._add_error(pairs, error)
-        return self._event(EventType.PARTIAL_FAILURE, pairs)
-
-    def _event(self, event_type: EventType, pairs: Pairs, stack: str = "") -> CanonicalEvent:
-        return CanonicalEvent(event_type, without_excluded(pairs, self._settings), stack)
-
-    def _identity(self, event_type: EventType, scope: RequestScope) -> Pairs:
-        pairs: Pairs = [
-            ("event_type", event_type.value),
-            ("ts", timestamp()),
-            ("req_id", scope.request_id),
+        rows = [
+            self._identity(EventType.PARTIAL_FAILURE, scope),
+            (LOOSE, self._error(error)),
         ]
-        root = scope.root
-        if root is not None and root.trace_id:
-            pairs.append(("trace_id", root.trace_id))
-            pairs.append(("span_id", root.span_id))
-            pairs.append(("sampled", root.is_exported))
-        return pairs
+        return self._event(EventType.PARTIAL_FAILURE, rows)
 
-    def _add_request(self, pairs: Pairs, scope: RequestScope) -> None:
+    def _event(
+        self, event_type: EventType, rows: list[tuple[Row, Any]], stack: str = ""
+    ) -> CanonicalEvent:
+        event = CanonicalEvent(event_type, rows, stack)
+        if self._settings.excluded_fields is None:
+            return event
+        pairs = without_excluded(list(event.pairs), self._settings)
+        return CanonicalEvent.of_pairs(event_type, pairs, stack)
+
+    def _identity(self, event_type: EventType, scope: RequestScope) -> tuple[Row, Any]:
+        request_id, root = scope.request_id, scope.root
+        if root is None or not request_id.isalnum():
+            return LOOSE, _loose_identity(event_type, scope)
+        sampled = "true" if root.is_exported else "false"
+        return IDENTITY, (
+            *(event_type.value, timestamp(), request_id),
+            *(root.trace_id, root.span_id, sampled),
+        )
+
+    def _request(self, scope: RequestScope) -> tuple[FieldValue | None, ...]:
+        """Return the values of the row `REQUEST`; what is empty is as good as absent."""
         redaction = self._redaction
-        path = redaction.path(scope.path, scope.url_kwargs) if scope.url_kwargs else scope.path
-        if scope.method:
-            pairs.append(("req_method", scope.method))
-        if path:
-            pairs.append(("req_path", path))
-        if scope.host:
-            pairs.append(("req_host", scope.host))
-        if scope.scheme:
-            pairs.append(("req_scheme", scope.scheme))
-        if scope.proto:
-            pairs.append(("req_proto", scope.proto))
-        if scope.query_string and self._settings.query_string:
-            pairs.append(("req_query", redaction.query(scope.query_string)))
-        if scope.route is not None:
-            pairs.append(("req_route", scope.route))
-        headers = scope.headers
-        if referrer := headers.get("REFERER"):
-            pairs.append(("req_referrer", redaction.url(as_meant(referrer))))
-        if user_agent := headers.get("USER-AGENT"):
-            pairs.append(("req_user_agent", as_meant(user_agent)))
-        if scope.client:
-            pairs.append(("req_client", scope.client))
-        if scope.content_length is not None:
-            pairs.append(("req_bytes", scope.content_length))
-        waited_s = queue_time_s(headers, scope.started_wall_ns / 1e9)
-        if waited_s is not None:
-            pairs.append(("req_queue_time", waited_s))
-        if scope.user_id is not None:
-            pairs.append(("user_id", scope.user_id))
+        header = scope.headers.get
+        path = scope.path
+        if scope.url_kwargs:
+            path = redaction.path(path, scope.url_kwargs)
+        query = referrer = None
+        if self._settings.query_string and scope.query_string:
+            query = redaction.query(scope.query_string)
+        if sent_referrer := header("REFERER"):
+            referrer = redaction.url(as_meant(sent_referrer))
+        user_agent = header("USER-AGENT")
+        if user_agent and not user_agent.isascii():
+            user_agent = as_meant(user_agent)
+        return (
+            *(scope.method or None, path or None, scope.host or None, scope.scheme or None),
+            *(scope.proto or None, query, scope.route, referrer, user_agent or None),
+            *(scope.client or None, scope.content_length),
+            queue_time_s(scope.headers, scope.started_wall_ns / 1e9) if scope.is_told else None,
+            *(scope.user_id, scope.view),
+        )
 
-    def _add_response(self, pairs: Pairs, scope: RequestScope) -> None:
-        if scope.view is not None:
-            pairs.append(("resp_view", scope.view))
-        if scope.status is not None:
-            pairs.append(("resp_status", scope.status))
-        if scope.bytes_written is not None:
-            pairs.append(("resp_bytes", scope.bytes_written))
-        if scope.ended_ns is not None:
-            pairs.append(("resp_time", seconds(scope.ended_ns - scope.started_ns)))
-        if scope.ended_cpu_ns is not None:
-            pairs.append(("resp_cpu_time", seconds(scope.ended_cpu_ns - scope.started_cpu_ns)))
-        if scope.first_byte_ns is not None:
-            pairs.append(("resp_ttfb", seconds(scope.first_byte_ns - scope.started_ns)))
+    def _trouble(self, scope: RequestScope, event_type: EventType) -> Pairs:
+        pairs: Pairs = []
         if scope.client_gone:
             pairs.append(("client_gone", True))
+        _add_sightings(pairs, scope, event_type)
+        if scope.error is not None:
+            pairs += self._error(scope.error)
+        return pairs
 
-    def _add_error(self, pairs: Pairs, error: ErrorFacts) -> None:
-        pairs.append(("exc_type", error.type))
+    def _error(self, error: ErrorFacts) -> Pairs:
+        pairs: Pairs = [("exc_type", error.type)]
         if error.message:
             pairs.append(("exc_msg", self._redaction.text(error.message)))
         if error.loc is not None:
@@ -136,8 +152,9 @@ class Composer:
             pairs.append(("exc_cause_loc", error.cause_loc))
         if error.template is not None:
             pairs.append(("exc_template", error.template))
+        return pairs
 
-    def _add_app(self, pairs: Pairs, scope: RequestScope) -> None:
+    def _app(self, scope: RequestScope) -> Pairs:
         # A copy: a thread that the request left behind may still be setting facts.
         facts: dict[str, FieldValue] = {}
         for key, timer in list((scope.timers or {}).items()):
@@ -146,7 +163,37 @@ class Composer:
                 facts[f"{key}_count"] = timer.count
         for key, value in list((scope.app or {}).items()):
             facts[key] = self._redaction.value(key, value)
-        pairs.extend((APP_PREFIX + key, value) for key, value in facts.items())
+        return [(APP_PREFIX + key, value) for key, value in facts.items()]
+
+
+def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
+    pairs: Pairs = [
+        ("event_type", event_type.value),
+        ("ts", timestamp()),
+        ("req_id", scope.request_id),
+    ]
+    root = scope.root
+    if root is not None:
+        pairs.append(("trace_id", root.trace_id))
+        pairs.append(("span_id", root.span_id))
+        pairs.append(("sampled", root.is_exported))
+    return pairs
+
+
+def _partial_response(scope: RequestScope) -> Pairs:
+    """Return as much of the row `RESPONSE` as there was of a response."""
+    pairs: Pairs = []
+    if scope.status is not None:
+        pairs.append(("resp_status", scope.status))
+    if scope.bytes_written is not None:
+        pairs.append(("resp_bytes", scope.bytes_written))
+    if scope.ended_ns is not None:
+        pairs.append(("resp_time", seconds(scope.ended_ns - scope.started_ns)))
+    if scope.ended_cpu_ns is not None:
+        pairs.append(("resp_cpu_time", seconds(scope.ended_cpu_ns - scope.started_cpu_ns)))
+    if scope.first_byte_ns is not None:
+        pairs.append(("resp_ttfb", seconds(scope.first_byte_ns - scope.started_ns)))
+    return pairs
 
 
 def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> None:
@@ -173,40 +220,42 @@ def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, Field
     return tuple(pairs)
 
 
-def add_pool(pairs: Pairs, pool: PoolState) -> None:
-    """Add how full the pool was; what can't be told is left out, never shown as 0."""
-    pairs.append(("g_w_count", pool.workers))
-    pairs.append(("g_w_active", pool.active_workers))
+def pool_row(pool: PoolState) -> tuple[Row, Any]:
+    """Return how full the pool was; what can't be told is left out, never shown as 0."""
+    if pool.backlog is not None and pool.slots is not None:
+        return POOL, (
+            *(pool.workers, pool.active_workers, pool.backlog),
+            *(pool.slots, pool.active_slots),
+        )
+    pairs: Pairs = [("g_w_count", pool.workers), ("g_w_active", pool.active_workers)]
     if pool.backlog is not None:
         pairs.append(("g_backlog", pool.backlog))
     if pool.slots is not None:
         pairs.append(("g_t_count", pool.slots))
     pairs.append(("g_t_active", pool.active_slots))
+    return LOOSE, pairs
 
 
-def _add_tallies(pairs: Pairs, scope: RequestScope) -> None:
+def _add_tallies(rows: list[tuple[Row, Any]], scope: RequestScope) -> None:
     queries = scope.queries
     if queries is not None:
         dup_queries, dup_ns = queries.duplicates()
-        pairs.append(("db_queries", queries.count))
-        pairs.append(("db_time", seconds(queries.elapsed_ns)))
-        pairs.append(("db_dup_queries", dup_queries))
-        pairs.append(("db_dup_time", seconds(dup_ns)))
+        times = (queries.elapsed_ns / 1e9, dup_queries, dup_ns / 1e9)
+        rows.append((QUERIES, (queries.count, *times)))
         if queries.errors:
-            pairs.append(("db_errors", queries.errors))
+            rows.append((LOOSE, [("db_errors", queries.errors)]))
     if scope.template_renders:
-        pairs.append(("tpl_renders", scope.template_renders))
-        pairs.append(("tpl_time", seconds(scope.template_ns)))
+        rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
     if scope.cache_hits or scope.cache_misses:
-        pairs.append(("cache_hits", scope.cache_hits))
-        pairs.append(("cache_misses", scope.cache_misses))
-        pairs.append(("cache_time", seconds(scope.cache_ns)))
+        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
     if scope.calls is not None:
+        pairs: Pairs = []
         for system, calls in list(scope.calls.items()):
             pairs.append((f"{system}_calls", calls.count))
             pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
             if calls.errors:
                 pairs.append((f"{system}_errors", calls.errors))
+        rows.append((LOOSE, pairs))
 
 
 def as_meant(text: str) -> str:

@@ -129,24 +129,18 @@ def _note_error(error: Exception) -> None:
 
 
 def read_request(scope: RequestScope) -> None:
-    """Take over the user, who may have been looked up as late as in the view."""
-    request = scope.django_request
-    if request is None:
-        return
-    user = _known_user(request)
-    if user is not None and getattr(user, "is_authenticated", False):
-        scope.user_id = str(user.pk)
+    """Take over the user, if the request has looked it up, be it as late as in the view.
 
-
-def _known_user(request: Any) -> Any:
-    """Return the user if the request has looked it up; looking it up ourselves would be a query.
-
-    What `request.user` was set to goes first: after `login` and `logout` the look-up is out of date.
+    Looking it up ourselves would be a query. What `request.user` was set to goes first: after `login`
+    and `logout` the look-up is out of date.
     """
-    known = vars(request)
+    if scope.django_request is None:
+        return
+    known = vars(scope.django_request)
     user = known.get("user")
     if isinstance(user, LazyObject):
         user = user._wrapped
     if user is None or user is empty:
         user = known.get("_cached_user") or known.get("_acached_user")
-    return user
+    if user is not None and getattr(user, "is_authenticated", False):
+        scope.user_id = str(user.pk)

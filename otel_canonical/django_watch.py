@@ -16,8 +16,9 @@ from otel_canonical import export_choice
 from otel_canonical.request_scope import RequestScope
 
 _is_watching: list[bool] = []
-#: `django_handler.read_request`, once Django is there; an import on the request path is not free.
-_readers: list[Callable[[RequestScope], None]] = []
+#: Read late facts into a scope that is about to be closed. Django's reader comes first, as soon as
+#: Django is there.
+readers: list[Callable[[RequestScope], None]] = []
 
 
 def watch(*, with_spans: bool) -> None:
@@ -33,7 +34,8 @@ def watch(*, with_spans: bool) -> None:
     def wrap_handler(module: Any) -> None:
         from otel_canonical import django_handler
 
-        _readers[:] = [django_handler.read_request]
+        if django_handler.read_request not in readers:
+            readers.insert(0, django_handler.read_request)
         django_handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
 
     def wrap_caches(module: Any) -> None:
@@ -64,9 +66,3 @@ def before_middleware(*, with_spans: bool) -> None:
         from otel_canonical import django_tracing
 
         django_tracing.instrument(steps_aside=not exports_metrics)
-
-
-def read_request(scope: RequestScope) -> None:
-    """Read what Django's request knows at its end, if Django saw the request at all."""
-    if scope.django_request is not None:
-        _readers[0](scope)

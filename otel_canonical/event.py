@@ -6,10 +6,12 @@ The one noun that crosses rooms. Every output receives only this.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Any
 
 from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of
+from otel_canonical.rows import LOOSE, Pair, Row
 
 
 class EventType(Enum):
@@ -22,27 +24,63 @@ class EventType(Enum):
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
 
 
-class CanonicalEvent(NamedTuple):
-    """One event; `pairs` holds every key of the line, `event_type` and `ts` first.
+class CanonicalEvent:
+    """One event; its rows hold every fact of the line, `event_type` and `ts` first.
 
-    `stack` is too long for a line: it leaves on span and log event only.
+    Args:
+        event_type: what it reports.
+        rows: each with its values.
+        stack: too long for a line; it leaves on span and log event only.
     """
 
-    event_type: EventType
-    pairs: tuple[tuple[str, FieldValue], ...]
-    stack: str = ""
+    __slots__ = ("_attributes", "_event_type", "_rows", "_stack")
+
+    def __init__(
+        self, event_type: EventType, rows: Sequence[tuple[Row, Any]], stack: str = ""
+    ) -> None:
+        self._event_type = event_type
+        self._rows = rows
+        self._stack = stack
+        self._attributes: dict[str, FieldValue] | None = None
+
+    @classmethod
+    def of_pairs(
+        cls, event_type: EventType, pairs: Iterable[Pair], stack: str = ""
+    ) -> CanonicalEvent:
+        """Return the event of facts that are pairs."""
+        return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
+
+    @property
+    def event_type(self) -> EventType:
+        """What the event reports."""
+        return self._event_type
+
+    @property
+    def stack(self) -> str:
+        """The stack that belongs to the event, or an empty text."""
+        return self._stack
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every key of the line with its value, in the order of the line."""
+        return tuple([pair for row, values in self._rows for pair in row.pairs(values)])
+
+    def as_logfmt(self) -> str:
+        """Return the event as one line without a newline."""
+        return " ".join([text for row, values in self._rows if (text := row.as_logfmt(values))])
 
     def attributes(self) -> dict[str, FieldValue]:
-        """Return the event as span attributes, the app's first.
+        """Return the event as span attributes, the app's first; made once, not to be changed.
 
         The SDK evicts the oldest attribute when a span is full: what the app set goes first.
         """
-        named = [(attribute_of(key), value) for key, value in self.pairs]
-        named.sort(key=lambda pair: not pair[0].startswith("app."))
-        attributes = {name: value for name, value in named if name}
-        if self.stack:
-            attributes[STACK_ATTRIBUTE] = self.stack
-        return attributes
+        if self._attributes is None:
+            named = [(attribute_of(key), value) for key, value in self.pairs]
+            named.sort(key=lambda pair: not pair[0].startswith("app."))
+            self._attributes = {name: value for name, value in named if name}
+            if self._stack:
+                self._attributes[STACK_ATTRIBUTE] = self._stack
+        return self._attributes
 
 
 def timestamp(now_ns: int | None = None) -> str:

@@ -44,6 +44,17 @@ def report(doing: str, error: BaseException | None = None) -> None:
         )
 
 
+def caught(doing: str, error: Exception) -> None:
+    """Report an error that a request's own path has caught; the cheapest fence is `try`.
+
+    Raises:
+        Exception: the error again, in strict mode.
+    """
+    if is_strict():
+        raise error
+    report(doing, error)
+
+
 def warn(what: str) -> None:
     """Tell the operator of something that others caused, at most once a minute per `what`."""
     again = _how_often_held_back(what)

@@ -236,37 +236,35 @@ def _chain(
 
 def chain_request_hooks(
     cfg: Any,
-    accepted: Callable[[Any], None],
+    accepted: Callable[[Any, Any], None],
     ended: Callable[[Any, Any, BaseException | None], None],
 ) -> None:
     """Put the hooks of each request around the user's (in a worker: its configuration is its own).
 
-    They run for every request, so they are spelled out, and take the shortest way to us.
+    They run for every request: without a user's hook nothing stands between Gunicorn and ours.
 
     Args:
         cfg: the worker's configuration.
-        accepted: told of each request.
-        ended: told of its environ, response, and the error on its way through Gunicorn, if any;
-            `post_request` runs in a `finally`.
+        accepted: the hook `pre_request`.
+        ended: told of a request's environ, response, and the error on its way through Gunicorn, if
+            any; `post_request` runs in a `finally`.
     """
     before, after = cfg.settings["pre_request"], cfg.settings["post_request"]
-    user_before = None if before.get() is before.default else before.get()
-    user_after = None if after.get() is after.default else after.get()
+    user_before, user_after = before.get(), after.get()
 
-    def pre_request(worker: Any, req: Any) -> None:
-        accepted(req)
-        if user_before is not None:
-            user_before(worker, req)
+    def accepted_and_users(worker: Any, req: Any) -> None:
+        accepted(worker, req)
+        user_before(worker, req)
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        ended(environ, resp, sys.exc_info()[1])
+
+    def users_and_post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         error = sys.exc_info()[1]
-        if user_after is None:
-            ended(environ, resp, error)
-            return
         try:
             user_after(worker, req, environ, resp)
         finally:
             ended(environ, resp, error)
 
-    cfg.set("pre_request", pre_request)
-    cfg.set("post_request", post_request)
+    cfg.set("pre_request", accepted if user_before is before.default else accepted_and_users)
+    cfg.set("post_request", post_request if user_after is after.default else users_and_post_request)

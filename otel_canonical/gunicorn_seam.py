@@ -29,11 +29,14 @@ from otel_canonical import error_facts
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.composition import as_meant
 from otel_canonical.error_facts import ErrorFacts
-from otel_canonical.fence import Fence, fenced
+from otel_canonical.fence import Fence, caught
 from otel_canonical.request_scope import RequestScope, current_scope
 from otel_canonical.watchdog import sight_frame
 
 _QUERY = re.compile(r"\?[^\s'\"]+")
+
+#: As semantic conventions spell `network.protocol.version`.
+_PROTOCOLS = {(1, 0): "1.0", (1, 1): "1.1", (2, 0): "2"}
 
 #: How a socket says that nobody is at its other end.
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
@@ -55,17 +58,18 @@ class WorkerSeam:
         _wrap(sys.modules.get("gunicorn.http.wsgi"), "Response.send_headers", self._send_headers)
         _wrap(sys.modules.get("gunicorn.util"), "write_error", self._write_error)
 
-    @fenced("opening a request")
-    def pre_request(self, req: Any) -> None:
-        """Open the scope of the request whose head Gunicorn has just read."""
-        left_open = current_scope.get()
-        if left_open is not None:
-            self._log.close(left_open)
-        scope = self._open(req)
-        if scope is not None:
-            scope.outer_error = sys.exc_info()[1]
+    def pre_request(self, worker: Any, req: Any) -> None:
+        """Open the scope of the request whose head Gunicorn has just read; a hook of Gunicorn's."""
+        try:
+            left_open = current_scope.get()
+            if left_open is not None:
+                self._log.close(left_open)
+            scope = self._open(req)
+            if scope is not None:
+                scope.outer_error = sys.exc_info()[1]
+        except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+            caught("opening a request", error)
 
-    @fenced("closing a request")
     def post_request(
         self, environ: Mapping[str, Any] | None, resp: Any, error: BaseException | None
     ) -> None:
@@ -73,30 +77,39 @@ class WorkerSeam:
         scope = current_scope.get()
         if scope is None:
             return
-        if environ is not None and environ.get("REMOTE_ADDR"):
-            scope.client = environ["REMOTE_ADDR"]
-        if resp is None or not hasattr(resp, "headers_sent"):
-            # Gunicorn's ASGI worker hands over nothing, or a summary for its access log.
-            scope.status = getattr(scope.django_response, "status_code", None)
-        elif resp.headers_sent:
-            scope.status = resp.status_code
-            scope.bytes_written = _body_bytes(resp)
-        if error is scope.outer_error:
-            error = None
-        if error is None:
-            # Told to die, and answered all the same.
-            scope.is_aborted = False
+        try:
+            if environ is not None and (client := environ.get("REMOTE_ADDR")):
+                scope.client = client
+            if resp is None or not hasattr(resp, "headers_sent"):
+                # Gunicorn's ASGI worker hands over nothing, or a summary for its access log.
+                scope.status = getattr(scope.django_response, "status_code", None)
+            elif resp.headers_sent:
+                scope.status = resp.status_code
+                scope.bytes_written = resp.sent or _body_bytes(resp)
+            if error is None or error is scope.outer_error:
+                # Told to die, and answered all the same.
+                scope.is_aborted = False
+            elif self._is_still_answered(scope, error):
+                return
+            scope.worker_requests = self._worker.nr
+            self._log.close(scope)
+        except Exception as failure:  # noqa: BLE001  # a fence, see `caught`
+            caught("closing a request", failure)
+
+    def _is_still_answered(self, scope: RequestScope, error: BaseException) -> bool:
+        """Note what is on its way through Gunicorn; return whether Gunicorn will answer it."""
+        cause: BaseException | None = error
         if isinstance(error, StopIteration):
             # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
-            error = error.__context__
-        elif error is not None and not _is_final(error):
+            cause = error.__context__
+        elif not _is_final(error):
             self._note_error(scope, error)
-            return
-        if error is not None and _is_client_gone(error):
+            return True
+        if cause is not None and _is_client_gone(cause):
             scope.client_gone = True
-        elif error is not None:
-            self._note_error(scope, error)
-        self._close(scope)
+        elif cause is not None:
+            self._note_error(scope, cause)
+        return False
 
     def worker_abort(self) -> None:
         """Mark what is open: Gunicorn is about to end this worker, by SystemExit, then by SIGKILL.
@@ -121,17 +134,20 @@ class WorkerSeam:
                 headers[name] = value
         peer = getattr(req, "peer_addr", None)
         client = peer[0] if isinstance(peer, tuple) and peer else None
-        scope = self._log.open(getattr(req, "method", None) or "", _path_of(req), headers, client)
+        path = getattr(req, "path", None)
+        if path is None or not path.isascii():
+            path = _path_of(req)
+        scope = self._log.open(getattr(req, "method", None) or "", path, headers, client)
         if scope is None:
             return None
-        scope.query_string = as_meant(getattr(req, "query", None) or "")
+        if query := getattr(req, "query", None):
+            scope.query_string = as_meant(query)
         scope.scheme = getattr(req, "scheme", None)
         version = getattr(req, "version", None)
         if version:
-            scope.proto = "2" if version[0] == 2 else f"{version[0]}.{version[1]}"
-        length = headers.get("CONTENT-LENGTH", "")
-        if length.isdecimal():
-            scope.content_length = int(length)
+            scope.proto = _PROTOCOLS.get(version) or f"{version[0]}.{version[1]}"
+        if headers.get("CONTENT-LENGTH", "").isdecimal():
+            scope.content_length = int(headers["CONTENT-LENGTH"])
         return scope
 
     def _close(self, scope: RequestScope) -> None:

@@ -55,6 +55,11 @@ _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 _WIDE = 1 << 63  # integers beyond it are rare enough for the slow way
 
+KNOWN_VALUES_LIMIT = 1024
+KNOWN_VALUE_LENGTH_LIMIT = 200
+#: Texts that come again (a host, a route, a browser), as they are written; read it, don't change it.
+known_values: dict[object, str] = {}
+
 _prefixes: dict[str, str] = {}  # a key as the app spells it -> `key=` as it is written
 
 
@@ -86,6 +91,20 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
             prefix = _prefix(key)
         line.append(prefix + shown)
     return " ".join(line)
+
+
+def shown(value: FieldValue) -> str:
+    """Return a value as `encode` writes it; never raises. Look into `known_values` first."""
+    if type(value) is not str:
+        text = as_text(value)
+        return _quote(text) if not text or _needs_quotes(text) else text
+    text = value if value.isalnum() or (value and not _needs_quotes(value)) else _quote(value)
+    if len(value) <= KNOWN_VALUE_LENGTH_LIMIT:
+        # Clients choose many of these texts, so that what is known is forgotten now and then.
+        if len(known_values) >= KNOWN_VALUES_LIMIT:
+            known_values.clear()
+        known_values[value] = text
+    return text
 
 
 def parse(line: str) -> dict[str, str]:

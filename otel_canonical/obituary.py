@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_canonical import backlog, stack_location, stack_recorder
-from otel_canonical.composition import add_pool, without_excluded
+from otel_canonical.composition import pool_row, without_excluded
 from otel_canonical.death_certificates import DeathCertificates
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.fence import Fence, warn
@@ -177,9 +177,10 @@ class Obituaries:
             pairs.append(("lost_cause", self._certificates.cause(pid)))
         if request.queries:
             pairs.append(("db_queries", request.queries))
-        add_pool(pairs, berth.page.pool_state(ended_ns))
+        row, values = pool_row(berth.page.pool_state(ended_ns))
+        pairs += row.pairs(values)
         pairs.append(("g_pid", pid))
-        event = CanonicalEvent(kind, without_excluded(pairs, self._settings), stack)
+        event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
         self._report_death(Death(event, request, ended_ns))
 

@@ -55,7 +55,9 @@ class CallerOnlyPropagator(TextMapPropagator):
         """Inject the caller's span in place of ours; baggage and the like as they are."""
         if not self._is_exporting():
             scope = otel_context.get_value(SCOPE_KEY, context)
-            caller = scope.root.caller if isinstance(scope, RequestScope) else trace.INVALID_SPAN
+            caller = trace.INVALID_SPAN
+            if isinstance(scope, RequestScope):
+                caller = scope.root.caller_span
             context = trace.set_span_in_context(caller, context)
         self._propagator.inject(carrier, context, setter)
 

@@ -62,9 +62,9 @@ class Reporter:
                 self._report_one(json.loads(line))
 
     def _report_one(self, death: dict[str, Any]) -> None:
-        event = CanonicalEvent(
+        event = CanonicalEvent.of_pairs(
             EventType(death["event_type"]),
-            tuple((key, value) for key, value in death["pairs"]),
+            [(key, value) for key, value in death["pairs"]],
             death["stack"],
         )
         self._ids.trace_id = int(death["trace_id"], 16)

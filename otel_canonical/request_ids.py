@@ -28,6 +28,11 @@ def request_id(headers: Mapping[str, str]) -> str:
         value = headers.get(name)
         if value is not None and _WELL_FORMED_ID.fullmatch(value):
             return value
+    return new_id()
+
+
+def new_id() -> str:
+    """Return 32 hex digits."""
     # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
     return f"{random.getrandbits(128):032x}"
 

@@ -45,64 +45,26 @@ current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scop
 class RequestScope:
     """The facts of one request, filled in by whoever knows them, until `claim` closes it.
 
-    What nobody has filled in is the class's: a request pays for the facts that it has. Names say the
-    clock: `_ns` is `time.monotonic_ns`, `_wall_ns` is `time.time_ns`, `_cpu_ns` is
+    Names say the clock: `_ns` is `time.monotonic_ns`, `_wall_ns` is `time.time_ns`, `_cpu_ns` is
     `time.thread_time_ns`.
+
+    Slots, not a dictionary, and all of them filled at once: a request has too many facts for Python
+    to keep its dictionary small, and a fact that isn't there is asked for as often as one that is.
     """
 
-    query_string: str = ""
-    scheme: str | None = None
-    proto: str | None = None
-    host: str | None = None
-    client: str | None = None
-    content_length: int | None = None
-    root: Any = None
-    route: str | None = None
-    view: str | None = None
-    url_name: str | None = None
-    url_kwargs: Mapping[str, object] | None = None
-    user_id: str | None = None
-    django_request: Any = None
-    django_response: Any = None
-    status: int | None = None
-    bytes_written: int | None = None
-    first_byte_ns: int | None = None
-    ended_ns: int | None = None
-    ended_cpu_ns: int | None = None
-    client_gone: bool = False
-    #: The exception that the server was handling when the request came; not one of the request.
-    outer_error: BaseException | None = None
-    error: ErrorFacts | None = None
-    queries: QueryTally | None = None
-    calls: dict[str, CallTally] | None = None
-    template_renders: int = 0
-    template_ns: int = 0
-    template_depth: int = 0
-    cache_hits: int = 0
-    cache_misses: int = 0
-    cache_ns: int = 0
-    app: dict[str, FieldValue] | None = None
-    timers: dict[str, CallTally] | None = None
-    pid: int | None = None
-    worker_requests: int | None = None
-    keeper: Keeper | None = None
-    slot: Slot | None = None
-    pool: PoolState | None = None
-    #: What the watchdog saw at the deadline, and when the request was slow.
-    stuck: Sighting | None = None
-    slow: Sighting | None = None
-    is_exempt_from_slow: bool = False
-    #: The arbiter has aborted the worker while this request was open.
-    is_aborted: bool = False
-    #: Spans under way, by span id, in the order in which they began; of exported traces only.
-    open_spans: dict[int, Any] | None = None
-    #: Whether facts may still be added: until the event is made. Code that a request has left
-    #: behind in a thread or task may come later, and must not write into a finished one.
-    is_open: bool = True
+    __slots__ = (
+        *("method", "path", "headers", "request_id", "is_told", "query_string", "scheme", "proto"),
+        *("host", "client", "content_length", "root", "route", "view", "url_name", "url_kwargs"),
+        *("user_id", "django_request", "django_response", "status", "bytes_written"),
+        *("started_ns", "started_wall_ns", "started_cpu_ns", "first_byte_ns", "ended_ns"),
+        *("ended_cpu_ns", "client_gone", "outer_error", "error", "queries", "calls"),
+        *("template_renders", "template_ns", "template_depth", "cache_hits", "cache_misses"),
+        *("cache_ns", "app", "timers", "thread_id", "pid", "worker_requests", "keeper", "slot"),
+        *("pool", "stuck", "slow", "is_exempt_from_slow", "is_aborted", "open_spans", "is_open"),
+        *("_unclaimed", "__weakref__"),
+    )
 
-    def __init__(
-        self, *, method: str, path: str, headers: Mapping[str, str], request_id: str
-    ) -> None:
+    def __init__(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         self.started_ns = time.monotonic_ns()
         self.started_wall_ns = time.time_ns()
         self.started_cpu_ns = time.thread_time_ns()
@@ -110,7 +72,58 @@ class RequestScope:
         self.method = method
         self.path = path
         self.headers = headers
-        self.request_id = request_id
+        self.request_id = ""
+        #: Whether headers name an id, a trace or a queue that this request belongs to.
+        self.is_told = False
+        self.root: Any = None
+        self.keeper: Keeper | None = None
+        self.slot: Slot | None = None
+        self.pid: int | None = None
+        self.worker_requests: int | None = None
+        self.pool: PoolState | None = None
+        # The request.
+        self.query_string = ""
+        self.scheme: str | None = None
+        self.proto: str | None = None
+        self.host: str | None = None
+        self.client: str | None = None
+        self.content_length: int | None = None
+        #: The exception that the server was handling when the request came; not one of the request.
+        self.outer_error: BaseException | None = None
+        # What Django made of it.
+        self.route: str | None = None
+        self.view: str | None = None
+        self.url_name: str | None = None
+        self.url_kwargs: Mapping[str, object] | None = None
+        self.user_id: str | None = None
+        self.django_request: Any = None
+        self.django_response: Any = None
+        # The response.
+        self.status: int | None = None
+        self.bytes_written: int | None = None
+        self.first_byte_ns: int | None = None
+        self.ended_ns: int | None = None
+        self.ended_cpu_ns: int | None = None
+        self.client_gone = False
+        self.error: ErrorFacts | None = None
+        # What it took.
+        self.queries: QueryTally | None = None
+        self.calls: dict[str, CallTally] | None = None
+        self.template_renders = self.template_ns = self.template_depth = 0
+        self.cache_hits = self.cache_misses = self.cache_ns = 0
+        self.app: dict[str, FieldValue] | None = None
+        self.timers: dict[str, CallTally] | None = None
+        #: What the watchdog saw at the deadline, and when the request was slow.
+        self.stuck: Sighting | None = None
+        self.slow: Sighting | None = None
+        self.is_exempt_from_slow = False
+        #: The arbiter has aborted the worker while this request was open.
+        self.is_aborted = False
+        #: Spans under way, by span id, in the order in which they began; of exported traces only.
+        self.open_spans: dict[int, Any] | None = None
+        #: Whether facts may still be added: until the event is made. Code that a request has left
+        #: behind in a thread or task may come later, and must not write into a finished one.
+        self.is_open = True
         self._unclaimed = [True]
 
     @property

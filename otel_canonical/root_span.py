@@ -51,63 +51,82 @@ METHODS = frozenset(
 )
 
 
-class UnexportedSpan(NonRecordingSpan):
-    """The current span of a request that will not be exported: ids, made into a context if asked."""
+class Root:
+    """What every request's root is: ids, and a place in OpenTelemetry's context.
 
-    def __init__(self, trace_id: int, span_id: int, caller: SpanContext) -> None:
-        self._trace_id = trace_id
-        self._span_id = span_id
-        self._caller = caller
-
-    def get_span_context(self) -> SpanContext:
-        """Return the ids as OpenTelemetry wants them."""
-        return SpanContext(
-            self._trace_id,
-            self._span_id,
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.DEFAULT),
-            trace_state=self._caller.trace_state,
-        )
-
-
-class RootSpan:
-    """The root of one request. Without a recording span it is a pair of ids and a context.
-
-    `caller_span_id` is that of the incoming trace context, `handed_out` whether Django's
-    instrumentation has taken this one for its own, `quiet` a context in which instrumentations make
-    no spans, once one was needed.
+    `caller` is the incoming trace context, None if there is none; `handed_out` says whether Django's
+    instrumentation has taken this root for its own; `quiet` is a context in which instrumentations
+    make no spans, once one was needed.
     """
 
+    span: Span
+    trace_id: str
+    span_id: str
+    is_exported: bool = False
+    caller: SpanContext | None = None
     handed_out: bool = False
     quiet: Context | None = None
     _token: Token[Context] | None = None
 
-    def __init__(
-        self, span: Span, trace_id: str, span_id: str, caller: SpanContext, is_exported: bool
-    ) -> None:
-        self.span = span
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self._caller = caller
-        self.caller_span_id = f"{caller.span_id:016x}" if caller.span_id else ""
-        self.is_exported = is_exported
+    @property
+    def caller_span_id(self) -> str:
+        """The caller's span, empty if there is none."""
+        return f"{self.caller.span_id:016x}" if self.caller is not None else ""
 
     @property
-    def caller(self) -> Span:
+    def caller_span(self) -> Span:
         """The span that the incoming trace context names, as it came; invalid if there is none."""
-        return NonRecordingSpan(self._caller)
+        return NonRecordingSpan(self.caller or trace.INVALID_SPAN_CONTEXT)
 
-    def attach(self, parent: Context, scope: RequestScope) -> None:
+    def attach(self, parent: Context | None, scope: RequestScope) -> None:
         """Make this span, and the scope, the current ones of this thread, greenlet or task."""
         # In one step: each `set_value` would copy the context.
-        current = Context({**parent, SCOPE_KEY: scope, _SPAN_KEY: self.span})
-        self._token = otel_context.attach(current)
+        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
+        self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
         """Leave the context as it was before `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
             self._token = None
+
+
+class UnexportedRoot(Root, NonRecordingSpan):
+    """The root of a request that will not be exported, and its current span: ids, no more."""
+
+    def __init__(self, trace_id: str, span_id: str, caller: SpanContext | None) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        if caller is not None:
+            self.caller = caller
+
+    @property
+    def span(self) -> Span:  # type: ignore[override]
+        """This is the span."""
+        return self
+
+    def get_span_context(self) -> SpanContext:
+        """Return the ids as OpenTelemetry wants them."""
+        return SpanContext(
+            int(self.trace_id, 16),
+            int(self.span_id, 16),
+            is_remote=False,
+            trace_flags=TraceFlags(TraceFlags.DEFAULT),
+            trace_state=self.caller.trace_state if self.caller is not None else None,
+        )
+
+
+class RootSpan(Root):
+    """The root of a request that is recorded."""
+
+    def __init__(
+        self, span: Span, ids: SpanContext, caller: SpanContext | None, is_exported: bool
+    ) -> None:
+        self.span = span
+        self.trace_id = f"{ids.trace_id:032x}"
+        self.span_id = f"{ids.span_id:016x}"
+        self.caller = caller
+        self.is_exported = is_exported
 
     def end(self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]) -> None:
         """Write the wide event onto the span and end it.
@@ -162,29 +181,45 @@ class RootSpans:
         """Return whether spans are made at all."""
         return self._tracer is not None
 
-    def open(self, scope: RequestScope) -> None:
-        """Give the scope its root, in the trace of the caller if the request names one."""
-        carrier = {
-            name.lower(): value
-            for name, value in scope.headers.items()
-            if name in self.header_names
-        }
-        parent, caller = _NOWHERE, trace.INVALID_SPAN_CONTEXT
-        if carrier:
-            parent = self._propagator.extract(carrier, parent)
-            caller = trace.get_current_span(parent).get_span_context()
+    def open(self, scope: RequestScope, *, is_called: bool = True) -> None:
+        """Give the scope its root, in the trace of the caller if the request names one.
+
+        Args:
+            scope: a request that was just accepted.
+            is_called: False says that its headers name no caller; then they aren't looked at.
+        """
+        parent: Context | None = None
+        caller: SpanContext | None = None
+        if is_called:
+            parent, caller = self._caller_of(scope)
         if self._tracer is not None and not self._excluded.url_disabled(_url_of(scope)):
             scope.root = self._recorded(scope, self._tracer, parent, caller)
         else:
             scope.root = _unexported(caller)
         scope.root.attach(parent, scope)
 
+    def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
+        carrier = {
+            name.lower(): value
+            for name, value in scope.headers.items()
+            if name in self.header_names
+        }
+        if not carrier:
+            return None, None
+        parent = self._propagator.extract(carrier, Context())
+        caller = trace.get_current_span(parent).get_span_context()
+        return parent, caller if caller.is_valid else None
+
     def _recorded(
-        self, scope: RequestScope, tracer: trace.Tracer, parent: Context, caller: SpanContext
-    ) -> RootSpan:
+        self,
+        scope: RequestScope,
+        tracer: trace.Tracer,
+        parent: Context | None,
+        caller: SpanContext | None,
+    ) -> Root:
         span = tracer.start_span(
             scope.method if scope.method in METHODS else "HTTP",
-            context=parent,
+            context=parent if parent is not None else Context(),
             kind=SpanKind.SERVER,
             attributes={"http.request.method": scope.method, "url.path": scope.path},
             start_time=scope.started_wall_ns,
@@ -196,10 +231,7 @@ class RootSpans:
             _shadow_record_exception(span, self._redact)
         if not ids.is_valid:
             return _unexported(caller)
-        return RootSpan(span, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", caller, is_exported)
-
-
-_NOWHERE = Context()
+        return RootSpan(span, ids, caller, is_exported)
 
 
 def _url_of(scope: RequestScope) -> str:
@@ -234,11 +266,11 @@ def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
     return scope.error.type if scope.error is not None else str(scope.status or "no_response")
 
 
-def _unexported(caller: SpanContext) -> RootSpan:
-    trace_id = caller.trace_id or random.getrandbits(128) or 1
-    span_id = random.getrandbits(64) or 1
-    span = UnexportedSpan(trace_id, span_id, caller)
-    return RootSpan(span, f"{trace_id:032x}", f"{span_id:016x}", caller, is_exported=False)
+def _unexported(caller: SpanContext | None) -> UnexportedRoot:
+    # One number for both ids; that one of them is all zeros doesn't happen.
+    digits = f"{random.getrandbits(192):048x}"
+    trace_id = f"{caller.trace_id:032x}" if caller is not None else digits[16:]
+    return UnexportedRoot(trace_id, digits[:16], caller)
 
 
 def _shadow_end(span: Span) -> None:

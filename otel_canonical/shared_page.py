@@ -158,18 +158,17 @@ class SharedPage:
     def pool_state(self, now_ns: int) -> PoolState:
         """Return how full the pool is now; a backlog seen longer than `FRESH_NS` ago isn't told."""
         table = self._memory[: self._slots_at]
-        slots = self.slots
-        # Beyond the last worker there is nothing to see.
-        last = table.rfind(b"\1", TABLE_HEAD, self._states_at) + 1 - TABLE_HEAD
-        workers = table.count(b"\1", TABLE_HEAD, self._states_at)
-        states = table[self._states_at : self._states_at + max(last, 0) * slots]
-        active_slots = len(states) - states.count(IDLE)
+        slots, states_at = self.slots, self._states_at
+        workers = table.count(1, TABLE_HEAD, states_at)
+        active_slots = self._slots_at - states_at - table.count(IDLE, states_at)
         if slots == 1:
             active_workers = active_slots
         else:
             idle = bytes(slots)
-            rows = range(0, len(states), slots)
-            active_workers = sum(states[row : row + slots] != idle for row in rows)
+            # Beyond the last worker there is nothing to see.
+            last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
+            rows = range(states_at, states_at + max(last, 0) * slots, slots)
+            active_workers = sum([table[row : row + slots] != idle for row in rows])
         known, seen_ns = _BACKLOG.unpack_from(table)
         is_fresh = known and now_ns - seen_ns < FRESH_NS
         return PoolState(
@@ -205,23 +204,20 @@ class Slot:
         texts: Sequence[str],
     ) -> None:
         """Show a new request. `texts` in the order of `REQUEST_TEXTS`, cut if there is no room."""
-        self._sequence += 1
+        self._sequence = sequence = self._sequence + 1
         packed = _packed(texts, _REQUEST_LIMITS)
-        part = (
-            _HEAD.pack(
-                *(self._sequence, 0, is_exported, len(packed), 0, 0, 0),
-                *(thread_id, started_ns, started_wall_ns),
-            )
-            + packed
-            + _SEQUENCE.pack(self._sequence)
-        )
+        size = len(packed)
+        times = (thread_id, started_ns, started_wall_ns)
+        head = _HEAD.pack(sequence, 0, is_exported, size, 0, 0, 0, *times)
         at = self._at
-        self._memory[at : at + len(part)] = part
-        self._memory[self._state_at : self._state_at + 1] = b"\1"
+        self._memory[at : at + _HEAD.size + size + _SEQUENCE.size] = (
+            head + packed + _SEQUENCE.pack(sequence)
+        )
+        self._memory[self._state_at] = OPEN
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, which can't be torn."""
-        self._memory[self._state_at : self._state_at + 1] = _STATES[state]
+        self._memory[self._state_at] = state
 
     def set_queries(self, count: int) -> None:
         """Note how many queries the request has made."""
@@ -273,9 +269,6 @@ class Slot:
         self._memory[at : at + len(packed)] = packed
         at = self._at + length_at
         self._memory[at : at + 2] = _LENGTH.pack(len(packed))
-
-
-_STATES = (b"\0", b"\1", b"\2")
 
 
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:

@@ -26,7 +26,7 @@ def test_attributes_are_apps_first() -> None:
         ("req_route", "ok/"),
         ("app_items", 3),
     )
-    attributes = CanonicalEvent(EventType.REQUEST, pairs).attributes()
+    attributes = CanonicalEvent.of_pairs(EventType.REQUEST, pairs).attributes()
     assert list(attributes.items()) == [
         ("app.plan", "pro"),
         ("app.items", 3),
@@ -37,14 +37,14 @@ def test_attributes_are_apps_first() -> None:
 
 def test_stack_is_attribute_when_event_has_one() -> None:
     """What is too long for a line leaves on the span, under its semantic convention."""
-    event = CanonicalEvent(EventType.REQUEST, (), stack="File ...")
+    event = CanonicalEvent.of_pairs(EventType.REQUEST, (), stack="File ...")
     assert event.attributes() == {"code.stacktrace": "File ..."}
-    assert CanonicalEvent(EventType.REQUEST, ()).attributes() == {}
+    assert CanonicalEvent.of_pairs(EventType.REQUEST, ()).attributes() == {}
 
 
 def test_event_cannot_be_changed() -> None:
     """Every output receives the same event."""
-    event = CanonicalEvent(EventType.REQUEST, ())
+    event = CanonicalEvent.of_pairs(EventType.REQUEST, ())
     with pytest.raises(AttributeError):
         event.pairs = (("a", 1),)  # type: ignore[misc]
 

@@ -492,7 +492,7 @@ def test_lazy_value_is_read_when_it_is_set(in_process: None) -> None:
 
 def test_key_is_there_once_when_app_sets_what_it_also_times() -> None:
     """A fact `pricing_time` beside a timer `pricing` makes one key, not two of a name."""
-    scope = RequestScope(method="GET", path="/", headers={}, request_id="one")
+    scope = RequestScope("GET", "/", {})
     scope.set_app("pricing_time", "mine")
     scope.set_app("pricing_count", "mine")
     scope.add_time("pricing", 1)
@@ -781,7 +781,7 @@ def test_enrichers_get_none_when_django_never_saw_request(enrichers: None) -> No
         seen.append((request, response))
         return {"noted": True}
 
-    scope = RequestScope(method="GET", path="/", headers={}, request_id="one")
+    scope = RequestScope("GET", "/", {})
     app_facts.read_enrichers(scope)
     assert seen == [(None, None)]
     assert scope.app == {"noted": True}
@@ -845,7 +845,7 @@ def test_line_has_ids_and_status_when_event_cannot_be_composed(
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as broken:
-        broken.setattr("otel_canonical.composition.Composer._add_request", fail)
+        broken.setattr("otel_canonical.composition.Composer._request", fail)
         with capture_events() as events:
             Client().get("/ok/", HTTP_HOST="localhost")
     assert list(events[0])[:3] == ["event_type", "ts", "req_id"]

@@ -38,7 +38,7 @@ def tracer(request: pytest.FixtureRequest, counter: CallCounter) -> Tracer:
 @pytest.fixture
 def scope() -> Iterator[RequestScope]:
     """The request that the test's code runs for."""
-    opened = RequestScope(method="GET", path="/", headers={}, request_id="one")
+    opened = RequestScope("GET", "/", {})
     RootSpans(None, str).open(opened)
     yield opened
     opened.root.detach()
