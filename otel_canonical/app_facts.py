@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, SupportsFloat, TypeVar, cast
 from otel_canonical import error_facts, logfmt
 from otel_canonical.fence import Fence
 from otel_canonical.fields import FieldValue
-from otel_canonical.request_scope import RequestScope, open_scope
+from otel_canonical.request_scope import RequestScope, open_scope, readers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,6 +179,8 @@ def enrich(callback: Enricher) -> Enricher:
     """
     if callback not in _enrichers:
         _enrichers.append(callback)
+    if read_enrichers not in readers:
+        readers.append(read_enrichers)
     return callback
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.fence import Fence, caught
 from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
 from otel_canonical.redaction import REDACTED, RedactionPolicy
-from otel_canonical.request_scope import RequestScope, current_scope
+from otel_canonical.request_scope import RequestScope, current_scope, readers
 from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import CLOSING, IDLE, SharedPage, Slot
@@ -24,8 +25,6 @@ OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
 #: Headers that facts come from, beside those of the trace context.
 FACT_HEADERS = OWN_HEADERS.union(request_ids.ID_HEADERS, request_ids.QUEUE_HEADERS)
 
-#: Reads late facts into a scope just before it is closed: route, user, what the app's callbacks say.
-Reader = Callable[[RequestScope], None]
 Emit = Callable[[CanonicalEvent, RequestScope], None]
 
 
@@ -36,8 +35,6 @@ class CanonicalLog:
         settings: the operator's choice.
         root_spans: gives each request its root span.
         emit: writes an event of a request.
-        readers: called in order before an event is made; one that fails costs its facts only.
-            Not copied: there may be more of them later.
         page: the shared page, to see how full the pool is.
         slots: places on it, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `unshown`.
@@ -48,7 +45,6 @@ class CanonicalLog:
         settings: Settings,
         root_spans: RootSpans,
         emit: Emit,
-        readers: Sequence[Reader] = (),
         page: SharedPage | None = None,
         slots: Sequence[Slot] = (),
     ) -> None:
@@ -56,7 +52,6 @@ class CanonicalLog:
         self.header_names = FACT_HEADERS | root_spans.header_names
         self._root_spans = root_spans
         self._emit = emit
-        self._readers = readers
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
@@ -100,16 +95,28 @@ class CanonicalLog:
             scope.host = _without_port(headers["HOST"])
         # Asked once: most requests name no id, no trace and no queue.
         is_told = scope.is_told = not OWN_HEADERS.issuperset(headers)
-        scope.request_id = request_ids.request_id(headers) if is_told else request_ids.new_id()
-        self._root_spans.open(scope, is_called=is_told)
+        # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
+        digits = f"{random.getrandbits(320):080x}"
+        scope.request_id = (is_told and request_ids.incoming_id(headers)) or digits[48:]
+        root = self._root_spans.open(scope, digits[:48], is_called=is_told)
         current_scope.set(scope)
-        if self._shows:
-            try:
-                scope.slot = self._free_slots.pop()
-            except IndexError:
-                self.unshown += 1
-            else:
-                self._show(scope, scope.slot)
+        if self._free_slots:
+            slot = scope.slot = self._free_slots.pop()
+            slot.open(
+                *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.is_exported),
+                (
+                    scope.request_id,
+                    root.trace_id,
+                    root.span_id,
+                    root.caller_span_id if root.caller is not None else "",
+                    method,
+                    scope.host or "",
+                    client or "",
+                    path,
+                ),
+            )
+        elif self._shows:
+            self.unshown += 1
         self.in_flight[id(scope)] = scope
         return scope
 
@@ -125,7 +132,7 @@ class CanonicalLog:
             scope.ended_cpu_ns = time.thread_time_ns()
         slot = scope.slot
         try:
-            for reader in self._readers:
+            for reader in readers:
                 try:
                     reader(scope)
                 except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `caught`
@@ -185,25 +192,6 @@ class CanonicalLog:
         if self._page is not None:
             scope.pool = self._page.pool_state(time.monotonic_ns())
         self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
-
-    def _show(self, scope: RequestScope, slot: Slot) -> None:
-        root = scope.root
-        slot.open(
-            scope.thread_id,
-            scope.started_ns,
-            scope.started_wall_ns,
-            root.is_exported,
-            (
-                scope.request_id,
-                root.trace_id,
-                root.span_id,
-                root.caller_span_id,
-                scope.method,
-                scope.host or "",
-                scope.client or "",
-                scope.path,
-            ),
-        )
 
     def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
         path = next((str(value) for key, value in event.pairs if key == "req_path"), REDACTED)

@@ -76,7 +76,10 @@ class Composer:
             rows.append(pool_row(scope.pool))
         if scope.pid is not None and scope.worker_requests is not None:
             rows.append((WORKER, (scope.pid, scope.worker_requests)))
-        return self._event(event_type, rows, sighting.stack if sighting is not None else "")
+        stack = sighting.stack if sighting is not None else ""
+        if self._settings.excluded_fields is None:
+            return CanonicalEvent(event_type, rows, stack)
+        return self._event(event_type, rows, stack)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of nothing but ids and status, for when the whole one can't be made."""
@@ -106,7 +109,8 @@ class Composer:
             return LOOSE, _loose_identity(event_type, scope)
         sampled = "true" if root.is_exported else "false"
         return IDENTITY, (
-            *(event_type.value, timestamp(), request_id),
+            # `value` itself is a function of Python's before 3.12.
+            *(event_type._value_, timestamp(), request_id),
             *(root.trace_id, root.span_id, sampled),
         )
 

@@ -15,8 +15,8 @@ from django.http import Http404
 from django.utils.functional import LazyObject, empty
 
 from otel_canonical import error_facts
-from otel_canonical.fence import Fence, fenced
-from otel_canonical.request_scope import RequestScope, open_scope
+from otel_canonical.fence import Fence, caught, fenced
+from otel_canonical.request_scope import RequestScope, current_scope, open_scope
 
 #: Raised to answer 404 or 403, Django's documented way: an answer, not a failure.
 ANSWERS = (Http404, PermissionDenied)
@@ -79,7 +79,17 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
     @functools.wraps(resolve_request)
     def resolve_request_and_note(self: Any, request: Any) -> Any:
         match = resolve_request(self, request)
-        _note_match(request, match)
+        scope = current_scope.get()
+        if scope is not None and scope.is_open and scope.django_request is request:
+            try:
+                scope.route = match.route or "/"
+                scope.url_kwargs = match.kwargs
+                scope.url_name = match.view_name
+                scope.view = match._func_path
+                if scope.keeper is not None:
+                    scope.keeper.progress(scope)
+            except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+                caught("noting a route", error)
         return match
 
     setattr(load_middleware_after_us, _MARK, True)
@@ -107,19 +117,6 @@ def wrap_exception_handling(module: Any) -> None:
     module.response_for_exception = note_and_respond
 
 
-@fenced("noting a route")
-def _note_match(request: Any, match: Any) -> None:
-    scope = open_scope()
-    if scope is None or scope.django_request is not request:
-        return
-    scope.route = match.route or "/"
-    scope.url_kwargs = match.kwargs
-    scope.url_name = match.view_name
-    scope.view = match._func_path
-    if scope.keeper is not None:
-        scope.keeper.progress(scope)
-
-
 @fenced("noting an exception")
 def _note_error(error: Exception) -> None:
     scope = open_scope()
@@ -138,8 +135,9 @@ def read_request(scope: RequestScope) -> None:
         return
     known = vars(scope.django_request)
     user = known.get("user")
-    if isinstance(user, LazyObject):
-        user = user._wrapped
+    if issubclass(type(user), LazyObject):
+        # Past the proxy, which would answer for what it wraps.
+        user = object.__getattribute__(user, "_wrapped")
     if user is None or user is empty:
         user = known.get("_cached_user") or known.get("_acached_user")
     if user is not None and getattr(user, "is_authenticated", False):

@@ -66,12 +66,14 @@ def wrap_connect(module: Any) -> None:
     for name in ("connect", "close_if_health_check_failed", "close_if_unusable_or_obsolete"):
         method = getattr(wrapper, name)
         if not hasattr(method, _MARK):
-            setattr(wrapper, name, _uncounted(method))
+            setattr(wrapper, name, _uncounted(method, needs_connection=name != "connect"))
 
 
-def _uncounted(method: Callable[..., Any]) -> Callable[..., Any]:
+def _uncounted(method: Callable[..., Any], *, needs_connection: bool) -> Callable[..., Any]:
     @functools.wraps(method)
     def call_uncounted(self: Any) -> Any:
+        if needs_connection and self.connection is None:
+            return method(self)
         token = inside_django_query.set(True)
         try:
             return method(self)

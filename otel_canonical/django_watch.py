@@ -7,18 +7,14 @@ and none is needed. Nothing here imports Django before the app does.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
 from otel_canonical import export_choice
-from otel_canonical.request_scope import RequestScope
+from otel_canonical.request_scope import readers
 
 _is_watching: list[bool] = []
-#: Read late facts into a scope that is about to be closed. Django's reader comes first, as soon as
-#: Django is there.
-readers: list[Callable[[RequestScope], None]] = []
 
 
 def watch(*, with_spans: bool) -> None:
@@ -34,8 +30,8 @@ def watch(*, with_spans: bool) -> None:
     def wrap_handler(module: Any) -> None:
         from otel_canonical import django_handler
 
-        if django_handler.read_request not in readers:
-            readers.insert(0, django_handler.read_request)
+        # First: an enricher may look at what it has read.
+        readers.insert(0, django_handler.read_request)
         django_handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
 
     def wrap_caches(module: Any) -> None:

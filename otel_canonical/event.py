@@ -67,7 +67,11 @@ class CanonicalEvent:
 
     def as_logfmt(self) -> str:
         """Return the event as one line without a newline."""
-        return " ".join([text for row, values in self._rows if (text := row.as_logfmt(values))])
+        facts: list[str] = []
+        for row, values in self._rows:
+            if text := row.as_logfmt(values):
+                facts.append(text)  # before 3.12 a comprehension is a call
+        return " ".join(facts)
 
     def attributes(self) -> dict[str, FieldValue]:
         """Return the event as span attributes, the app's first; made once, not to be changed.

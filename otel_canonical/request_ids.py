@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
 
@@ -22,19 +21,13 @@ CLOCK_SKEW_S = 5.0
 LONGEST_QUEUE_S = 3600.0
 
 
-def request_id(headers: Mapping[str, str]) -> str:
-    """Return the incoming request id if one is well formed, else 32 new hex digits."""
+def incoming_id(headers: Mapping[str, str]) -> str | None:
+    """Return the incoming request id if one is well formed."""
     for name in ID_HEADERS:
         value = headers.get(name)
         if value is not None and _WELL_FORMED_ID.fullmatch(value):
             return value
-    return new_id()
-
-
-def new_id() -> str:
-    """Return 32 hex digits."""
-    # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
-    return f"{random.getrandbits(128):032x}"
+    return None
 
 
 def queue_time_s(headers: Mapping[str, str], now_s: float) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -168,6 +168,11 @@ class RequestScope:
         if self.app is None:
             self.app = {}
         self.app[key] = value
+
+
+#: Called in order with a scope that is about to be closed, to read what is known late; one that fails
+#: costs its facts only. Who has something to read puts its reader here.
+readers: list[Callable[[RequestScope], None]] = []
 
 
 def open_scope() -> RequestScope | None:

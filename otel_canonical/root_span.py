@@ -10,7 +10,6 @@ A request that will not be exported costs no span: it gets ids and a context, no
 
 from __future__ import annotations
 
-import random
 import traceback
 from collections.abc import Callable, Mapping
 from contextvars import Token
@@ -78,10 +77,10 @@ class Root:
         """The span that the incoming trace context names, as it came; invalid if there is none."""
         return NonRecordingSpan(self.caller or trace.INVALID_SPAN_CONTEXT)
 
-    def attach(self, parent: Context | None, scope: RequestScope) -> None:
-        """Make this span, and the scope, the current ones of this thread, greenlet or task."""
+    def attach(self, parent: Context | None, span: Span, scope: RequestScope) -> None:
+        """Make its span, and the scope, the current ones of this thread, greenlet or task."""
         # In one step: each `set_value` would copy the context.
-        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
+        ours = {SCOPE_KEY: scope, _SPAN_KEY: span}
         self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
@@ -181,11 +180,12 @@ class RootSpans:
         """Return whether spans are made at all."""
         return self._tracer is not None
 
-    def open(self, scope: RequestScope, *, is_called: bool = True) -> None:
-        """Give the scope its root, in the trace of the caller if the request names one.
+    def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
+        """Give the scope its root, in the trace of the caller if the request names one; return it.
 
         Args:
             scope: a request that was just accepted.
+            digits: 48 random hex digits, for ids.
             is_called: False says that its headers name no caller; then they aren't looked at.
         """
         parent: Context | None = None
@@ -193,10 +193,13 @@ class RootSpans:
         if is_called:
             parent, caller = self._caller_of(scope)
         if self._tracer is not None and not self._excluded.url_disabled(_url_of(scope)):
-            scope.root = self._recorded(scope, self._tracer, parent, caller)
+            root: Root = self._recorded(scope, self._tracer, parent, caller, digits)
+            root.attach(parent, root.span, scope)
         else:
-            scope.root = _unexported(caller)
-        scope.root.attach(parent, scope)
+            root = unexported = _unexported(caller, digits)
+            root.attach(parent, unexported, scope)
+        scope.root = root
+        return root
 
     def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
         carrier = {
@@ -216,6 +219,7 @@ class RootSpans:
         tracer: trace.Tracer,
         parent: Context | None,
         caller: SpanContext | None,
+        digits: str,
     ) -> Root:
         span = tracer.start_span(
             scope.method if scope.method in METHODS else "HTTP",
@@ -230,7 +234,7 @@ class RootSpans:
             _shadow_end(span)
             _shadow_record_exception(span, self._redact)
         if not ids.is_valid:
-            return _unexported(caller)
+            return _unexported(caller, digits)
         return RootSpan(span, ids, caller, is_exported)
 
 
@@ -266,9 +270,8 @@ def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
     return scope.error.type if scope.error is not None else str(scope.status or "no_response")
 
 
-def _unexported(caller: SpanContext | None) -> UnexportedRoot:
-    # One number for both ids; that one of them is all zeros doesn't happen.
-    digits = f"{random.getrandbits(192):048x}"
+def _unexported(caller: SpanContext | None, digits: str) -> UnexportedRoot:
+    # That an id is all zeros doesn't happen.
     trace_id = f"{caller.trace_id:032x}" if caller is not None else digits[16:]
     return UnexportedRoot(trace_id, digits[:16], caller)
 

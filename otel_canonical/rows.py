@@ -69,13 +69,11 @@ class TextRow:
         """Return the facts as they stand on a line."""
         known = logfmt.known_values.get
         shown = logfmt.shown
-        return " ".join(
-            [
-                prefix + (known(value) or shown(value))
-                for prefix, value in zip(self._prefixes, values)  # noqa: B905  # strict costs
-                if value is not None
-            ]
-        )
+        facts: list[str] = []
+        for prefix, value in zip(self._prefixes, values):  # noqa: B905  # strict costs
+            if value is not None:
+                facts.append(prefix + (known(value) or shown(value)))  # see above
+        return " ".join(facts)
 
     def pairs(self, values: Sequence[FieldValue | None]) -> Iterable[Pair]:
         """Return the facts as keys and values."""

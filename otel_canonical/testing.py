@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from otel_canonical import django_watch
-from otel_canonical.app_facts import read_enrichers
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fields import FieldValue
@@ -44,9 +43,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
     def collect(event: CanonicalEvent, scope: RequestScope) -> None:
         events.append(dict(event.pairs))
 
-    log = CanonicalLog(
-        Settings(), RootSpans(None, str), collect, (django_handler.read_request, read_enrichers)
-    )
+    log = CanonicalLog(Settings(), RootSpans(None, str), collect)
 
     @contextmanager
     def opened(request: Any) -> Iterator[None]:

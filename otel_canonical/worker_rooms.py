@@ -11,14 +11,12 @@ from types import FrameType
 from typing import Any
 
 from otel_canonical import (
-    django_watch,
     export_choice,
     sdk_farewell,
     sdk_seam,
     stack_recorder,
     stack_text,
 )
-from otel_canonical.app_facts import read_enrichers
 from otel_canonical.canonical_log import CanonicalLog, Emit
 from otel_canonical.emitters import LineEmitter
 from otel_canonical.event import CanonicalEvent
@@ -57,7 +55,6 @@ class WorkerRooms:
         self._with_sdk = with_sdk
         if with_sdk:
             sdk_seam.set_up()
-        django_watch.readers.append(read_enrichers)
         redaction = RedactionPolicy(settings.redacted_names)
         self.log = CanonicalLog(
             settings,
@@ -65,7 +62,6 @@ class WorkerRooms:
                 exports=not with_sdk or export_choice.exports("traces"), redact=redaction.text
             ),
             _emit(emitter, settings),
-            django_watch.readers,
             page=berth.page if berth is not None else None,
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
         )

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.request_ids import (
     CLOCK_SKEW_S,
     ID_HEADERS,
     LONGEST_QUEUE_S,
     QUEUE_HEADERS,
+    incoming_id,
     queue_time_s,
-    request_id,
 )
+from otel_canonical.root_span import RootSpans
+from otel_canonical.settings import Settings
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 #: A moment in 2025, in seconds since the epoch.
@@ -32,16 +35,16 @@ HEADER_TEXTS = st.one_of(
 @pytest.mark.parametrize("name", ID_HEADERS)
 def test_id_is_incoming_one_when_well_formed(name: str) -> None:
     """Each of the headers is heeded, when it is the only one."""
-    assert request_id({name: "Root=1-67891233-abc/d+e:f.g_h"}) == "Root=1-67891233-abc/d+e:f.g_h"
+    assert incoming_id({name: "Root=1-67891233-abc/d+e:f.g_h"}) == "Root=1-67891233-abc/d+e:f.g_h"
 
 
 def test_most_telling_header_wins_when_several_are_sent() -> None:
     """X-Request-ID before the others, in their order; a malformed one counts as not sent."""
     headers = {name: name.lower() for name in ID_HEADERS}
     for name in ID_HEADERS:
-        assert request_id(headers) == name.lower()
+        assert incoming_id(headers) == name.lower()
         headers[name] = "not well formed"
-    assert re.fullmatch("[0-9a-f]{32}", request_id(headers))
+    assert incoming_id(headers) is None
 
 
 @pytest.mark.parametrize(
@@ -62,25 +65,35 @@ def test_most_telling_header_wins_when_several_are_sent() -> None:
         "a%0a",
     ],
 )
-def test_id_is_new_when_incoming_one_is_malformed(malformed: str) -> None:
+def test_id_is_not_taken_over_when_malformed(malformed: str) -> None:
     """What could break a line or a terminal is not taken over."""
-    assert re.fullmatch("[0-9a-f]{32}", request_id({"X-REQUEST-ID": malformed}))
+    assert incoming_id({"X-REQUEST-ID": malformed}) is None
 
 
 def test_longest_id_is_taken_over() -> None:
     """128 characters are an id, 129 are none."""
-    assert request_id({"X-REQUEST-ID": "a" * 128}) == "a" * 128
+    assert incoming_id({"X-REQUEST-ID": "a" * 128}) == "a" * 128
 
 
 def test_ids_differ_when_requests_bring_none() -> None:
-    """Two requests have two ids."""
-    assert len({request_id({}) for _ in range(1000)}) == 1000
+    """Two requests have two ids, and two traces, each of the digits that it must have."""
+    log = CanonicalLog(Settings(), RootSpans(None, str), lambda event, scope: None)
+    found: set[str] = set()
+    for _ in range(1000):
+        scope = log.open("GET", "/", {})
+        assert scope is not None
+        found |= {scope.request_id, scope.root.trace_id, scope.root.span_id}
+        log.close(scope)
+    assert len(found) == 3000
+    assert {len(digits) for digits in found} == {16, 32}
+    assert all(re.fullmatch("[0-9a-f]+", digits) for digits in found)
 
 
 @given(st.dictionaries(st.sampled_from(ID_HEADERS), st.text(max_size=140)))
 def test_id_is_always_well_formed(headers: dict[str, str]) -> None:
     """Whatever a client sends, the id is one that needs no quoting."""
-    assert WELL_FORMED.fullmatch(request_id(headers))
+    found = incoming_id(headers)
+    assert found is None or WELL_FORMED.fullmatch(found)
 
 
 @pytest.mark.parametrize("name", QUEUE_HEADERS)

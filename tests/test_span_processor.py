@@ -39,7 +39,7 @@ def tracer(request: pytest.FixtureRequest, counter: CallCounter) -> Tracer:
 def scope() -> Iterator[RequestScope]:
     """The request that the test's code runs for."""
     opened = RequestScope("GET", "/", {})
-    RootSpans(None, str).open(opened)
+    RootSpans(None, str).open(opened, "1" * 48)
     yield opened
     opened.root.detach()
 

@@ -663,7 +663,7 @@ def test_event_is_on_span_on_either_sdk(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(_WritesWhileEnding())
     scope = RequestScope("GET", "/ok/", {})
-    RootSpans(provider.get_tracer("test"), str).open(scope)
+    RootSpans(provider.get_tracer("test"), str).open(scope, "0" * 48)
     scope.route, scope.status, scope.ended_ns = "ok/", 200, scope.started_ns + 5_000_000
     scope.root.span.end()  # as Django's middleware does, before a streamed body
     assert exporter.get_finished_spans() == ()
