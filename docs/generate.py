@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_canonical import fields, settings
+from otel_canonical import fields, metrics, settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "otel_canonical"
 
 #: Units as people write them, where UCUM's abbreviation is not that.
-UNITS = {"By": "bytes"}
+UNITS = {"By": "bytes", "1": "0 to 1"}
 
 
 def fields_table() -> str:
@@ -40,6 +40,20 @@ def fields_table() -> str:
         for field in (*fields.FIELDS, *fields.PATTERNS)
     ]
     return table(("key on the line", "attribute of the root span", "type, unit", "meaning"), rows)
+
+
+def metrics_table() -> str:
+    """Return every metric of the pool."""
+    rows = [
+        (
+            f"`{metric.name}`",
+            f"{metric.instrument}, `{metric.unit}`",
+            f"`{metric.attribute}`: {metric.values}" if metric.attribute else "",
+            metric.meaning,
+        )
+        for metric in metrics.METRICS
+    ]
+    return table(("metric", "instrument, unit", "attribute", "meaning"), rows)
 
 
 def settings_table() -> str:
@@ -88,6 +102,7 @@ PLACEHOLDER = "<!-- a table -->"
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"fields": fields_table, "settings": settings_table},
+    "docs/METRICS.md": {"metrics": metrics_table},
     "docs/ARCHITECTURE.md": {"rooms": rooms_table},
 }
 

@@ -11,16 +11,26 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from otel_canonical import django_watch, export_choice, gunicorn_arbiter, stack_recorder
+from otel_canonical import (
+    django_watch,
+    export_choice,
+    gunicorn_arbiter,
+    pool_identity,
+    stack_recorder,
+)
 from otel_canonical import settings as settings_room
 from otel_canonical._version import __version__
 from otel_canonical.emitters import LineEmitter, LineOutput
 from otel_canonical.obituary import Berth, Obituaries
+from otel_canonical.page_words import no_counts
+from otel_canonical.pool_ledger import PoolLedger, PoolShape
+from otel_canonical.pool_watch import PoolWatch
 from otel_canonical.reporter_link import ReporterLink
 
 if TYPE_CHECKING:
@@ -36,6 +46,11 @@ class _Process:
         self.with_sdk = False
         self.settings: Settings | None = None
         self.emitter: LineEmitter | None = None
+        #: The lines that the arbiter itself has written.
+        self.counts = no_counts()
+        self.pool_name = ""
+        self.ledger: PoolLedger | None = None
+        self.pool_watch: PoolWatch | None = None
         self.obituaries: Obituaries | None = None
         self.reporter: ReporterLink | None = None
         self.berth: Berth | None = None
@@ -77,9 +92,17 @@ def sets_sdk_up() -> bool:
     return _process.with_sdk
 
 
-def resource_attributes() -> dict[str, str]:
-    """Return what every signal says about us (semantic conventions, "Telemetry Distro")."""
-    return {"telemetry.distro.name": "otel-canonical", "telemetry.distro.version": __version__}
+def resource_attributes() -> dict[str, str | int]:
+    """Return what every signal says about us (semantic conventions, "Telemetry Distro"), and who a
+    worker is."""
+    found: dict[str, str | int] = {
+        "telemetry.distro.name": "otel-canonical",
+        "telemetry.distro.version": __version__,
+    }
+    if is_worker() and _process.berth is not None:
+        number = _process.berth.number
+        found |= pool_identity.attributes(_process.pool_name, number, os.environ)
+    return found
 
 
 class _Roles:
@@ -97,16 +120,25 @@ class _Roles:
         gunicorn_arbiter.chain_hooks(cfg, self)
         if _process.emitter is None or previous != settings:
             _process.emitter = _emitter(settings, cfg, arbiter.log.warning)
+        emit = _process.emitter.emit
+        exports = {
+            "exports_logs": settings.log_events and export_choice.exports("logs"),
+            "exports_metrics": settings.pool_metrics and export_choice.exports("metrics"),
+        }
+        if _process.ledger is not None:
+            _process.ledger.reshape(_shape(cfg))
         if _process.obituaries is not None:
-            _process.obituaries.reconfigure(
-                settings, _slots(cfg), cfg.workers, _process.emitter.emit
-            )
+            _process.obituaries.reconfigure(settings, emit)
+        if _process.pool_watch is not None:
+            _process.pool_watch.reconfigure(settings, emit)
+        if _process.reporter is not None:
+            _process.reporter.reconfigure(**exports)
             return
-        _process.reporter = ReporterLink(
-            exports_logs=settings.log_events and export_choice.exports("logs")
-        )
-        _process.obituaries = Obituaries(
-            settings, _slots(cfg), cfg.workers, _process.emitter.emit, _process.reporter.send
+        _process.reporter = reporter = ReporterLink(**exports, arguments=_reporter_arguments)
+        _process.ledger = ledger = PoolLedger(_shape(cfg), _process.counts)
+        _process.obituaries = obituaries = Obituaries(settings, ledger, emit, reporter.send)
+        _process.pool_watch = PoolWatch(
+            settings, ledger, emit, obituaries.pids, reporter.send_sample
         )
         gunicorn_arbiter.after_reopening_files(arbiter.log, _reopen)
         arbiter.log.info(
@@ -120,6 +152,7 @@ class _Roles:
             arbiter.log.info("otel-canonical: no memfd here; crashed requests have no location")
 
     def before_fork(self, worker: Any) -> None:
+        _process.pool_name = _pool_name(worker)
         if _process.obituaries is not None:
             _process.berth = _process.obituaries.assign(worker)
 
@@ -128,6 +161,8 @@ class _Roles:
             _process.obituaries.note_signal(pid, number)
 
     def after_wait(self, pid: int, status: int) -> None:
+        if _process.reporter is not None:
+            _process.reporter.note_death(pid)
         if _process.obituaries is not None:
             _process.obituaries.note_status(pid, status)
 
@@ -136,14 +171,23 @@ class _Roles:
             _process.obituaries.bury(worker)
 
     def each_second(self, arbiter: Any) -> None:
-        if _process.obituaries is not None:
-            _process.obituaries.look_at_backlog(arbiter.LISTENERS)
+        settings = _process.settings
+        if _process.pool_watch is not None and settings is not None and settings.enabled:
+            _process.pool_watch.look(arbiter)
 
     def before_arbiter_exit(self, arbiter: Any) -> None:
         if _process.obituaries is not None:
             _process.obituaries.bury_all(arbiter.WORKERS.values())
-        if _process.reporter is not None:
-            _process.reporter.close()
+        settings = _process.settings
+        if _process.pool_watch is None or _process.reporter is None or settings is None:
+            return
+        _process.pool_watch.look(arbiter, is_last=True)
+        _process.reporter.leave(settings.flush_seconds)
+
+    def before_successor(self, arbiter: Any) -> None:
+        # The new arbiter starts from the environment that this one was started in.
+        environ = arbiter.cfg.env_orig
+        environ[pool_identity.SUCCESSOR_VARIABLE] = pool_identity.successor_of(environ)
 
     def start_worker(self, worker: Any) -> None:
         settings, emitter = _process.settings, _process.emitter
@@ -153,8 +197,6 @@ class _Roles:
         _process.worker_pid = os.getpid()
         if _process.obituaries is not None:
             _process.obituaries.leave_to(worker)
-        if _process.reporter is not None:
-            _process.reporter.close()
         from otel_canonical.worker_rooms import WorkerRooms
 
         _process.rooms = WorkerRooms(
@@ -180,9 +222,21 @@ class _Roles:
 _roles = _Roles()
 
 
-def _slots(cfg: Any) -> int | None:
-    """Return how many requests a worker can have open at once; None if there is no small bound."""
-    return int(cfg.threads) if cfg.worker_class_str in ("sync", "gthread") else None
+def _shape(cfg: Any) -> PoolShape:
+    """Return how many requests a worker can have open at once, how many workers there are."""
+    kind = cfg.worker_class_str
+    slots = int(cfg.threads) if kind in ("sync", "gthread") else None
+    return PoolShape(slots, cfg.workers, has_queues=kind == "gthread")
+
+
+def _pool_name(worker: Any) -> str:
+    # With --reuse-port the workers make their sockets themselves, later.
+    binds = [listener.getsockname() for listener in worker.sockets] or worker.cfg.address
+    return pool_identity.pool_name(socket.gethostname(), binds, os.environ)
+
+
+def _reporter_arguments() -> list[str]:
+    return [_process.pool_name]
 
 
 def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineEmitter:
@@ -196,7 +250,7 @@ def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineE
             f"({error.strerror}); using the default, {default}"
         )
         output = LineOutput(default, owner)
-    return LineEmitter(output, settings.format, settings.max_line)
+    return LineEmitter(output, settings.format, settings.max_line, _process.counts)
 
 
 def _reopen() -> None:

@@ -14,11 +14,12 @@ from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.fence import Fence, caught
 from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
+from otel_canonical.page_words import UNSHOWN, Counts, no_counts
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope, readers
 from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import CLOSING, IDLE, SharedPage, Slot
+from otel_canonical.shared_page import CLOSING, SharedPage, Slot
 
 #: Headers that say something of the request itself. Names as Gunicorn spells them.
 OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
@@ -37,7 +38,8 @@ class CanonicalLog:
         emit: writes an event of a request.
         page: the shared page, to see how full the pool is.
         slots: places on it, where open requests are shown to the arbiter. A request
-            that finds none free is served all the same and counted in `unshown`.
+            that finds none free is served all the same and counted in `counts`.
+        counts: where that is, `page_words.COUNTS`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CanonicalLog:
         emit: Emit,
         page: SharedPage | None = None,
         slots: Sequence[Slot] = (),
+        counts: Counts | None = None,
     ) -> None:
         self.settings = settings
         self.header_names = FACT_HEADERS | root_spans.header_names
@@ -58,7 +61,7 @@ class CanonicalLog:
         self._free_slots = list(slots)
         self._shows = bool(slots)
         self._page = page
-        self.unshown = 0
+        self._counts = counts if counts is not None else no_counts()
         #: Every open request, by its id.
         self.in_flight: dict[int, RequestScope] = {}
         excluded = settings.excluded_fields
@@ -116,7 +119,7 @@ class CanonicalLog:
                 ),
             )
         elif self._shows:
-            self.unshown += 1
+            self._counts[UNSHOWN] += 1
         self.in_flight[id(scope)] = scope
         return scope
 
@@ -160,7 +163,7 @@ class CanonicalLog:
             current_scope.set(None)
             scope.root.detach()
             if slot is not None:
-                slot.set_state(IDLE)
+                slot.close(time.monotonic_ns())
                 self._free_slots.append(slot)
         return True
 

@@ -32,6 +32,9 @@ QUERIES = PlainRow("db_queries", "db_time", "db_dup_queries", "db_dup_time")
 TEMPLATES = PlainRow("tpl_renders", "tpl_time")
 CACHE = PlainRow("cache_hits", "cache_misses", "cache_time")
 POOL = PlainRow("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active")
+POOL_WITH_QUEUES = PlainRow(
+    *("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active", "g_t_waiting")
+)
 WORKER = PlainRow("g_pid", "g_w_requests")
 
 
@@ -227,16 +230,21 @@ def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, Field
 def pool_row(pool: PoolState) -> tuple[Row, Any]:
     """Return how full the pool was; what can't be told is left out, never shown as 0."""
     if pool.backlog is not None and pool.slots is not None:
-        return POOL, (
+        values = (
             *(pool.workers, pool.active_workers, pool.backlog),
             *(pool.slots, pool.active_slots),
         )
+        if pool.waiting is None:
+            return POOL, values
+        return POOL_WITH_QUEUES, (*values, pool.waiting)
     pairs: Pairs = [("g_w_count", pool.workers), ("g_w_active", pool.active_workers)]
     if pool.backlog is not None:
         pairs.append(("g_backlog", pool.backlog))
     if pool.slots is not None:
         pairs.append(("g_t_count", pool.slots))
     pairs.append(("g_t_active", pool.active_slots))
+    if pool.waiting is not None:
+        pairs.append(("g_t_waiting", pool.waiting))
     return LOOSE, pairs
 
 

@@ -50,10 +50,11 @@ class CanonicalConfigurator(_OTelSDKConfigurator):
 
 
 class ReporterConfigurator(_OTelSDKConfigurator):
-    """The SDK as `OTEL_*` says, for the process that reports dead requests; no entry point."""
+    """The SDK as `OTEL_*` says, for the reporter, whose resource has `identity`; no entry point."""
 
     def _configure(self, **kwargs: Any) -> None:
-        super()._configure(resource_attributes=assembly.resource_attributes(), **kwargs)
+        attributes = {**assembly.resource_attributes(), **kwargs.pop("identity")}
+        super()._configure(resource_attributes=attributes, **kwargs)
 
 
 class CanonicalInstrumentor(BaseInstrumentor):

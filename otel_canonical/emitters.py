@@ -17,6 +17,7 @@ from otel_canonical import json_lines, line_length, logfmt
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fence import report
 from otel_canonical.fields import PROTECTED, FieldValue
+from otel_canonical.page_words import DROPPED, SHORTENED, Counts, no_counts
 
 #: How long a full pipe may hold a worker up before its line is given up.
 PATIENCE_MS = 200
@@ -47,8 +48,12 @@ class LineOutput:
         self.written = 0
         self.dropped = 0
 
-    def write(self, line: bytes) -> None:
-        """Write one line; give it up if the output is broken, or full for `PATIENCE_MS`."""
+    def write(self, line: bytes) -> bool:
+        """Write one line; give it up if the output is broken, or full for `PATIENCE_MS`.
+
+        Returns:
+            Whether all of it was written.
+        """
         if self._is_torn:
             line = b"\n" + line
         try:
@@ -58,12 +63,12 @@ class LineOutput:
             count = self._write_when_there_is_room(line)
         except OSError as error:
             self._drop(error)
-            return
+            return False
         if count == len(line):
             self._is_torn = self._is_full = False
             self.written += 1
-        elif count:
-            self._write_rest(line[count:])
+            return True
+        return count > 0 and self._write_rest(line[count:])
 
     def reopen(self) -> None:
         """Open the file anew by its name, as `logrotate` expects after SIGUSR1."""
@@ -115,16 +120,17 @@ class LineOutput:
             self._drop(error)
             return 0
 
-    def _write_rest(self, rest: bytes) -> None:
+    def _write_rest(self, rest: bytes) -> bool:
         self._is_torn = True  # if no more is written, the next line must not continue this one
         try:
             if self._send(rest) < len(rest):
                 raise OSError("the output took only a part of a line")
         except OSError as error:
             self._drop(error)
-            return
+            return False
         self._is_torn = self._is_full = False
         self.written += 1
+        return True
 
     def _drop(self, error: OSError) -> None:
         self.dropped += 1
@@ -146,20 +152,26 @@ class LineEmitter:
         output: takes the lines.
         format_: one of `ENCODERS`.
         max_bytes: of a line, newline included.
+        counts: where lines are counted, `page_words.COUNTS`; a worker has its own on the shared page.
     """
 
-    def __init__(self, output: LineOutput, format_: str, max_bytes: int) -> None:
+    def __init__(
+        self, output: LineOutput, format_: str, max_bytes: int, counts: Counts | None = None
+    ) -> None:
         self.output = output
         self._encode = ENCODERS[format_]
         self._is_logfmt = format_ == "logfmt"
         self._max_bytes = max_bytes
-        self.shortened = 0
+        self.counts = counts if counts is not None else no_counts()
 
     def emit(self, event: CanonicalEvent) -> None:
         """Write the event's line."""
         text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
         line = (text + "\n").encode("utf-8", "replace")
+        counts = self.counts
+        counts[event.event_type.number] += 1
         if len(line) > self._max_bytes:
             line, shortened = line_length.fit(event.pairs, self._encode, self._max_bytes, PROTECTED)
-            self.shortened += shortened
-        self.output.write(line)
+            counts[SHORTENED] += shortened
+        if not self.output.write(line):
+            counts[DROPPED] += 1

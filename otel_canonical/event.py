@@ -11,17 +11,25 @@ from enum import Enum
 from typing import Any
 
 from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of
+from otel_canonical.page_words import COUNTS
 from otel_canonical.rows import LOOSE, Pair, Row
 
 
 class EventType(Enum):
-    """What a line reports. Each request ends in exactly one event of the first three."""
+    """What a line reports. Each request ends in exactly one event of the first three.
+
+    `number` is the place of its count among `page_words.COUNTS`.
+    """
 
     REQUEST = "request"  # a response was produced, or nobody was left to take it
     TIMEOUT = "timeout"  # Gunicorn aborted the worker because of this request
     LOST = "lost"  # the worker died, for any other reason, with this request open
     SLOW = "slow"  # still running, longer than the operator finds normal
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
+    POOL = "pool"  # how full the pool was; of no request
+
+    def __init__(self, name: str) -> None:
+        self.number = COUNTS.index(name)
 
 
 class CanonicalEvent:

@@ -42,7 +42,7 @@ FIELDS: tuple[FieldDescription, ...] = (
         "str",
         "`request`: a response was produced; `timeout`: Gunicorn aborted the worker because of this "
         "request; `lost`: the worker died with it; beside those `partial_failure`: a failure the app "
-        "chose to survive, and `slow`: still running",
+        "chose to survive, and `slow`: still running. `pool`: how full the pool was, of no request",
         protected=True,
     ),
     _field("ts", "", "str", "when the line was written, RFC 3339, UTC", unit="ms", protected=True),
@@ -199,6 +199,26 @@ FIELDS: tuple[FieldDescription, ...] = (
         "request slots, workers x threads; absent for worker classes without a bound",
     ),
     _field("g_t_active", "gunicorn.slots.active", "int", "busy slots, this one included"),
+    _field(
+        "g_t_waiting",
+        "gunicorn.slots.waiting",
+        "int",
+        "accepted requests that wait for a thread; only where workers have threads",
+    ),
+    _field(
+        "g_utilization",
+        "gunicorn.utilization",
+        "float",
+        "which share of the slots was busy since the last `pool` line; on these lines only, as is what "
+        "follows",
+        unit="1",
+    ),
+    _field(
+        "g_w_started",
+        "gunicorn.workers.started",
+        "int",
+        "workers started since the last `pool` line",
+    ),
     _field("g_pid", "process.pid", "int", "the worker's process id"),
     _field("g_w_requests", "gunicorn.worker.requests", "int", "requests this worker has taken"),
     _field("truncated", "canonical.truncated", "bool", "the line was too long; only when true"),
@@ -214,6 +234,20 @@ PATTERNS: tuple[FieldDescription, ...] = (
     ),
     _field("<system>_time", "canonical.<system>.time", "float", "time in them", unit="s"),
     _field("<system>_errors", "canonical.<system>.errors", "int", "those that failed"),
+    _field(
+        "g_w_died_<cause>",
+        "gunicorn.workers.died.<cause>",
+        "int",
+        "workers dead since the last `pool` line: `SIGKILL`, `oom`, `timeout`, `shutdown`, `exit_0` "
+        "(recycled)…",
+    ),
+    _field(
+        "g_lines_<kind>",
+        "canonical.lines.<kind>",
+        "int",
+        "lines since the last `pool` line, by `event_type`; of all kinds together `dropped` and "
+        "`shortened`; `unshown`: requests that no `lost` line would tell of",
+    ),
     _field("app_<key>", "app.<key>", "any", "what the app set or added"),
     _field("app_<key>_time", "app.<key>_time", "float", "what the app timed", unit="s"),
     _field("app_<key>_count", "app.<key>_count", "int", "times it ran, when more than once"),

@@ -22,7 +22,8 @@ class ProcessRoles(Protocol):
     """What we do in Gunicorn's processes; called at the moments this module finds.
 
     In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
-    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`. In a worker: the others.
+    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`, `before_successor`. In a worker:
+    the others.
     """
 
     def before_arbiter_setup(self) -> None:
@@ -44,10 +45,13 @@ class ProcessRoles(Protocol):
         """Run after a dead worker was reaped."""
 
     def each_second(self, arbiter: Any) -> None:
-        """Run by the arbiter's main loop, about once a second."""
+        """Run by the arbiter's loops, also that of a reload or a stop, once a second or more often."""
 
     def before_arbiter_exit(self, arbiter: Any) -> None:
         """Run before the arbiter leaves, its workers killed but not all of them reaped."""
+
+    def before_successor(self, arbiter: Any) -> None:
+        """Run in a fork of the arbiter, before it becomes another arbiter beside it (SIGUSR2)."""
 
     def start_worker(self, worker: Any) -> None:
         """Run after the fork and before the app is loaded; may be called twice."""
@@ -68,6 +72,7 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
     setup = arbiter_class.setup
     kill_worker = arbiter_class.kill_worker
     murder_workers = arbiter_class.murder_workers
+    reap_workers = arbiter_class.reap_workers
     if hasattr(setup, _MARK):
         return
 
@@ -91,11 +96,18 @@ def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
             roles.each_second(arbiter)
         murder_workers(arbiter)
 
+    @functools.wraps(reap_workers)
+    def look_and_reap_workers(arbiter: Any) -> None:
+        with Fence("looking at the pool"):
+            roles.each_second(arbiter)
+        reap_workers(arbiter)
+
     setattr(setup_and_chain, _MARK, True)
     arbiter_class.setup = setup_and_chain
     module.os = _ObservedOs(module.os, roles.after_wait)
     arbiter_class.kill_worker = note_and_kill_worker
     arbiter_class.murder_workers = look_and_murder_workers
+    arbiter_class.reap_workers = look_and_reap_workers
 
 
 class _ObservedOs:
@@ -202,6 +214,7 @@ def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
     _chain(cfg, "worker_exit", after=worker_exit)
     _chain(cfg, "child_exit", after=child_exit)
     _chain(cfg, "on_exit", after=roles.before_arbiter_exit)
+    _chain(cfg, "pre_exec", after=roles.before_successor)
 
 
 def _chain(

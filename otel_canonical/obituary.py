@@ -13,32 +13,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from otel_canonical import backlog, stack_location, stack_recorder
+from otel_canonical import stack_location, stack_recorder
 from otel_canonical.composition import pool_row, without_excluded
 from otel_canonical.death_certificates import DeathCertificates
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.fence import Fence, warn
 from otel_canonical.fields import FieldValue
+from otel_canonical.pool_ledger import Place, PoolLedger
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import CLOSING, OpenRequest, SharedPage
+from otel_canonical.shared_page import CLOSING, OpenRequest
 from otel_canonical.stack_location import StackLocation
 
-#: TTIN may make a small pool larger, and a reload doubles it for a while.
-LEAST_BLOCKS = 64
-#: Slots for a worker whose concurrency has no small bound (gevent, ASGI).
-MOST_SLOTS = 128
-#: Gunicorn's main loop comes by once a second, and after every signal.
-LOOK_EVERY_NS = 900_000_000
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
 LAST_DEATHS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Berth:
-    """What the arbiter keeps for one worker: its block of the page and the file for its stacks."""
+class Berth(Place):
+    """What the arbiter keeps for one worker: its place in the pool and the file for its stacks."""
 
-    page: SharedPage
-    block: int
     stacks: int | None
 
 
@@ -56,8 +49,7 @@ class Obituaries:
 
     Args:
         settings: the operator's choice.
-        slots: requests that one worker serves at once; None if there is no small bound.
-        workers: as configured; TTIN and reloads may make it more.
+        ledger: gives out places.
         emit: writes an event.
         report_death: told of each dead request, for what is exported.
     """
@@ -65,54 +57,48 @@ class Obituaries:
     def __init__(
         self,
         settings: Settings,
-        slots: int | None,
-        workers: int,
+        ledger: PoolLedger,
         emit: Callable[[CanonicalEvent], None],
         report_death: Callable[[Death], None],
     ) -> None:
         self._settings = settings
+        self._ledger = ledger
         self._emit = emit
         self._report_death = report_death
         self._certificates = DeathCertificates()
-        self._berths: dict[int, Berth] = {}
-        self._next_look_ns = 0
-        self._page = _page(slots, workers)
+        self._berths: dict[int, Berth | None] = {}
 
-    def reconfigure(
-        self,
-        settings: Settings,
-        slots: int | None,
-        workers: int,
-        emit: Callable[[CanonicalEvent], None],
-    ) -> None:
-        """Take over the configuration of a reload; old workers keep the page that they have."""
+    def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
+        """Take over the configuration of a reload."""
         self._settings = settings
         self._emit = emit
-        if (slots or MOST_SLOTS) > self._page.slots:
-            self._page = _page(slots, workers)
-
-    def look_at_backlog(self, listeners: Iterable[Any]) -> None:
-        """Note how many connections wait to be accepted, at most once a second."""
-        now_ns = time.monotonic_ns()
-        if now_ns >= self._next_look_ns:
-            self._next_look_ns = now_ns + LOOK_EVERY_NS
-            self._page.set_backlog(backlog.waiting(listeners), now_ns)
 
     def assign(self, worker: Any) -> Berth | None:
         """Return the berth of a worker that is about to be forked; None if there is no room."""
-        block = self._page.take_block()
-        if block is None:
+        place = self._ledger.open_place()
+        berth: Berth | None = None
+        if place is None:
             warn("more workers than the shared page has room for; some have no `lost` lines")
-            return None
-        berth = Berth(self._page, block, stack_recorder.make_file())
+        else:
+            stacks = stack_recorder.make_file()
+            berth = Berth(place.page, place.block, place.number, stacks)
         # By the worker's age: it has no pid yet, and an age is never given twice.
         self._berths[worker.age] = berth
         return berth
 
+    def pids(self, workers: Iterable[Any]) -> dict[int, int]:
+        """Return the pids of workers by their numbers in the pool."""
+        found: dict[int, int] = {}
+        for worker in workers:
+            berth = self._berths.get(worker.age)
+            if berth is not None:
+                found[berth.number] = worker.pid
+        return found
+
     def leave_to(self, worker: Any) -> None:
         """Close what belongs to other workers (in a worker, after the fork)."""
         for age, berth in self._berths.items():
-            if age != worker.age and berth.stacks is not None:
+            if age != worker.age and berth is not None and berth.stacks is not None:
                 with contextlib.suppress(OSError):
                     os.close(berth.stacks)
         self._berths.clear()
@@ -127,17 +113,21 @@ class Obituaries:
 
     def bury(self, worker: Any) -> None:
         """Write the lines of the requests that a dead worker left open, and take its berth back."""
-        berth = self._berths.pop(worker.age, None)
-        if berth is None:
+        if worker.age not in self._berths:
             return
+        berth = self._berths.pop(worker.age)
+        is_timeout = self._certificates.is_timeout(worker.pid)
+        # Once for all of its requests: to ask for the cause is to use an OOM kill of the kernel's up.
+        cause = self._certificates.cause(worker.pid)
         try:
-            for request in self._left_open(berth):
-                with Fence("writing the line of a request that died"):
-                    self._write(worker.pid, request, berth)
+            if berth is not None:
+                for request in self._left_open(berth):
+                    with Fence("writing the line of a request that died"):
+                        self._write(worker.pid, request, berth, "" if is_timeout else cause)
         finally:
             self._certificates.forget(worker.pid)
-            berth.page.free_block(berth.block)
-            if berth.stacks is not None:
+            self._ledger.close_place(berth, "timeout" if is_timeout else cause)
+            if berth is not None and berth.stacks is not None:
                 os.close(berth.stacks)
 
     def bury_all(self, workers: Iterable[Any]) -> None:
@@ -156,9 +146,10 @@ class Obituaries:
             if slot.state() != CLOSING and (request := slot.read()) is not None
         ]
 
-    def _write(self, pid: int, request: OpenRequest, berth: Berth) -> None:
+    def _write(self, pid: int, request: OpenRequest, berth: Berth, lost_cause: str) -> None:
+        """Write the line of one request; with no `lost_cause` it is a timeout."""
         ended_ns = time.monotonic_ns()
-        is_timeout = self._certificates.is_timeout(pid)
+        is_timeout = not lost_cause
         location, stack = _last_seen(request, berth)
         kind = EventType.TIMEOUT if is_timeout else EventType.LOST
         pairs: list[tuple[str, FieldValue]] = [
@@ -174,7 +165,7 @@ class Obituaries:
         if is_timeout and request.watched.get("after_s"):
             pairs.append(("timeout_seen", float(request.watched["after_s"])))
         if not is_timeout:
-            pairs.append(("lost_cause", self._certificates.cause(pid)))
+            pairs.append(("lost_cause", lost_cause))
         if request.queries:
             pairs.append(("db_queries", request.queries))
         row, values = pool_row(berth.page.pool_state(ended_ns))
@@ -183,11 +174,6 @@ class Obituaries:
         event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
         self._report_death(Death(event, request, ended_ns))
-
-
-def _page(slots: int | None, workers: int) -> SharedPage:
-    blocks = max(LEAST_BLOCKS, 4 * workers)
-    return SharedPage(blocks, slots or MOST_SLOTS, is_bounded=slots is not None)
 
 
 def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:

@@ -1,9 +1,11 @@
-"""The process that exports what is left of a dead request: its root span, under the ids of its line.
+"""The process that exports what is the pool's, not a worker's: its metrics, and what dead requests left.
 
 Started by the arbiter as a fresh interpreter (`python -m otel_canonical.reporter`), never forked from
 it: it shares no lock and no connection with anybody. It reads one JSON object a line from its standard
-input; when that ends, because the arbiter has ended or has been killed, it exports what it has and
-leaves. It always leaves with 0: Gunicorn reaps all its children and takes meaning from 3 and 4.
+input: a sample of the pool, or a request that died with its worker, whose root span and log event it
+makes under the ids of its line. When the input ends, because the arbiter has ended or has been killed,
+it exports what it has and leaves. It always leaves with 0: Gunicorn reaps all its children and takes
+meaning from 3 and 4.
 """
 
 from __future__ import annotations
@@ -12,20 +14,23 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from otel_canonical import export_choice, sdk_farewell
+from otel_canonical import export_choice, pool_identity, sdk_farewell
+from otel_canonical._version import __version__
 from otel_canonical.distro import ReporterConfigurator
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fence import Fence
 from otel_canonical.log_events import LogEvents
+from otel_canonical.pool_metrics import PoolMetrics
+from otel_canonical.reporter_link import LEFT_TO_ARBITER
 
 #: How long the last spans may take to leave after the arbiter has.
 FAREWELL_S = 2.0
@@ -48,18 +53,29 @@ class GivenIds(IdGenerator):
 
 
 class Reporter:
-    """Makes a span and a log event of each death, as far as these are exported."""
+    """Makes a span and a log event of each death, as far as these are exported; passes samples on."""
 
-    def __init__(self, tracer: trace.Tracer, ids: GivenIds, log_events: LogEvents | None) -> None:
+    def __init__(
+        self,
+        tracer: trace.Tracer,
+        ids: GivenIds,
+        log_events: LogEvents | None,
+        take_sample: Callable[[dict[str, Any]], None],
+    ) -> None:
         self._tracer = tracer
         self._ids = ids
         self._log_events = log_events
+        self._take_sample = take_sample
 
-    def report(self, deaths: Iterable[str]) -> None:
-        """Report deaths, each one JSON object on a line."""
-        for line in deaths:
-            with Fence("reporting a request that died"):
-                self._report_one(json.loads(line))
+    def report(self, lines: Iterable[str]) -> None:
+        """Report what the arbiter says, one JSON object on a line."""
+        for line in lines:
+            with Fence("reporting to OpenTelemetry"):
+                facts = json.loads(line)
+                if facts["kind"] == "pool":
+                    self._take_sample(facts)
+                else:
+                    self._report_one(facts)
 
     def _report_one(self, death: dict[str, Any]) -> None:
         event = CanonicalEvent.of_pairs(
@@ -103,16 +119,23 @@ class Reporter:
 
 
 def main() -> None:
-    """Report until standard input ends, then leave within `FAREWELL_S`."""
-    # What stops the server stops it through our input; a ^C in a terminal goes to all processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Report until standard input ends, then leave within `FAREWELL_S`.
+
+    The one argument is the pool's name.
+    """
+    # What stops the server stops it through our input; the arbiter has started us with these blocked.
+    for number in LEFT_TO_ARBITER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)
     export_choice.set_defaults()
     ids = GivenIds()
-    ReporterConfigurator().configure(sampler=ALWAYS_ON, id_generator=ids)
-    tracer = trace.get_tracer("otel_canonical")
+    identity = pool_identity.attributes(sys.argv[1], None, os.environ)
+    configurator = ReporterConfigurator()
+    configurator.configure(identity=identity, sampler=ALWAYS_ON, id_generator=ids)
+    tracer = trace.get_tracer("otel_canonical", __version__)
     log_events = LogEvents(get_logger("otel_canonical")) if export_choice.exports("logs") else None
-    Reporter(tracer, ids, log_events).report(sys.stdin)
+    pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
+    Reporter(tracer, ids, log_events, pool_metrics.take).report(sys.stdin)
     sdk_farewell.leave(FAREWELL_S)
     os._exit(0)
 

@@ -135,6 +135,18 @@ class Settings:
         "true",
         "`false` keeps the event from leaving as an OpenTelemetry log event when logs are exported.",
     )
+    pool_metrics: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` keeps the pool's metrics from being exported, and saves the process that does it.",
+    )
+    pool_interval_seconds: float | None = _setting(
+        None,
+        _seconds,
+        "(off)",
+        "Write a `pool` line every so often: how full the pool was, who started and died.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,

@@ -11,7 +11,8 @@ The page begins with a table that is read as a whole, for a pool's state at a gl
      16  uint8   for each block: 1 if it has a worker. By the arbiter
       …  uint8   for each slot of each block: its state, `IDLE`, `OPEN` or `CLOSING`. By its owner
 
-Then the blocks, each of its slots.
+Then the words, which `page_words` describes: what is counted and how long slots were busy. Then the
+blocks, each of its slots.
 
 A slot of 2688 bytes. Three parts, each replaced by one slice assignment (never by `struct.pack_into`,
 which writes zeros first)::
@@ -41,6 +42,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from otel_canonical import page_words
+from otel_canonical.page_words import PageWords
 
 TABLE_HEAD = 16
 SLOT = 2688
@@ -105,6 +109,8 @@ class PoolState(NamedTuple):
     slots: int | None
     active_slots: int
     backlog: int | None
+    #: Accepted by a worker, served by no thread yet; None for worker classes that don't queue.
+    waiting: int | None = None
 
 
 class SharedPage:
@@ -115,15 +121,22 @@ class SharedPage:
             nothing, so there may be plenty.
         slots: requests that one worker can serve at once.
         is_bounded: whether a worker never serves more.
+        has_queues: whether workers accept requests before they have a thread for them.
     """
 
-    def __init__(self, blocks: int, slots: int, *, is_bounded: bool = True) -> None:
+    def __init__(
+        self, blocks: int, slots: int, *, is_bounded: bool = True, has_queues: bool = False
+    ) -> None:
         self.slots = slots
-        self._is_bounded = is_bounded
-        self._blocks = blocks
+        self.blocks = blocks
+        self.is_bounded = is_bounded
+        self._has_queues = has_queues
         self._states_at = TABLE_HEAD + blocks
-        self._slots_at = self._states_at + blocks * slots
+        self._table_end = self._states_at + blocks * slots
+        words_at = (self._table_end + 7) & ~7
+        self._slots_at = words_at + page_words.size_of(blocks, slots)
         self._memory = mmap.mmap(-1, self._slots_at + blocks * slots * SLOT)
+        self.words = PageWords(self._memory, words_at, blocks, slots)
 
     def take_block(self) -> int | None:
         """Give out a free block (arbiter, before a fork); None if all are taken."""
@@ -133,11 +146,12 @@ class SharedPage:
         # A block has no owner yet: whatever a dead one has left open is closed.
         states = self._states_at + number * self.slots
         self._memory[states : states + self.slots] = bytes(self.slots)
+        self.words.clear(number)
         self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\1"
         return number
 
     def free_block(self, number: int) -> None:
-        """Take a block back (arbiter, after its worker's death)."""
+        """Take a block back (arbiter, after its worker's death); its words stay until it is given out."""
         states = self._states_at + number * self.slots
         self._memory[states : states + self.slots] = bytes(self.slots)
         self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\0"
@@ -146,7 +160,7 @@ class SharedPage:
         """Return the slots of a block, for its worker to write or the arbiter to read."""
         first = number * self.slots
         return [
-            Slot(self._memory, self._slots_at + n * SLOT, self._states_at + n)
+            Slot(self._memory, self._slots_at + n * SLOT, self._states_at + n, self.words.busy, n)
             for n in range(first, first + self.slots)
         ]
 
@@ -157,10 +171,11 @@ class SharedPage:
 
     def pool_state(self, now_ns: int) -> PoolState:
         """Return how full the pool is now; a backlog seen longer than `FRESH_NS` ago isn't told."""
-        table = self._memory[: self._slots_at]
+        end = self._table_end
+        table = self._memory[:end]
         slots, states_at = self.slots, self._states_at
         workers = table.count(1, TABLE_HEAD, states_at)
-        active_slots = self._slots_at - states_at - table.count(IDLE, states_at)
+        active_slots = end - states_at - table.count(IDLE, states_at)
         if slots == 1:
             active_workers = active_slots
         else:
@@ -169,31 +184,39 @@ class SharedPage:
             last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
             rows = range(states_at, states_at + max(last, 0) * slots, slots)
             active_workers = sum([table[row : row + slots] != idle for row in rows])
+        waiting = None
+        if self._has_queues:
+            # Of a worker that died with a queue it stays until it is buried.
+            last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
+            waiting = sum(self.words.waiting[: max(last, 0)])
         known, seen_ns = _BACKLOG.unpack_from(table)
         is_fresh = known and now_ns - seen_ns < FRESH_NS
         return PoolState(
             workers,
             active_workers,
-            workers * slots if self._is_bounded else None,
+            workers * slots if self.is_bounded else None,
             active_slots,
             known - 1 if is_fresh else None,
+            waiting,
         )
-
-    def close(self) -> None:
-        """Unmap the page in this process."""
-        self._memory.close()
 
 
 class Slot:
     """The place of one request."""
 
-    __slots__ = ("_at", "_memory", "_sequence", "_state_at")
+    __slots__ = ("_at", "_busy", "_busy_ns", "_memory", "_number", "_sequence", "_state_at")
 
-    def __init__(self, memory: mmap.mmap, at: int, state_at: int) -> None:
+    def __init__(
+        self, memory: mmap.mmap, at: int, state_at: int, busy: memoryview[int], number: int
+    ) -> None:
         self._memory = memory
         self._at = at
         self._state_at = state_at
         self._sequence = 0
+        self._busy = busy
+        self._number = number
+        #: How long it has been busy before its present request.
+        self._busy_ns = 0
 
     def open(
         self,
@@ -214,6 +237,13 @@ class Slot:
             head + packed + _SEQUENCE.pack(sequence)
         )
         self._memory[self._state_at] = OPEN
+        self._busy[self._number] = self._busy_ns - started_ns
+
+    def close(self, now_ns: int) -> None:
+        """Show no request any more; `now_ns` is monotonic."""
+        # What the word lacks is when the request was opened: the sum is all that it was busy.
+        self._busy_ns = self._busy[self._number] = self._busy[self._number] + now_ns
+        self._memory[self._state_at] = IDLE
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, which can't be torn."""

@@ -55,6 +55,8 @@ class WorkerRooms:
         self._with_sdk = with_sdk
         if with_sdk:
             sdk_seam.set_up()
+        if berth is not None:
+            emitter.counts = berth.page.words.counts_of(berth.block)
         redaction = RedactionPolicy(settings.redacted_names)
         self.log = CanonicalLog(
             settings,
@@ -64,6 +66,7 @@ class WorkerRooms:
             _emit(emitter, settings),
             page=berth.page if berth is not None else None,
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
+            counts=emitter.counts,
         )
         describe: Callable[[FrameType], str] = stack_text.stack_lines
         if settings.slow_locals:

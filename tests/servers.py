@@ -152,9 +152,25 @@ class Server:
             return received
 
     def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        reporters = self.reporters()
+        return [pid for pid in self.children() if pid not in reporters]
+
+    def reporters(self) -> list[int]:
+        """Return the process ids of the reporter; while it is being replaced there may be two."""
+        return [pid for pid in self.children() if b"otel_canonical.reporter" in command_of(pid)]
+
+    def children(self) -> list[int]:
         """Return the process ids of the arbiter's children."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [int(pid) for pid in children]
+
+
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, nothing if it has left."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @contextlib.contextmanager

@@ -115,16 +115,6 @@ def test_open_spans_are_ended_when_worker_is_aborted(
     assert inner.ended_ns <= outer.ended_ns
 
 
-def reporters(site: Server) -> list[int]:
-    """Return the pids of the server's reporter."""
-    found = []
-    for pid in site.workers():
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"otel_canonical.reporter" in command:
-            found.append(pid)
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_when_arbiter_ends(
     number: signal.Signals, sink: OtlpSink, tmp_path: Path
@@ -132,7 +122,7 @@ def test_no_process_is_left_when_arbiter_ends(
     """The reporter leaves with the arbiter, however that ends, and so do the workers."""
     with gunicorn("stuck", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint) as site:
         send(site, "/exits-hard/")
-        [reporter] = eventually(lambda: reporters(site), site.report)
+        [reporter] = eventually(lambda: site.reporters(), site.report)
         left = [reporter, *site.workers()]
         os.kill(site.pid, number)
         site.process.wait(20)
@@ -146,13 +136,13 @@ def test_reporter_is_started_again_when_it_dies(sink: OtlpSink, tmp_path: Path) 
     """Its death costs nothing: the next dead request is reported by a new one."""
     with gunicorn("stuck", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint) as site:
         send(site, "/exits-hard/")
-        [reporter] = eventually(lambda: reporters(site), site.report)
+        [reporter] = eventually(lambda: site.reporters(), site.report)
         os.kill(reporter, signal.SIGKILL)
         eventually(lambda: not is_alive(reporter), site.report)
         send(site, "/kills-itself/")
         line = site.line_of("kills-itself")
         assert sink.root_of(line).attributes["error.type"] == "SIGKILL"
-        assert reporter not in reporters(site)
+        assert reporter not in site.reporters()
 
 
 def test_lost_line_and_span_when_shutdown_runs_out(sink: OtlpSink, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_field_says_what_it_is() -> None:
     for field in EVERYTHING:
         assert field.type in {"str", "int", "float", "bool", "any"}
         assert field.meaning
-        assert field.unit == "s" or field.type != "float", f"{field.key} is a float of what?"
+        assert field.unit in ("s", "1") or field.type != "float", f"{field.key} is a float of what?"
 
 
 def test_every_field_is_attribute_unless_span_has_it() -> None:

@@ -1,0 +1,205 @@
+"""The books of the pool: blocks given out, workers started and dead, and what all of them have counted.
+
+Lives in the arbiter, in its main thread. What a worker has counted in its block goes over into the
+books when it is buried, so no total ever goes backwards, however many workers come and go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from otel_canonical import backlog
+from otel_canonical.page_words import COUNTS, Counts
+from otel_canonical.shared_page import PoolState, SharedPage
+
+#: TTIN may make a small pool larger, and a reload doubles it for a while.
+LEAST_BLOCKS = 64
+#: Slots for a worker whose concurrency has no small bound (gevent, ASGI).
+MOST_SLOTS = 128
+#: Told of from the start: a total that begins with its first death hides that one from a rate.
+COMMON_CAUSES = ("shutdown", "exit:0", "timeout", "oom", "SIGKILL")
+
+
+class PoolShape(NamedTuple):
+    """What the configuration says of a pool."""
+
+    #: Requests that one worker serves at once; None if there is no small bound.
+    slots: int | None
+    #: As configured; TTIN and reloads may make it more.
+    workers: int
+    #: Whether a worker accepts requests before it has a thread for them.
+    has_queues: bool = False
+
+
+class PoolSample(NamedTuple):
+    """The pool at one moment, and all that it has done since the arbiter began."""
+
+    #: Monotonic.
+    at_ns: int
+    state: PoolState
+    #: For how long slots have been busy, together.
+    busy_ns: int
+    #: For how long there have been slots, together; 0 for worker classes without a bound.
+    capacity_ns: int
+    workers_started: int
+    #: Worker deaths by cause.
+    deaths: Mapping[str, int]
+    #: By the names of `page_words.COUNTS`.
+    counts: Mapping[str, int]
+    #: The pids of the workers, by their numbers in the pool.
+    pids: Mapping[int, int]
+
+
+def utilization(before: PoolSample, after: PoolSample) -> float | None:
+    """Return which share of the slots was busy between two samples; None if nobody can tell."""
+    capacity_ns = after.capacity_ns - before.capacity_ns
+    if capacity_ns <= 0:
+        return None
+    return round(min((after.busy_ns - before.busy_ns) / capacity_ns, 1.0), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker is given: a block of a page and, for life, the lowest number that is free."""
+
+    page: SharedPage
+    block: int
+    number: int
+
+
+class PoolLedger:
+    """Gives out places and adds up what happens in them.
+
+    Args:
+        shape: of the pool.
+        counts: where the arbiter counts the lines that it writes itself.
+    """
+
+    def __init__(self, shape: PoolShape, counts: Counts) -> None:
+        self._shape = shape
+        self._counts = counts
+        self._pages = [_page(shape)]
+        #: By their numbers.
+        self._places: dict[int, Place] = {}
+        self._started = 0
+        self._deaths = dict.fromkeys(COMMON_CAUSES, 0)
+        self._buried_counts = [0] * len(COUNTS)
+        self._buried_busy_ns = 0
+        self._busy_ns = 0
+        self._capacity_ns = 0
+        self._capacity_until_ns = time.monotonic_ns()
+
+    def reshape(self, shape: PoolShape) -> None:
+        """Take over the shape of a reload; old workers keep the page that they have."""
+        page = self._pages[-1]
+        fits = shape._replace(workers=0) == self._shape._replace(workers=0)
+        self._shape = shape
+        if not fits or _blocks(shape) > page.blocks:
+            self._pages.append(_page(shape))
+
+    def open_place(self) -> Place | None:
+        """Return the place of a worker that is about to be forked; None if there is no room."""
+        self._add_capacity()
+        self._started += 1
+        page = self._pages[-1]
+        block = page.take_block()
+        if block is None:
+            return None
+        number = next(n for n in range(len(self._places) + 1) if n not in self._places)
+        self._places[number] = place = Place(page, block, number)
+        return place
+
+    def close_place(self, place: Place | None, cause: str) -> None:
+        """Note a worker's death and take its place back."""
+        self._deaths[cause] = self._deaths.get(cause, 0) + 1
+        if place is None:
+            return
+        self._add_capacity()
+        words = place.page.words
+        self._buried_busy_ns += words.busy_ns(place.block)
+        for number, count in enumerate(words.counts_of(place.block)):
+            self._buried_counts[number] += count
+        place.page.free_block(place.block)
+        del self._places[place.number]
+        current = self._pages[-1]
+        in_use = {id(place.page) for place in self._places.values()}
+        self._pages = [page for page in self._pages if page is current or id(page) in in_use]
+
+    def look(self, listeners: Iterable[Any], pids: Mapping[int, int]) -> PoolSample:
+        """Return a sample of now, and note on the pages how many connections wait.
+
+        Args:
+            listeners: the arbiter's; if it has none, the workers may have their own.
+            pids: of the workers, by their numbers in the pool.
+        """
+        waiting = backlog.waiting(listeners)
+        now_ns = time.monotonic_ns()
+        for page in self._pages:
+            page.set_backlog(waiting, now_ns)
+        self._add_capacity()
+        return PoolSample(
+            now_ns,
+            self._state(now_ns),
+            self._busy(),
+            self._capacity_ns,
+            self._started,
+            dict(self._deaths),
+            self._all_counts(),
+            pids,
+        )
+
+    def _state(self, now_ns: int) -> PoolState:
+        states = [page.pool_state(now_ns) for page in self._pages]
+        current = states[-1]
+        if len(states) == 1:
+            return current
+        # In a reload workers of two shapes serve side by side.
+        is_bounded = all(state.slots is not None for state in states)
+        return PoolState(
+            sum(state.workers for state in states),
+            sum(state.active_workers for state in states),
+            sum(state.slots or 0 for state in states) if is_bounded else None,
+            sum(state.active_slots for state in states),
+            current.backlog,
+            current.waiting,
+        )
+
+    def _busy(self) -> int:
+        busy_ns = self._buried_busy_ns + sum(
+            place.page.words.busy_ns(place.block) for place in self._places.values()
+        )
+        # A request that ended between a look at its word and one at the clock was seen too long.
+        self._busy_ns = max(self._busy_ns, busy_ns)
+        return self._busy_ns
+
+    def _all_counts(self) -> dict[str, int]:
+        totals = [*self._buried_counts]
+        for counts in (
+            self._counts,
+            *(place.page.words.counts_of(place.block) for place in self._places.values()),
+        ):
+            for number, count in enumerate(counts):
+                totals[number] += count
+        return dict(zip(COUNTS, totals, strict=True))
+
+    def _add_capacity(self) -> None:
+        now_ns = time.monotonic_ns()
+        slots = sum(place.page.slots for place in self._places.values() if place.page.is_bounded)
+        self._capacity_ns += slots * (now_ns - self._capacity_until_ns)
+        self._capacity_until_ns = now_ns
+
+
+def _blocks(shape: PoolShape) -> int:
+    return max(LEAST_BLOCKS, 4 * shape.workers)
+
+
+def _page(shape: PoolShape) -> SharedPage:
+    return SharedPage(
+        _blocks(shape),
+        shape.slots or MOST_SLOTS,
+        is_bounded=shape.slots is not None,
+        has_queues=shape.has_queues,
+    )
