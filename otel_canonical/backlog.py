@@ -1,7 +1,8 @@
 """How many connections wait to be accepted: asked of the kernel, for TCP and for unix sockets.
 
-Lives wherever the listening sockets are: in the arbiter, with `--reuse-port` in each worker. Linux
-only; elsewhere nobody can tell, which is not the same as 0.
+Lives in the arbiter. Its own listening sockets it asks themselves; those that workers have made for
+themselves (`--reuse-port`) it finds by their inodes among all listening sockets of the host. Linux only;
+elsewhere nobody can tell, which is not the same as 0.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 #: struct tcp_info, linux/tcp.h: of a listening socket `tcpi_unacked` is the length of its queue.
@@ -22,6 +23,8 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
+_NLM_F_DUMP = 0x300
+_NLMSG_DONE = 3
 _UDIAG_SHOW_RQLEN = 16
 _UNIX_DIAG_RQLEN = 4
 _ANY_COOKIE = 0xFFFFFFFF
@@ -30,6 +33,13 @@ _UNIX_DIAG_REQ = struct.Struct("=BBHIIIII")
 _UNIX_DIAG_MSG_SIZE = 16
 _RTATTR = struct.Struct("=HH")
 _RQLEN = struct.Struct("=II")
+
+# linux/inet_diag.h: struct inet_diag_req_v2 and, of struct inet_diag_msg, what follows the addresses.
+_TCP_LISTEN = 10
+_INET_DIAG_REQ = struct.Struct("=BBBBI48x")
+_INET_DIAG_MSG_TAIL = struct.Struct("=IIIII")
+_INET_DIAG_TAIL_AT = 52
+_ANSWER_SIZE = 65536
 
 
 def waiting(listeners: Iterable[Any]) -> int | None:
@@ -60,16 +70,65 @@ def _waiting_at(listener: socket.socket) -> int | None:
     return None
 
 
+def inodes_of(listeners: Iterable[Any]) -> list[int]:
+    """Return what the kernel knows listening sockets by."""
+    return [os.fstat(listener.fileno()).st_ino for listener in listeners]
+
+
+def waiting_by_inode(inodes: Iterable[int]) -> int | None:
+    """Return the connections that wait at all listening sockets with these inodes together.
+
+    Returns:
+        None if there is no such socket, or if nobody can tell.
+    """
+    wanted = set(inodes)
+    found: dict[int, int] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if not wanted <= found.keys():
+            with contextlib.suppress(OSError, struct.error, AttributeError):
+                found.update(_listening_on_tcp(family))
+    for inode in wanted - found.keys():
+        with contextlib.suppress(OSError, struct.error, AttributeError):
+            if (at_unix := _waiting_at_unix(inode)) is not None:
+                found[inode] = at_unix
+    known = [found[inode] for inode in wanted if inode in found]
+    return sum(known) if known else None
+
+
+def _listening_on_tcp(family: int) -> Iterator[tuple[int, int]]:
+    """Yield inode and queue of every listening socket of a family."""
+    request = _INET_DIAG_REQ.pack(family, socket.IPPROTO_TCP, 0, 0, 1 << _TCP_LISTEN)
+    with _asked(request, _NLM_F_REQUEST | _NLM_F_DUMP) as netlink:
+        while True:
+            answer = netlink.recv(_ANSWER_SIZE)
+            at = 0
+            while at < len(answer):
+                length, kind, _, _, _ = _NLMSG.unpack_from(answer, at)
+                if kind in (_NLMSG_DONE, _NLMSG_ERROR) or not length:
+                    return
+                tail_at = at + _NLMSG.size + _INET_DIAG_TAIL_AT
+                _, queue, _, _, inode = _INET_DIAG_MSG_TAIL.unpack_from(answer, tail_at)
+                yield inode, queue
+                at += (length + 3) & ~3
+
+
+@contextlib.contextmanager
+def _asked(request: bytes, flags: int) -> Iterator[socket.socket]:
+    """Yield a netlink socket that the kernel answers a question about sockets at."""
+    head = _NLMSG.pack(_NLMSG.size + len(request), _SOCK_DIAG_BY_FAMILY, flags, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(0.1)
+        netlink.send(head + request)
+        yield netlink
+
+
 def _waiting_at_unix(inode: int) -> int | None:
     # struct unix_diag_req: family, protocol, pad, states (all), inode, what to show, cookie (any).
     request = _UNIX_DIAG_REQ.pack(
         *(socket.AF_UNIX, 0, 0, _ANY_COOKIE, inode, _UDIAG_SHOW_RQLEN),
         *(_ANY_COOKIE, _ANY_COOKIE),
     )
-    head = _NLMSG.pack(_NLMSG.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(0.1)
-        netlink.send(head + request)
+    with _asked(request, _NLM_F_REQUEST) as netlink:
         answer = netlink.recv(4096)
     length, kind, _, _, _ = _NLMSG.unpack_from(answer)
     if kind == _NLMSG_ERROR:

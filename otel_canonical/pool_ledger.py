@@ -136,6 +136,8 @@ class PoolLedger:
             pids: of the workers, by their numbers in the pool.
         """
         waiting = backlog.waiting(listeners)
+        if waiting is None and (inodes := self._listeners_of_workers()):
+            waiting = backlog.waiting_by_inode(inodes)
         now_ns = time.monotonic_ns()
         for page in self._pages:
             page.set_backlog(waiting, now_ns)
@@ -150,6 +152,13 @@ class PoolLedger:
             self._all_counts(),
             pids,
         )
+
+    def _listeners_of_workers(self) -> list[int]:
+        return [
+            inode
+            for place in self._places.values()
+            for inode in place.page.words.listeners_of(place.block)
+        ]
 
     def _state(self, now_ns: int) -> PoolState:
         states = [page.pool_state(now_ns) for page in self._pages]

@@ -151,7 +151,8 @@ class SharedPage:
         return number
 
     def free_block(self, number: int) -> None:
-        """Take a block back (arbiter, after its worker's death); its words stay until it is given out."""
+        """Take a block back (arbiter, after its worker's death); what it counted stays to be read."""
+        self.words.waiting[number] = 0
         states = self._states_at + number * self.slots
         self._memory[states : states + self.slots] = bytes(self.slots)
         self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\0"
@@ -186,7 +187,6 @@ class SharedPage:
             active_workers = sum([table[row : row + slots] != idle for row in rows])
         waiting = None
         if self._has_queues:
-            # Of a worker that died with a queue it stays until it is buried.
             last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
             waiting = sum(self.words.waiting[: max(last, 0)])
         known, seen_ns = _BACKLOG.unpack_from(table)

@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any
 
 from otel_canonical import (
+    backlog,
     export_choice,
     sdk_farewell,
     sdk_seam,
     stack_recorder,
     stack_text,
+    thread_queue,
 )
 from otel_canonical.canonical_log import CanonicalLog, Emit
 from otel_canonical.emitters import LineEmitter
@@ -84,6 +86,11 @@ class WorkerRooms:
             describe=describe,
         )
         self.seam = WorkerSeam(worker, self.log, describe)
+        if berth is not None:
+            number = berth.block
+            if worker.cfg.reuse_port:
+                berth.page.words.set_listeners(number, backlog.inodes_of(worker.sockets))
+            thread_queue.count_waiting(worker, berth.page.words.waiting[number : number + 1])
         self.watchdog.start()
 
     def is_ready(self) -> None:

@@ -217,8 +217,14 @@ def gunicorn(
         )
     server = Server(process, out, err)
     try:
-        listening = server.wait_for(r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:(\S+))")
-        server.address = listening[3] or (listening[1], int(listening[2]))
+        # With --reuse-port it is the workers that listen, and Gunicorn names no address.
+        listening = server.wait_for(
+            r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
+        )
+        host, port = listening[1], listening[2]
+        if listening[0].endswith("  "):
+            host, _, port = bind.rpartition(":")
+        server.address = listening[3] or (host, int(port))
         for _ in range(workers):
             server.wait_for(rf"(?s)(Booting worker with pid: \d+.*){{{workers}}}")
         yield server

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from otel_canonical import backlog
+from otel_canonical import backlog, thread_queue
 from otel_canonical.shared_page import PoolState, SharedPage
-from tests.servers import Line, Server, eventually, gunicorn
+from tests.servers import (
+    GUNICORN,
+    INSTRUMENT,
+    PATIENCE_S,
+    PROGRAMS,
+    Line,
+    Server,
+    eventually,
+    gunicorn,
+)
+from tests.test_lifecycle import closed_port
 from tests.test_timeouts import send
+
+#: A slow line every now and then shows the pool while nothing is answered.
+OFTEN_SLOW = {
+    "OTEL_PYTHON_CANONICAL_SLOW_SECONDS": "0.1",
+    "OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS": "0.2",
+}
 
 
 class Busy:
@@ -90,54 +108,99 @@ def test_line_has_backlog_when_clients_wait(
     }
     first, *more = [addresses[bind] for bind in binds]
     arguments = [argument for bind in more for argument in ("--bind", bind)]
-    # A slow line every now and then shows the pool while nothing is answered.
-    slow = {
-        "OTEL_PYTHON_CANONICAL_SLOW_SECONDS": "0.1",
-        "OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS": "0.2",
+    with gunicorn("waits", tmp_path, *arguments, bind=first, **OFTEN_SLOW) as site:
+        see_five_waiting(site, busy(site), binds, tmp_path)
+
+
+@pytest.mark.parametrize("binds", [["tcp"], ["unix"], ["tcp", "tcp6", "unix"]])
+def test_line_has_backlog_of_sockets_that_systemd_made(
+    binds: list[str], busy: Callable[[Server], Busy], tmp_path: Path
+) -> None:
+    """Sockets that Gunicorn was started with are as good as those it has made itself."""
+    addresses = {"tcp": "tcp", "tcp6": "tcp6", "unix": f"unix:{tmp_path}/gunicorn.sock"}
+    launcher = [sys.executable, str(PROGRAMS / "socket_activated.py")]
+    sockets = ",".join(addresses[bind] for bind in binds)
+    command = [*launcher, sockets, *INSTRUMENT, *GUNICORN]
+    with gunicorn("waits", tmp_path, command=command, **OFTEN_SLOW) as site:
+        see_five_waiting(site, busy(site), binds, tmp_path)
+
+
+def see_five_waiting(site: Server, waiting: Busy, binds: list[str], directory: Path) -> None:
+    """Make its one worker busy and connect five more clients: the next lines tell of them."""
+    pool_when(site, g_backlog="0")
+    waiting.start(1)
+    eventually(lambda: [e for e in site.lines() if e["event_type"] == "slow"], site.report)
+    listening = site.wait_for(r"Listening at: (\S+)")[1]
+    ports = {
+        "tcp6" if host.startswith("[") else "tcp": (host.strip("[]"), int(port))
+        for host, port in re.findall(r"http://([^,]+):(\d+)", listening)
     }
-    with gunicorn("waits", tmp_path, *arguments, bind=first, **slow) as site:
-        pool_when(site, g_backlog="0")
-        waiting = busy(site)
-        waiting.start(1)
-        eventually(lambda: [e for e in site.lines() if e["event_type"] == "slow"], site.report)
-        queued = [queue_up(site, bind, tmp_path) for bind in (binds * 5)[:5]]
-        eventually(lambda: site.lines()[-1].get("g_backlog") == "5", site.report)
-        waiting.let_go()
-        eventually(
-            lambda: [e for e in site.lines() if e.get("g_backlog") == "5" and "resp_status" in e],
-            site.report,
-        )
-        for connection in queued:
-            connection.close()
+    paths = {"unix": f"{directory}/gunicorn.sock"}
+    queued = [queue_up({**ports, **paths}[bind]) for bind in (binds * 5)[:5]]
+    eventually(lambda: site.lines()[-1].get("g_backlog") == "5", site.report)
+    waiting.let_go()
+    eventually(
+        lambda: [e for e in site.lines() if e.get("g_backlog") == "5" and "resp_status" in e],
+        site.report,
+    )
+    for connection in queued:
+        connection.close()
 
 
-def queue_up(site: Server, bind: str, directory: Path) -> socket.socket:
+def queue_up(address: tuple[str, int] | str) -> socket.socket:
     """Connect and send a request that nobody accepts yet."""
-    if bind == "unix":
+    if isinstance(address, str):
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(f"{directory}/gunicorn.sock")
+        connection.connect(address)
     else:
-        connection = site.connect()
+        connection = socket.create_connection(address, timeout=PATIENCE_S)
     connection.sendall(b"GET /ok/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return connection
+
+
+def test_line_has_backlog_when_each_worker_listens_for_itself(
+    busy: Callable[[Server], Busy], tmp_path: Path
+) -> None:
+    """`--reuse-port`: of two workers with a socket each, what waits at both."""
+    bind = f"127.0.0.1:{closed_port()}"
+    with gunicorn("waits", tmp_path, "--reuse-port", bind=bind, workers=2, **OFTEN_SLOW) as site:
+        pool_when(site, g_backlog="0")
+        waiting = busy(site)
+        # The kernel deals connections out, also to a worker that is busy: nine keep both so.
+        waiting.start(9)
+        wait_until_in_hand(site, 9, queue="g_backlog")
+        os.kill(site.workers()[0], signal.SIGKILL)
+        # What waited there is gone, and the successor's socket is known.
+        waiting.let_go()
+        pool_when(site, g_backlog="0", g_w_count="2")
 
 
 def test_busy_slots_are_right_when_threads_share_a_worker(
     busy: Callable[[Server], Busy], tmp_path: Path
 ) -> None:
-    """2 workers of 4 threads under 1 to 12 requests: 8 slots, busy those whose request runs."""
-    slow = {
-        "OTEL_PYTHON_CANONICAL_SLOW_SECONDS": "0.1",
-        "OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS": "0.2",
-    }
-    with gunicorn("waits", tmp_path, "--threads", "4", workers=2, **slow) as site:
+    """2 workers of 4 threads under 1 to 12 requests: 8 slots, busy those whose request runs.
+
+    Those that don't wait for a thread, and are counted as waiting.
+    """
+    with gunicorn("waits", tmp_path, "--threads", "4", workers=2, **OFTEN_SLOW) as site:
         pool_when(site, g_t_count="8", g_t_active="1", g_w_count="2")
         waiting = busy(site)
         for count in range(1, 13):
             waiting.start(1)
             active_when_told(site, at_least=min(count, 4), at_most=min(count, 8))
+            wait_until_in_hand(site, count)
         waiting.let_go()
-        pool_when(site, g_t_active="1", g_w_active="1")
+        pool_when(site, g_t_active="1", g_w_active="1", g_t_waiting="0")
+
+
+def wait_until_in_hand(site: Server, count: int, queue: str = "g_t_waiting") -> None:
+    """Wait until the last slow line says that so many requests run or wait in `queue`."""
+
+    def in_hand() -> int:
+        lines = [line for line in site.lines() if line["event_type"] == "slow"]
+        return int(lines[-1]["g_t_active"]) + int(lines[-1].get(queue, 0)) if lines else 0
+
+    eventually(lambda: in_hand() == count, lambda: f"{in_hand()}, not {count}: {site.report()}")
 
 
 def active_when_told(site: Server, *, at_least: int, at_most: int) -> None:
@@ -193,6 +256,65 @@ def test_pool_state_of_page() -> None:
     page.free_block(2)
     assert page.pool_state(11) == PoolState(2, 1, 4, 1, 7)
     assert page.take_block() == 2
+
+
+def test_waiting_requests_are_summed_where_workers_queue() -> None:
+    """Over all workers that live; of other classes it isn't told."""
+    page = SharedPage(8, 2, has_queues=True)
+    for block in range(3):
+        page.take_block()
+        page.words.waiting[block] += block + 1
+    assert page.pool_state(0).waiting == 6
+    page.free_block(1)
+    assert page.pool_state(0).waiting == 4
+    assert SharedPage(8, 2).pool_state(0).waiting is None
+
+
+def test_queue_is_right_when_a_worker_refuses_or_has_none() -> None:
+    """Handed over and taken up, in any thread; what was not taken in never waits."""
+
+    class ThreadWorker:
+        is_open = True
+
+        def enqueue_req(self, conn: str) -> None:
+            if not self.is_open:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+
+        def handle(self, conn: str) -> str:
+            return conn
+
+    waiting = memoryview(bytearray(8)).cast("q")
+    worker = ThreadWorker()
+    thread_queue.count_waiting(worker, waiting)
+    for conn in ("a", "b"):
+        worker.enqueue_req(conn)
+    assert waiting[0] == 2
+    assert worker.handle("a") == "a"
+    worker.is_open = False
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        worker.enqueue_req("c")
+    assert waiting[0] == 1
+    thread_queue.count_waiting(object(), waiting)
+
+
+def test_backlog_is_found_by_inode() -> None:
+    """Of any family, among all listening sockets of the host; what isn't there isn't 0."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as tcp6,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        unix.bind(f"\0{os.getpid()}")
+        unix.listen()
+        clients = [socket.create_connection(tcp.getsockname()) for _ in range(3)]
+        clients += [socket.create_connection(tcp6.getsockname()[:2]) for _ in range(2)]
+        inodes = backlog.inodes_of([tcp, tcp6, unix])
+        assert [backlog.waiting_by_inode([inode]) for inode in inodes] == [3, 2, 0]
+        assert backlog.waiting_by_inode(inodes) == backlog.waiting([tcp, tcp6, unix]) == 5
+        for client in clients:
+            client.close()
+    assert backlog.waiting_by_inode(inodes) is None
+    assert backlog.waiting_by_inode([]) is None
 
 
 def test_backlog_is_none_when_there_is_nobody_to_ask() -> None:
