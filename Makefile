@@ -11,7 +11,7 @@ PYTHON ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean
+.PHONY: help demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of 
 
 test: $(TEST) ## Run the tests; what needs a missing Go, Node or PostgreSQL is skipped and says so
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+otelcol: $(TEST) ## Build the OpenTelemetry Collector that the tests talk to, and say where it is; needs Go
+	@$(VENV)/bin/python -m tests.peers.collector
 
 lint: $(LINT) ## Check style and formatting (ruff)
 	@$(VENV)/bin/ruff check .

@@ -15,7 +15,7 @@ from otel_canonical import fields, logfmt, settings
 REPOSITORY = Path(__file__).parent.parent
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "demo/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/*.md", "demo/*.md", "benchmarks/*.md", "tests/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 #: Without the one that names the keys of other systems, too.

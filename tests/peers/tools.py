@@ -38,7 +38,9 @@ def cache_directory() -> Path:
     return Path(os.environ.get("OTEL_CANONICAL_TEST_CACHE") or REPOSITORY / ".cache" / "peers")
 
 
-def run_or_give_up(command: Sequence[str], directory: Path, hint: str) -> None:
+def run_or_give_up(
+    command: Sequence[str], directory: Path, hint: str, patience_s: float = BUILD_PATIENCE_S
+) -> None:
     """Run a build step, or give up with what it said."""
     try:
         subprocess.run(
@@ -47,12 +49,12 @@ def run_or_give_up(command: Sequence[str], directory: Path, hint: str) -> None:
             check=True,
             capture_output=True,
             text=True,
-            timeout=BUILD_PATIENCE_S,
+            timeout=patience_s,
         )
     except subprocess.CalledProcessError as error:
         give_up(f"`{' '.join(command)}` failed: {(error.stderr or error.stdout).strip()}", hint)
     except subprocess.TimeoutExpired:
-        give_up(f"`{' '.join(command)}` took longer than {BUILD_PATIENCE_S:.0f} s", hint)
+        give_up(f"`{' '.join(command)}` took longer than {patience_s:.0f} s", hint)
 
 
 def built_once(name: str, sources: Sequence[Path], build: Callable[[Path], None]) -> Path:
