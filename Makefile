@@ -53,7 +53,7 @@ matrix: $(TEST) ## Smoke-test the wheel on every Python here, with every support
 	@$(VENV)/bin/python tools/try_wheel.py --matrix
 
 soak: $(TEST) ## The long version of the accounting tests: kills, recycles, timeouts, 100,000 requests
-	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py $(ARGS)
+	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py tests/test_pool_metrics.py tests/test_pool_recycling.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
