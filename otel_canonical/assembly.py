@@ -48,6 +48,7 @@ class _Process:
         self.emitter: LineEmitter | None = None
         #: The lines that the arbiter itself has written.
         self.counts = no_counts()
+        self.arbiter_pid = 0
         self.pool_name = ""
         self.ledger: PoolLedger | None = None
         self.pool_watch: PoolWatch | None = None
@@ -112,6 +113,7 @@ class _Roles:
         django_watch.watch(with_spans=True)
 
     def after_arbiter_setup(self, arbiter: Any) -> None:
+        _process.arbiter_pid = os.getpid()
         cfg = arbiter.cfg
         settings = settings_room.read(os.environ, arbiter.log.warning)
         previous, _process.settings = _process.settings, settings
@@ -214,9 +216,12 @@ class _Roles:
             _process.rooms.abort()
 
     def exit_worker(self, worker: Any) -> None:
-        # Gunicorn calls this in the arbiter too, for a worker that somebody else has reaped.
-        if is_worker() and _process.rooms is not None:
-            _process.rooms.leave()
+        if is_worker():
+            if _process.rooms is not None:
+                _process.rooms.leave()
+        elif _process.arbiter_pid == os.getpid() and _process.obituaries is not None:
+            # A worker that somebody else has reaped: Gunicorn's `child_exit` never comes.
+            _process.obituaries.bury(worker)
 
 
 _roles = _Roles()

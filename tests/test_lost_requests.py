@@ -159,3 +159,20 @@ def test_cause_is_oom_when_kernel_kills_for_memory(tmp_path: Path) -> None:
             lambda: not (group / "cgroup.procs").read_text(), lambda: "the group is not empty"
         )
         group.rmdir()
+
+
+def test_worker_that_somebody_else_reaped_is_counted_out(tmp_path: Path) -> None:
+    """A hook takes the deaths from Gunicorn: it notices late, its `child_exit` never comes; we do."""
+    conf = tmp_path / "conf.py"
+    conf.write_text(
+        "import signal\n"
+        "def when_ready(server):\n"
+        "    signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    )
+    with gunicorn("stuck", tmp_path, "-c", str(conf), "-t", "2") as site:
+        send(site, "/kills-itself/")
+        line = site.line_of("kills-itself")
+        # Gunicorn aborted what it thought alive: nobody knows any better.
+        assert line["event_type"] == "timeout"
+        send(site, "/ok/")
+        assert (site.line_of("ok")["g_w_count"], site.line_of("ok")["g_w_active"]) == ("1", "1")
