@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from otel_canonical.app_facts import add, enrich, get, partial_failure, set, timer
+from otel_canonical.log_ids import RequestIds
 
-__all__ = ["add", "enrich", "get", "partial_failure", "set", "timer"]
+__all__ = ["RequestIds", "add", "enrich", "get", "partial_failure", "set", "timer"]
 
 
 def __getattr__(name: str) -> str:

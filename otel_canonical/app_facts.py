@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, SupportsFloat, TypeVar, cast
 
 from otel_canonical import error_facts, logfmt
 from otel_canonical.fence import Fence
-from otel_canonical.fields import FieldValue
+from otel_canonical.fields import field_value
 from otel_canonical.request_scope import RequestScope, open_scope, readers
 
 P = ParamSpec("P")
@@ -28,9 +28,6 @@ R = TypeVar("R")
 Enricher = Callable[[Any, Any], "Mapping[str, object] | None"]
 
 _enrichers: list[Enricher] = []
-
-#: An attribute of a span is an integer of 64 bits, or no integer.
-_WIDE = 1 << 63
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ def set(key: str, value: object) -> None:  # noqa: A001  # the name that reads r
         return
     key = logfmt.as_text(key)
     if value is not None:
-        scope.set_app(key, _field_value(value))
+        scope.set_app(key, field_value(value))
     elif scope.app is not None:
         scope.app.pop(key, None)
 
@@ -191,20 +188,7 @@ def read_enrichers(scope: RequestScope) -> None:
             facts = callback(scope.django_request, scope.django_response)
             for key, value in (facts or {}).items():
                 if value is not None:
-                    scope.set_app(logfmt.as_text(key), _field_value(value))
-
-
-def _field_value(value: object) -> FieldValue:
-    # Not isinstance: lazy objects pretend to be a str, and would be looked up when the line is made.
-    kind = type(value)
-    if kind is str or kind is bool or kind is float:
-        return cast("FieldValue", value)
-    if issubclass(kind, int) and -_WIDE <= int.__int__(cast("int", value)) < _WIDE:
-        return int.__int__(cast("int", value))
-    if issubclass(kind, float):
-        return float.__float__(cast("float", value))
-    # Of a wider integer all digits are shown; a number on a span ends at 64 bits.
-    return logfmt.as_text(value)
+                    scope.set_app(logfmt.as_text(key), field_value(value))
 
 
 def _survive(error: Exception, function: Callable[..., Any], return_value: Any) -> Any:

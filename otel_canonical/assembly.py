@@ -21,6 +21,7 @@ from otel_canonical import (
     django_watch,
     export_choice,
     gunicorn_arbiter,
+    log_ids,
     pool_identity,
     stack_recorder,
 )
@@ -93,6 +94,17 @@ def sets_sdk_up() -> bool:
     return _process.with_sdk
 
 
+def exports_app_logs() -> bool:
+    """Return whether the app's log records are exported, and by us."""
+    return (
+        _process.settings is not None
+        and _process.settings.app_logs
+        and _process.with_sdk
+        and export_choice.exports("logs")
+        and not export_choice.is_sdk_log_handler_enabled()
+    )
+
+
 def resource_attributes() -> dict[str, str | int]:
     """Return what every signal says about us (semantic conventions, "Telemetry Distro"), and who a
     worker is."""
@@ -111,6 +123,7 @@ class _Roles:
 
     def before_arbiter_setup(self) -> None:
         django_watch.watch(with_spans=True)
+        log_ids.install()
 
     def after_arbiter_setup(self, arbiter: Any) -> None:
         _process.arbiter_pid = os.getpid()
@@ -202,7 +215,9 @@ class _Roles:
         from otel_canonical.worker_rooms import WorkerRooms
 
         _process.rooms = WorkerRooms(
-            worker, settings, emitter, _process.berth, with_sdk=_process.with_sdk
+            *(worker, settings, emitter, _process.berth),
+            with_sdk=_process.with_sdk,
+            with_app_logs=exports_app_logs(),
         )
         seam = _process.rooms.seam
         gunicorn_arbiter.chain_request_hooks(worker.cfg, seam.pre_request, seam.post_request)

@@ -27,8 +27,12 @@ class CanonicalDistro(BaseDistro):
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load an instrumentation if this is a worker; Django's has a time of its own."""
-        if assembly.is_worker() and entry_point.name != "django":
-            super().load_instrumentor(entry_point, **kwargs)
+        if not assembly.is_worker() or entry_point.name == "django":
+            return
+        if entry_point.name == "logging" and assembly.exports_app_logs():
+            # Its handler would send every record again; what it adds to formats stays.
+            kwargs["enable_log_auto_instrumentation"] = False
+        super().load_instrumentor(entry_point, **kwargs)
 
 
 class CanonicalConfigurator(_OTelSDKConfigurator):

@@ -52,6 +52,12 @@ def is_instrumentation_disabled(name: str) -> bool:
     return not {name, "*"}.isdisjoint(part.strip() for part in text.split(","))
 
 
+def is_sdk_log_handler_enabled() -> bool:
+    """Return whether the user has asked for the SDK's own (deprecated) handler of log records."""
+    text = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "")
+    return text.strip().lower() == "true"
+
+
 def set_defaults() -> None:
     """Write our defaults into the environment, where the SDK looks; what the user set stays."""
     default = os.environ.setdefault

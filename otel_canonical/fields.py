@@ -8,6 +8,9 @@ where one exists, else they live under `canonical.`, `gunicorn.` or `app.`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
+
+from otel_canonical.logfmt import as_text
 
 FieldValue = str | int | float | bool
 
@@ -272,6 +275,9 @@ _ATTRIBUTES = {description.key: description.attribute for description in FIELDS}
 #: Span attribute of a whole stack, for any event that has one (semantic conventions, "Code").
 STACK_ATTRIBUTE = "code.stacktrace"
 
+#: An attribute of a span is an integer of 64 bits, or no integer.
+_WIDE = 1 << 63
+
 _CALL_FACTS = ("_calls", "_time", "_errors")
 
 
@@ -286,3 +292,17 @@ def attribute_of(key: str) -> str:
         if key.endswith(suffix):
             return f"canonical.{key[: -len(suffix)]}.{suffix[1:]}"
     return "canonical." + key
+
+
+def field_value(value: object) -> FieldValue:
+    """Return an app's value as a line and a span can hold it: what is no scalar becomes its text."""
+    # Not isinstance: lazy objects pretend to be a str, and would be looked up when the line is made.
+    kind = type(value)
+    if kind is str or kind is bool or kind is float:
+        return cast("FieldValue", value)
+    if issubclass(kind, int) and -_WIDE <= int.__int__(cast("int", value)) < _WIDE:
+        return int.__int__(cast("int", value))
+    if issubclass(kind, float):
+        return float.__float__(cast("float", value))
+    # Of a wider integer all digits are shown; a number on a span ends at 64 bits.
+    return as_text(value)

@@ -147,6 +147,13 @@ class Settings:
         "(off)",
         "Write a `pool` line every so often: how full the pool was, who started and died.",
     )
+    app_logs: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` keeps the app's own log records from leaving with the logs signal when logs are "
+        "exported.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,

@@ -24,6 +24,7 @@ from otel_canonical.emitters import LineEmitter
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fence import Fence
 from otel_canonical.gunicorn_seam import WorkerSeam
+from otel_canonical.log_export import LogExport
 from otel_canonical.obituary import Berth
 from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_scope import RequestScope
@@ -41,6 +42,7 @@ class WorkerRooms:
         emitter: writes lines; made by the arbiter, so that all processes write alike.
         berth: the worker's place on the shared page, None if there was no room.
         with_sdk: whether the SDK is ours to set up and to leave.
+        with_app_logs: whether the app's log records are ours to export.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class WorkerRooms:
         berth: Berth | None,
         *,
         with_sdk: bool,
+        with_app_logs: bool,
     ) -> None:
         self._settings = settings
         self._berth = berth
@@ -60,6 +63,10 @@ class WorkerRooms:
         if berth is not None:
             emitter.counts = berth.page.words.counts_of(berth.block)
         redaction = RedactionPolicy(settings.redacted_names)
+        if with_app_logs:
+            excluded = settings.excluded_fields
+            has_id = excluded is None or not excluded.match("req_id")
+            LogExport(redaction, with_request_id=has_id).install()
         self.log = CanonicalLog(
             settings,
             sdk_seam.join(

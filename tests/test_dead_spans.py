@@ -70,7 +70,9 @@ def test_root_span_has_ids_of_line(
     for key in ("timeout_loc", "timeout_cause_loc", "lost_loc", "lost_cause"):
         assert root.attributes.get(f"canonical.{key}") == line.get(key)
     [event] = eventually(
-        lambda: [log for log in list(sink.logs) if log.trace_id == root.trace_id],
+        lambda: [
+            log for log in list(sink.logs) if log.trace_id == root.trace_id and log.event_name
+        ],
         lambda: f"no log event in {sink.logs}",
     )
     assert event.event_name == f"canonical.{line['event_type']}"
