@@ -2,6 +2,9 @@
 
 Lives where the app is loaded. Look-ups are counted by key: `get_many` of ten keys is ten. What
 a backend does to serve one look-up by another (`get_or_set` by `get`) is counted once.
+
+In an exported request look-ups and writes have spans, too, without their keys, which may be secret: a
+session's is. Writes are wrapped for that alone, and only where spans are made.
 """
 
 from __future__ import annotations
@@ -10,13 +13,23 @@ import functools
 import time
 import types
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
+from opentelemetry import trace
+
+from otel_canonical import inner_spans
 from otel_canonical.request_scope import RequestScope, open_scope
 
 _MARK = "__otel_canonical__"
 _MISSING = object()
+
+#: What a backend may do by several other operations; it is one all the same.
+WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
+
+_inside_span: ContextVar[bool] = ContextVar("otel_canonical_inside_cache_span", default=False)
 
 _inside_lookup: ContextVar[bool] = ContextVar("otel_canonical_inside_cache", default=False)
 
@@ -35,7 +48,7 @@ def wrap_caches(module: Any) -> None:
     @functools.wraps(create_connection)
     def create_and_watch(self: Any, alias: str) -> Any:
         cache = create_connection(self, alias)
-        _watch(cache)
+        _watch(cache, alias)
         return cache
 
     setattr(create_and_watch, _MARK, True)
@@ -45,18 +58,22 @@ def wrap_caches(module: Any) -> None:
 def watch_caches(caches: Any) -> None:
     """Watch the caches of this thread that were made before the wrapping."""
     for cache in caches.all(initialized_only=True):
-        _watch(cache)
+        _watch(cache, "")
 
 
-def _watch(cache: Any) -> None:
+def _watch(cache: Any, alias: str) -> None:
     if hasattr(cache.get, _MARK):
         return
-    for name, wrap in (
-        ("get", _counting_get),
-        ("get_many", _counting_get_many),
-        ("get_or_set", _in_one_lookup),
-        ("aget_or_set", _in_one_lookup_async),
-    ):
+    wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+        "get": functools.partial(_counting_get, alias),
+        "get_many": functools.partial(_counting_get_many, alias),
+        "get_or_set": _in_one_lookup,
+        "aget_or_set": _in_one_lookup_async,
+    }
+    if inner_spans.are_made(inner_spans.CACHES):
+        for name in WRITES:
+            wraps[name] = functools.partial(_spanned_write, name, alias)
+    for name, wrap in wraps.items():
         method = getattr(cache, name, None)
         if method is not None:
             wrapped = wrap(method)
@@ -65,13 +82,13 @@ def _watch(cache: Any) -> None:
             setattr(cache, name, types.MethodType(wrapped, cache))
 
 
-def _counting_get(get: Callable[..., Any]) -> Callable[..., Any]:
+def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get)
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.get() or _is_asked_again(key):
             return get(key, default, *args, **kwargs)
-        with _Lookup(scope) as lookup:
+        with _Lookup(scope, "cache.get", alias) as lookup:
             value = get(key, _MISSING, *args, **kwargs)
             lookup.found = 0 if value is _MISSING else 1
             lookup.asked = 1
@@ -80,20 +97,46 @@ def _counting_get(get: Callable[..., Any]) -> Callable[..., Any]:
     return get_and_count
 
 
-def _counting_get_many(get_many: Callable[..., Any]) -> Callable[..., Any]:
+def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_many)
     def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.get():
             return get_many(keys, *args, **kwargs)
         keys = list(keys)
-        with _Lookup(scope) as lookup:
+        with _Lookup(scope, "cache.get_many", alias) as lookup:
             values = get_many(keys, *args, **kwargs)
             lookup.found = len(values)
             lookup.asked = len(keys)
         return values
 
     return get_many_and_count
+
+
+def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable[..., Any]:
+    attributes = _attributes(alias)
+
+    @functools.wraps(write)
+    def write_in_span(_: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = open_scope()
+        if scope is None or not _has_span(scope):
+            return write(*args, **kwargs)
+        token = _inside_span.set(True)
+        try:
+            with inner_spans.span(inner_spans.CACHES, f"cache.{name}", attributes):
+                return write(*args, **kwargs)
+        finally:
+            _inside_span.reset(token)
+
+    return write_in_span
+
+
+def _has_span(scope: RequestScope) -> bool:
+    return inner_spans.are_made_in(scope, inner_spans.CACHES) and not _inside_span.get()
+
+
+def _attributes(alias: str) -> dict[str, str]:
+    return {"canonical.cache.alias": alias} if alias else {}
 
 
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,21 +176,52 @@ def _is_asked_again(key: Any) -> bool:
 class _Lookup:
     """One look-up, timed; what it asked for and found is added to the scope when it leaves."""
 
-    __slots__ = ("_scope", "_started_ns", "_token", "asked", "found")
+    __slots__ = (
+        "_alias",
+        "_entered",
+        "_name",
+        "_scope",
+        "_span",
+        "_span_token",
+        "_started_ns",
+        "_token",
+        "asked",
+        "found",
+    )
 
-    def __init__(self, scope: RequestScope) -> None:
+    def __init__(self, scope: RequestScope, name: str, alias: str) -> None:
         self._scope = scope
+        self._name = name
+        self._alias = alias
+        self._entered: AbstractContextManager[trace.Span] | None = None
         self.asked = 0
         self.found = 0
 
     def __enter__(self) -> _Lookup:
         self._token = _inside_lookup.set(True)
+        if _has_span(self._scope):
+            self._span_token = _inside_span.set(True)
+            self._entered = inner_spans.span(
+                inner_spans.CACHES, self._name, _attributes(self._alias)
+            )
+            self._span = self._entered.__enter__()
         self._started_ns = time.perf_counter_ns()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         scope = self._scope
         scope.cache_ns += time.perf_counter_ns() - self._started_ns
+        if self._entered is not None:
+            missed = self.asked - self.found
+            self._span.set_attribute("canonical.cache.hits", self.found)
+            self._span.set_attribute("canonical.cache.misses", missed)
+            self._entered.__exit__(kind, error, traceback)
+            _inside_span.reset(self._span_token)
         scope.cache_hits += self.found
         scope.cache_misses += self.asked - self.found
         _inside_lookup.reset(self._token)

@@ -1,6 +1,6 @@
 """Counts the renders of Django's templates: the top-level ones, with all that they include.
 
-Lives where the app is loaded.
+Lives where the app is loaded. In an exported request such a render has a span, too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import functools
 import time
 from typing import Any
 
+from otel_canonical import inner_spans
 from otel_canonical.request_scope import open_scope
 
 _MARK = "__otel_canonical__"
@@ -28,7 +29,15 @@ def wrap_template(module: Any) -> None:
         scope.template_depth += 1
         started_ns = time.perf_counter_ns()
         try:
-            return render(self, context)
+            if not inner_spans.are_made_in(scope, inner_spans.TEMPLATES):
+                return render(self, context)
+            name = self.name
+            with inner_spans.span(
+                inner_spans.TEMPLATES,
+                f"template.render {name}" if name else "template.render",
+                {"canonical.template.name": str(name)} if name else {},
+            ):
+                return render(self, context)
         finally:
             scope.template_ns += time.perf_counter_ns() - started_ns
             scope.template_renders += 1

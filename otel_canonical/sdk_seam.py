@@ -13,11 +13,12 @@ from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_canonical import export_choice
+from otel_canonical import export_choice, inner_spans
 from otel_canonical._version import __version__
 from otel_canonical.log_events import LogEvents
 from otel_canonical.propagation import CallerOnlyPropagator
 from otel_canonical.root_span import RootSpans
+from otel_canonical.settings import Settings
 from otel_canonical.span_processor import CallCounter
 from otel_canonical.span_sampler import CountingSampler
 
@@ -31,10 +32,11 @@ def set_up() -> None:
     initialize()
 
 
-def join(*, exports: bool, redact: Callable[[str], str]) -> RootSpans:
+def join(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootSpans:
     """Put our sampler around the user's and our counter beside the exporters.
 
     Args:
+        settings: the operator's choice.
         exports: whether spans leave the process.
         redact: takes the secrets out of a text.
 
@@ -52,12 +54,23 @@ def join(*, exports: bool, redact: Callable[[str], str]) -> RootSpans:
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
     root_tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
-    root_spans = RootSpans(root_tracer if exports else None, redact)
-    if not exports:
+    root_spans = RootSpans(None, redact)
+
+    def record() -> None:
+        root_spans.record_with(root_tracer)
+        inner_spans.make_with(
+            provider.get_tracer("otel_canonical", __version__),
+            templates=settings.template_spans,
+            caches=settings.cache_spans,
+        )
+
+    if exports:
+        record()
+    else:
         propagate.set_global_textmap(
             CallerOnlyPropagator(propagate.get_global_textmap(), root_spans.is_exporting)
         )
-        _export_later(provider, root_spans, root_tracer, sampler, user_sampler)
+        _export_later(provider, sampler, user_sampler, record)
     return root_spans
 
 
@@ -67,7 +80,7 @@ def log_events() -> LogEvents:
 
 
 def _export_later(
-    provider: Any, root_spans: RootSpans, tracer: Any, sampler: Any, user_sampler: Any
+    provider: Any, sampler: CountingSampler, user_sampler: Any, record: Callable[[], None]
 ) -> None:
     """Start making spans when the app adds a span processor of its own in code."""
     add_span_processor = provider.add_span_processor
@@ -75,6 +88,6 @@ def _export_later(
     def add_and_export(processor: Any) -> None:
         add_span_processor(processor)
         sampler.obey(user_sampler)
-        root_spans.record_with(tracer)
+        record()
 
     provider.add_span_processor = add_and_export

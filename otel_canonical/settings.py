@@ -154,6 +154,18 @@ class Settings:
         "`false` keeps the app's own log records from leaving with the logs signal when logs are "
         "exported.",
     )
+    template_spans: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` makes no spans of template renders in exported requests.",
+    )
+    cache_spans: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` makes no spans of cache look-ups and writes in exported requests.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,

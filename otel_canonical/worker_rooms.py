@@ -70,7 +70,9 @@ class WorkerRooms:
         self.log = CanonicalLog(
             settings,
             sdk_seam.join(
-                exports=not with_sdk or export_choice.exports("traces"), redact=redaction.text
+                settings,
+                exports=not with_sdk or export_choice.exports("traces"),
+                redact=redaction.text,
             ),
             _emit(emitter, settings),
             page=berth.page if berth is not None else None,
