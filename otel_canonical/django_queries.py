@@ -22,10 +22,15 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from otel_canonical import server_cursors, sql_comments
+from otel_canonical.fence import fenced
 from otel_canonical.request_scope import RequestScope, open_scope
-from otel_canonical.span_processor import inside_django_query
+from otel_canonical.span_processor import DriverSpans, inside_django_query
 
 _MARK = "__otel_canonical__"
+
+_InsideToken = Token[bool | DriverSpans]
+_Marks = tuple[_InsideToken, Token[Context] | None, DriverSpans | None]
 
 
 def watch_connections() -> None:
@@ -103,30 +108,50 @@ def _count_query(
     failed = True
     # Without the drivers' instrumentation no span can be made in here, and nothing need be marked.
     marks = _mark(scope) if "opentelemetry.instrumentation.dbapi" in sys.modules else None
+    run = sql_comments.commenting(execute, scope) if sql_comments.is_wanted else execute
     started_ns = time.perf_counter_ns()
     try:
-        result = execute(sql, params, many, context)
+        result = run(sql, params, many, context)
         failed = False
         return result
     finally:
         elapsed_ns = time.perf_counter_ns() - started_ns
         if marks is not None:
-            _unmark(*marks)
+            _unmark(*marks, elapsed_ns, context, sql, params)
         # psycopg accepts composed SQL objects, which need not be hashable.
         scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
 
 
-def _mark(scope: RequestScope) -> tuple[Token[bool], Token[Context] | None]:
+def _mark(scope: RequestScope) -> _Marks:
     """Say that what a driver does now is Django's query, and keep it from making spans for nobody."""
-    inside = inside_django_query.set(True)
+    if scope.root.is_exported:
+        spans = DriverSpans()
+        return inside_django_query.set(spans), None, spans
     # Without an export a driver's span serves nobody: what was to be counted of it is counted here.
-    return inside, None if scope.root.is_exported else _attach_quiet(scope)
+    return inside_django_query.set(True), _attach_quiet(scope), None
 
 
-def _unmark(inside: Token[bool], quiet: Token[Context] | None) -> None:
+def _unmark(
+    inside: _InsideToken,
+    quiet: Token[Context] | None,
+    spans: DriverSpans | None,
+    *query: Any,
+) -> None:
     if quiet is not None:
         otel_context.detach(quiet)
+    elif spans is not None and not spans.made:
+        _make_missing_span(*query)
     inside_django_query.reset(inside)
+
+
+@fenced("making the span of a query")
+def _make_missing_span(elapsed_ns: int, context: Any, sql: Any, params: Any) -> None:
+    if server_cursors.is_missed(context):
+        error = sys.exc_info()[0]
+        server_cursors.make_span(
+            *(context, sql, params, time.time_ns() - elapsed_ns),
+            error.__name__ if error is not None else None,
+        )
 
 
 def _attach_quiet(scope: RequestScope) -> Token[Context]:

@@ -166,6 +166,13 @@ class Settings:
         "true",
         "`false` makes no spans of cache look-ups and writes in exported requests.",
     )
+    sql_commenter: bool = _setting(
+        False,
+        _boolean,
+        "false",
+        "`true` adds a comment to Django's SQL that names view, route and trace (sqlcommenter), for the "
+        "database's own log. No two texts are the same then: prepared statements are not used again.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,

@@ -16,13 +16,24 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import StatusCode
 
+from otel_canonical import sql_comments
 from otel_canonical.fence import fenced
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import SCOPE_KEY
 from otel_canonical.span_sampler import COUNTED_KINDS
 
+
+class DriverSpans:
+    """Whether a driver's instrumentation has made a span of the query under way."""
+
+    made = False
+
+
 #: True while Django itself talks to a database; spans made in there are of queries counted already.
-inside_django_query: ContextVar[bool] = ContextVar("otel_canonical_inside_query", default=False)
+#: In an exported request it is asked whether any were made.
+inside_django_query: ContextVar[bool | DriverSpans] = ContextVar(
+    "otel_canonical_inside_query", default=False
+)
 
 #: Databases that don't speak SQL; calls to them get keys of their own (`redis_calls`).
 NOT_SQL = frozenset(
@@ -44,9 +55,14 @@ class CallCounter(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember whose call this is, while its parent's context is at hand."""
         is_sampled = span.get_span_context().trace_flags.sampled
-        is_counted = span.kind in COUNTED_KINDS and not inside_django_query.get()
+        inside = inside_django_query.get()
+        is_counted = span.kind in COUNTED_KINDS and not inside
         if not is_sampled and not is_counted:
             return
+        if isinstance(inside, DriverSpans):
+            inside.made = True
+            if sql_comments.is_wanted:
+                sql_comments.keep_off(span)
         scope = otel_context.get_value(SCOPE_KEY, parent_context)
         if not isinstance(scope, RequestScope):
             return

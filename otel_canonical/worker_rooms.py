@@ -15,6 +15,7 @@ from otel_canonical import (
     export_choice,
     sdk_farewell,
     sdk_seam,
+    sql_comments,
     stack_recorder,
     stack_text,
     thread_queue,
@@ -63,6 +64,7 @@ class WorkerRooms:
         if berth is not None:
             emitter.counts = berth.page.words.counts_of(berth.block)
         redaction = RedactionPolicy(settings.redacted_names)
+        sql_comments.want(settings.sql_commenter)
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")

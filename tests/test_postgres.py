@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.otlp_sink import OtlpSink, otlp_sink
+from tests.otlp_sink import OtlpSink, SunkSpan, otlp_sink
 from tests.postgres import postgres
 from tests.servers import Line, Server, gunicorn
 
@@ -22,6 +23,14 @@ class Site:
     server: Server
     sink: OtlpSink
     is_exported: bool
+
+    def queries(self, line: Line) -> list[SunkSpan]:
+        """Return the spans below the root, without those of what a new connection asks for."""
+        return [
+            span
+            for span in self.sink.children_of(self.sink.root_of(line))
+            if "set_config" not in span.attributes["db.query.text"]
+        ]
 
     def counts(self, path: str) -> Line:
         """Send a request and return its line's counts of queries."""
@@ -98,12 +107,59 @@ def test_queries_are_counted_exactly(site: Site, path: str, expected: Line) -> N
     assert site.counts(path) == expected  # on a connection that is kept, or on the next one
 
 
-def test_query_of_server_side_cursor_is_counted_once(site: Site) -> None:
-    """`.iterator()` reads in portions; it is one query of which the driver makes no span."""
+def test_query_of_server_side_cursor_is_counted_and_spanned_once(site: Site) -> None:
+    """`.iterator()` reads in portions; it is one query, of which the driver itself makes no span."""
     answer, line = site.server.ask("/iterates/")
     assert json.loads(answer.body)["rows"] > 2
     assert line["db_queries"] == "1"
     assert 0 < float(line["db_time"]) <= float(line["resp_time"])
+    if not site.is_exported:
+        return
+    [span] = site.queries(line)
+    assert (span.name, span.kind, span.status) == ("SELECT", "CLIENT", "UNSET")
+    assert span.attributes["db.query.text"].startswith('SELECT "django_content_type"')
+    assert span.attributes["db.system.name"] == "postgresql"
+    _, ordinary = site.server.ask("/queries/")
+    twin = site.queries(ordinary)[0]
+    assert (span.scope, span.attributes.keys()) == (twin.scope, twin.attributes.keys())
+    assert (span.ended_ns - span.started_ns) / 1e9 == pytest.approx(
+        float(line["db_time"]), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+@pytest.mark.parametrize("path", ["/sql-as-sent/", "/sql-as-sent/?stream=1"])
+def test_sql_names_its_request_when_asked_for(
+    path: str, sampler: str, socket_directory: str, tmp_path: Path
+) -> None:
+    """The database sees route and trace; line and spans have the text without the comment."""
+    with (
+        otlp_sink() as sink,
+        gunicorn(
+            "every_kind",
+            tmp_path,
+            SITE_DIRECTORY=str(tmp_path),
+            SITE_POSTGRES=socket_directory,
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="20",
+            OTEL_TRACES_SAMPLER=sampler,
+            OTEL_PYTHON_CANONICAL_SQL_COMMENTER="true",
+        ) as server,
+    ):
+        answer, line = server.ask(path)
+        sent = answer.body.decode().splitlines()
+        assert len(sent) == 2
+        for text in sent:
+            query, _, comment = text.partition(" /*")
+            assert query.startswith("SELECT query FROM pg_stat_activity")
+            assert "route='sql-as-sent/'" in comment
+            assert f"traceparent='00-{line['trace_id']}-" in comment
+        assert (line["db_queries"], line["db_dup_queries"]) == ("2", "2")
+        if line["sampled"] == "true":
+            root = sink.root_of(line)
+            texts = [span.attributes["db.query.text"] for span in sink.children_of(root)]
+            assert sum("pg_stat_activity" in text for text in texts) == 2
+            assert not [text for text in texts if "/*" in text]
 
 
 def test_spans_of_queries_are_children_when_exported(site: Site) -> None:

@@ -235,6 +235,24 @@ def composed_sql(request):
     return HttpResponse("composed")
 
 
+def sql_as_sent(request):
+    """What PostgreSQL got, twice the same query; with `stream` in the body."""
+    from django.db import connection
+
+    def texts():
+        for _ in range(2):
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND %s = '%%'",
+                    ["%"],
+                )
+                yield cursor.fetchone()[0] + "\n"
+
+    if "stream" in request.GET:
+        return StreamingHttpResponse(texts())
+    return HttpResponse("".join(texts()))
+
+
 def raw_psycopg(request):
     """A query on a connection that isn't Django's."""
     import psycopg
@@ -541,7 +559,7 @@ def _urls():
     bad_template syntax_template queries failing_query async_queries raw_sqlite stream stream_breaks
     stream_long file facts short_timers partial many_facts cached signed_in anonymous spends_cpu
     sleeps async_view leaves_thread pid exits os_error migrates two_databases iterates atomically
-    collects_garbage executes_many composed_sql raw_psycopg async_counts clock outgoing own_spans odd_facts partial_then_waits async_partial""".split()
+    collects_garbage executes_many composed_sql sql_as_sent raw_psycopg async_counts clock outgoing own_spans odd_facts partial_then_waits async_partial""".split()
     return [
         *[path(f"{name.replace('_', '-')}/", views[name], name=name) for name in names],
         path("item/<slug:slug>/", item, name="item"),
