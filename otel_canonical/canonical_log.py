@@ -12,6 +12,7 @@ from otel_canonical import request_ids
 from otel_canonical.composition import Composer
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
+from otel_canonical.export_rule import SLOW, TIMEOUT, ExportRule
 from otel_canonical.fence import Fence, caught
 from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
 from otel_canonical.page_words import UNSHOWN, Counts, no_counts
@@ -40,6 +41,7 @@ class CanonicalLog:
         slots: places on it, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `counts`.
         counts: where that is, `page_words.COUNTS`.
+        release: exports what has been kept of a request that the sampler had dropped.
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class CanonicalLog:
         page: SharedPage | None = None,
         slots: Sequence[Slot] = (),
         counts: Counts | None = None,
+        release: Callable[[RequestScope], None] | None = None,
     ) -> None:
         self.settings = settings
         self.header_names = FACT_HEADERS | root_spans.header_names
         self._root_spans = root_spans
         self._emit = emit
+        self._rule = ExportRule(settings)
+        self._release = release
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
@@ -106,7 +111,7 @@ class CanonicalLog:
         if self._free_slots:
             slot = scope.slot = self._free_slots.pop()
             slot.open(
-                *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.is_exported),
+                *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
                 (
                     scope.request_id,
                     root.trace_id,
@@ -145,13 +150,16 @@ class CanonicalLog:
                 # While this request's own slot is still open.
                 scope.pool = self._page.pool_state(scope.ended_ns)
             event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+            if self._release is not None and scope.root.is_recorded:
+                with Fence("deciding on a request's export"):
+                    self._decide(scope, self._rule.reason(scope, event_type))
             try:
                 event = self._composer.request_event(scope, event_type)
             except Exception as error:  # noqa: BLE001  # a fence, see `caught`
                 caught("composing an event", error)
                 # A poor line is better than none.
                 event = self._composer.least_event(scope, event_type)
-            if scope.root.is_exported:
+            if scope.root.is_recorded:
                 with Fence("ending the root span of a request"):
                     scope.root.end(event, scope, self._replaced(scope, event))
             if slot is not None:
@@ -194,7 +202,22 @@ class CanonicalLog:
         """Write the line of a request that is slow and still runs."""
         if self._page is not None:
             scope.pool = self._page.pool_state(time.monotonic_ns())
+        if self._rule.exports_slow:
+            self._decide(scope, SLOW)
         self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
+
+    def abort(self, scope: RequestScope) -> None:
+        """Export what a request has done so far: its worker is about to be killed because of it."""
+        if self._rule.exports_timeouts:
+            self._decide(scope, TIMEOUT)
+
+    def _decide(self, scope: RequestScope, reason: str | None) -> None:
+        root = scope.root
+        if reason is None or not root.is_recorded:
+            return
+        root.export_rule = reason
+        if self._release is not None:
+            self._release(scope)
 
     def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
         path = next((str(value) for key, value in event.pairs if key == "req_path"), REDACTED)

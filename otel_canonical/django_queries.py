@@ -124,7 +124,7 @@ def _count_query(
 
 def _mark(scope: RequestScope) -> _Marks:
     """Say that what a driver does now is Django's query, and keep it from making spans for nobody."""
-    if scope.root.is_exported:
+    if scope.root.is_recorded:
         spans = DriverSpans()
         return inside_django_query.set(spans), None, spans
     # Without an export a driver's span serves nobody: what was to be counted of it is counted here.

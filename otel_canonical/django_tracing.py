@@ -87,7 +87,7 @@ class RootSpanMiddleware(_DjangoMiddleware):
             otel_context.detach(token)
 
     def _takes_part(self) -> bool:
-        return not self.steps_aside or _is_exported()
+        return not self.steps_aside or _is_recorded()
 
 
 class RootTracer(trace.Tracer):
@@ -155,6 +155,6 @@ def instrument(*, steps_aside: bool) -> None:
     settings.MIDDLEWARE = [ours if name == UPSTREAM else name for name in settings.MIDDLEWARE]
 
 
-def _is_exported() -> bool:
+def _is_recorded() -> bool:
     scope = open_scope()
-    return scope is not None and scope.root.is_exported
+    return scope is not None and scope.root.is_recorded

@@ -38,7 +38,7 @@ def are_made(kind: str) -> bool:
 
 def are_made_in(scope: RequestScope, kind: str) -> bool:
     """Return whether a request has spans of a kind."""
-    return scope.root.is_exported and kind in _tracers
+    return scope.root.is_recorded and kind in _tracers
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from otel_canonical import stack_location, stack_recorder
 from otel_canonical.composition import pool_row, without_excluded
 from otel_canonical.death_certificates import DeathCertificates
 from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.export_rule import ExportRule
 from otel_canonical.fence import Fence, warn
 from otel_canonical.fields import FieldValue
 from otel_canonical.pool_ledger import Place, PoolLedger
@@ -42,6 +43,13 @@ class Death:
     event: CanonicalEvent
     request: OpenRequest
     ended_ns: int
+    #: Why its root is exported whatever the sampler said; None if it is not, or not therefore.
+    export_rule: str | None = None
+
+    @property
+    def is_exported(self) -> bool:
+        """Return whether its root is exported."""
+        return self.request.is_exported or self.export_rule is not None
 
 
 class Obituaries:
@@ -63,6 +71,7 @@ class Obituaries:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._rule = ExportRule(settings)
         self._emit = emit
         self._report_death = report_death
         self._certificates = DeathCertificates()
@@ -71,6 +80,7 @@ class Obituaries:
     def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
         """Take over the configuration of a reload."""
         self._settings = settings
+        self._rule = ExportRule(settings)
         self._emit = emit
 
     def assign(self, worker: Any) -> Berth | None:
@@ -152,10 +162,13 @@ class Obituaries:
         is_timeout = not lost_cause
         location, stack = _last_seen(request, berth)
         kind = EventType.TIMEOUT if is_timeout else EventType.LOST
+        rule = None
+        if request.is_exported or request.is_kept:
+            rule = self._rule.reason_of_death(kind, ended_ns - request.started_ns)
         pairs: list[tuple[str, FieldValue]] = [
             ("event_type", kind.value),
             ("ts", timestamp()),
-            *_request_pairs(request),
+            *_request_pairs(request, is_exported=request.is_exported or rule is not None),
             ("resp_time", seconds(ended_ns - request.started_ns)),
         ]
         if location is not None:
@@ -173,10 +186,10 @@ class Obituaries:
         pairs.append(("g_pid", pid))
         event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
-        self._report_death(Death(event, request, ended_ns))
+        self._report_death(Death(event, request, ended_ns, rule))
 
 
-def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:
+def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str, FieldValue]]:
     texts = request.texts
     pairs: list[tuple[str, FieldValue]] = []
     if texts.get("request_id"):
@@ -184,7 +197,7 @@ def _request_pairs(request: OpenRequest) -> list[tuple[str, FieldValue]]:
     if texts.get("trace_id"):
         pairs.append(("trace_id", texts["trace_id"]))
         pairs.append(("span_id", texts["span_id"]))
-        pairs.append(("sampled", request.is_exported))
+        pairs.append(("sampled", is_exported))
     for key, name in (
         ("req_method", "method"),
         ("req_path", "path"),

@@ -19,6 +19,7 @@ from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
@@ -31,6 +32,8 @@ from otel_canonical.fence import Fence
 from otel_canonical.log_events import LogEvents
 from otel_canonical.pool_metrics import PoolMetrics
 from otel_canonical.reporter_link import LEFT_TO_ARBITER
+from otel_canonical.root_span import sampling_attributes
+from otel_canonical.span_sampler import Rates, rates_of
 
 #: How long the last spans may take to leave after the arbiter has.
 FAREWELL_S = 2.0
@@ -61,7 +64,9 @@ class Reporter:
         ids: GivenIds,
         log_events: LogEvents | None,
         take_sample: Callable[[dict[str, Any]], None],
+        rates: Rates,
     ) -> None:
+        self._rates = rates
         self._tracer = tracer
         self._ids = ids
         self._log_events = log_events
@@ -112,6 +117,8 @@ class Reporter:
             attributes=attributes,
             start_time=death["started_wall_ns"],
         )
+        rate = self._rates.with_caller if death["parent_span_id"] else self._rates.without_caller
+        span.set_attributes(sampling_attributes(rate, death["export_rule"]))
         span.set_attribute("error.type", attributes.get("canonical.lost_cause", "timeout"))
         span.set_status(StatusCode.ERROR)
         span.end(death["ended_wall_ns"])
@@ -128,14 +135,20 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)
     export_choice.set_defaults()
-    ids = GivenIds()
+    ids, rates = GivenIds(), Rates(None, None)
     identity = pool_identity.attributes(sys.argv[1], None, os.environ)
-    configurator = ReporterConfigurator()
-    configurator.configure(identity=identity, sampler=ALWAYS_ON, id_generator=ids)
+    ReporterConfigurator().configure(identity=identity, id_generator=ids)
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        # The workers have asked the user's sampler. Not as an argument: a declarative configuration
+        # takes none.
+        rates = rates_of(provider.sampler)
+        provider.sampler = ALWAYS_ON
+        provider.id_generator = ids  # type: ignore[assignment]
     tracer = trace.get_tracer("otel_canonical", __version__)
     log_events = LogEvents(get_logger("otel_canonical")) if export_choice.exports("logs") else None
     pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
-    Reporter(tracer, ids, log_events, pool_metrics.take).report(sys.stdin)
+    Reporter(tracer, ids, log_events, pool_metrics.take, rates).report(sys.stdin)
     sdk_farewell.leave(FAREWELL_S)
     os._exit(0)
 

@@ -68,7 +68,7 @@ class ReporterLink:
 
     def send(self, death: Death) -> None:
         """Report a death if anything of it is exported; one that can't be sent is said, not retried."""
-        if not (death.request.is_exported or self._exports_logs):
+        if not (death.is_exported or self._exports_logs):
             return
         if not death.request.texts.get("trace_id"):
             return
@@ -195,7 +195,8 @@ def _facts(death: Death) -> dict[str, Any]:
         "parent_span_id": texts.get("caller_span_id", ""),
         "started_wall_ns": death.request.started_wall_ns,
         "ended_wall_ns": ended_wall_ns,
-        "is_exported": death.request.is_exported,
+        "is_exported": death.is_exported,
+        "export_rule": death.export_rule,
         "event_type": event.event_type.value,
         "pairs": event.pairs,
         "stack": event.stack,

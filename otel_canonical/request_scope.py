@@ -119,7 +119,7 @@ class RequestScope:
         self.is_exempt_from_slow = False
         #: The arbiter has aborted the worker while this request was open.
         self.is_aborted = False
-        #: Spans under way, by span id, in the order in which they began; of exported traces only.
+        #: Spans under way, by span id, in the order in which they began; of recorded traces only.
         self.open_spans: dict[int, Any] | None = None
         #: Whether facts may still be added: until the event is made. Code that a request has left
         #: behind in a thread or task may come later, and must not write into a finished one.

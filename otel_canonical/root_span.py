@@ -11,6 +11,7 @@ A request that will not be exported costs no span: it gets ids and a context, no
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
@@ -32,6 +33,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from otel_canonical import error_facts
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.request_scope import RequestScope
+from otel_canonical.shared_page import EXPORTED, KEPT, UNEXPORTED
 
 #: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
@@ -53,9 +55,11 @@ METHODS = frozenset(
 class Root:
     """What every request's root is: ids, and a place in OpenTelemetry's context.
 
-    `caller` is the incoming trace context, None if there is none; `handed_out` says whether Django's
-    instrumentation has taken this root for its own; `quiet` is a context in which instrumentations
-    make no spans, once one was needed.
+    `is_exported` says whether the trace leaves, as far as that is known; `is_recorded` whether its
+    spans are made, because it does or because a rule may ask for it in the end. `caller` is the
+    incoming trace context, None if there is none; `handed_out` says whether Django's instrumentation
+    has taken this root for its own; `quiet` is a context in which instrumentations make no spans, once
+    one was needed.
     """
 
     span: Span
@@ -64,6 +68,16 @@ class Root:
     is_exported: bool = False
     caller: SpanContext | None = None
     handed_out: bool = False
+    is_recorded: bool = False
+    #: What the shared page has of it.
+    mark: int = UNEXPORTED
+    #: With which probability the sampler took it; None where that can't be known.
+    sample_rate: float | None = None
+    #: Why it is exported whatever the sampler said, if it is.
+    export_rule: str | None = None
+    #: Ended spans of a request that may yet have to be exported, and how many were too many.
+    kept_spans: deque[Any] | None = None
+    forgotten_spans: int = 0
     quiet: Context | None = None
     _token: Token[Context] | None = None
 
@@ -140,6 +154,9 @@ class RootSpan(Root):
         # Uncovers the class's own `end`, which `RootSpans.open` shadows on this instance.
         vars(span).pop("end", None)
         attributes: dict[str, AttributeValue] = dict(event.attributes())
+        attributes.update(sampling_attributes(self.sample_rate, self.export_rule))
+        if self.forgotten_spans:
+            attributes["canonical.dropped_spans"] = self.forgotten_spans
         present: Mapping[str, Any] = getattr(span, "attributes", None) or {}
         for name, value in replaced.items():
             if name in present and name not in attributes:
@@ -155,16 +172,31 @@ class RootSpan(Root):
         span.end(scope.started_wall_ns + (scope.ended_ns or scope.started_ns) - scope.started_ns)
 
 
+def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, AttributeValue]:
+    """Return what tells how many requests a root stands for: 1 / `canonical.sample_rate`.
+
+    All requests of which the rule says the same are exported, so each of them stands for itself.
+    """
+    if rule is not None:
+        return {"canonical.sample_rate": 1.0, "canonical.export_rule": rule}
+    return {} if rate is None else {"canonical.sample_rate": rate}
+
+
 class RootSpans:
     """Opens the root span of each request.
 
     Args:
         tracer: makes the spans; None when nothing is exported, then ids are all there is.
         redact: takes the secrets out of a text.
+        keeps: whether requests that the sampler drops are recorded all the same.
     """
 
-    def __init__(self, tracer: trace.Tracer | None, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, tracer: trace.Tracer | None, redact: Callable[[str], str], *, keeps: bool = False
+    ) -> None:
         self._tracer = tracer
+        self._keeps = keeps
+        self._rates: tuple[float | None, float | None] = (None, None)
         self._redact = redact
         # A site that keeps URLs out of its traces still has their lines.
         self._excluded = get_excluded_urls("DJANGO")
@@ -172,9 +204,17 @@ class RootSpans:
         #: Headers to keep, as Gunicorn spells them.
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
 
-    def record_with(self, tracer: trace.Tracer) -> None:
-        """Make spans with `tracer` from now on."""
+    def record_with(
+        self, tracer: trace.Tracer, rates: tuple[float | None, float | None] = (None, None)
+    ) -> None:
+        """Make spans with `tracer` from now on.
+
+        Args:
+            tracer: makes the spans.
+            rates: with which probability it takes a request without, and one with a caller's trace.
+        """
         self._tracer = tracer
+        self._rates = rates
 
     def is_exporting(self) -> bool:
         """Return whether spans are made at all."""
@@ -221,6 +261,9 @@ class RootSpans:
         caller: SpanContext | None,
         digits: str,
     ) -> Root:
+        if self._keeps:
+            # With the scope in its context the sampler sees that this is a request's.
+            parent = Context({**(parent or {}), SCOPE_KEY: scope})
         span = tracer.start_span(
             scope.method if scope.method in METHODS else "HTTP",
             context=parent if parent is not None else Context(),
@@ -230,12 +273,18 @@ class RootSpans:
         )
         ids = span.get_span_context()
         is_exported = span.is_recording() and ids.trace_flags.sampled
-        if is_exported:
+        is_recorded = is_exported or (self._keeps and span.is_recording())
+        if is_recorded:
             _shadow_end(span)
             _shadow_record_exception(span, self._redact)
         if not ids.is_valid:
             return _unexported(caller, digits)
-        return RootSpan(span, ids, caller, is_exported)
+        root = RootSpan(span, ids, caller, is_exported)
+        if is_recorded:
+            root.is_recorded = True
+            root.mark = EXPORTED if is_exported else KEPT
+            root.sample_rate = self._rates[0 if caller is None else 1]
+        return root
 
 
 def _url_of(scope: RequestScope) -> str:

@@ -5,18 +5,23 @@ Everything here runs after the fork, before the app is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.auto_instrumentation import initialize
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
 from otel_canonical import export_choice, inner_spans
 from otel_canonical._version import __version__
+from otel_canonical.export_rule import ExportRule
+from otel_canonical.kept_spans import KeptSpans
 from otel_canonical.log_events import LogEvents
 from otel_canonical.propagation import CallerOnlyPropagator
+from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.span_processor import CallCounter
@@ -32,7 +37,12 @@ def set_up() -> None:
     initialize()
 
 
-def join(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootSpans:
+Release = Callable[[RequestScope], None]
+
+
+def join(
+    settings: Settings, *, exports: bool, redact: Callable[[str], str]
+) -> tuple[RootSpans, Release | None]:
     """Put our sampler around the user's and our counter beside the exporters.
 
     Args:
@@ -41,23 +51,30 @@ def join(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> 
         redact: takes the secrets out of a text.
 
     Returns:
-        What opens the root span of each request.
+        What opens the root span of each request and, if the operator has a rule that may ask for
+        it, what exports a request that the sampler has dropped.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
-        return RootSpans(None, redact)
+        return RootSpans(None, redact), None
     user_sampler = provider.sampler
-    sampler = CountingSampler(user_sampler if exports else None)
+    keeps = ExportRule(settings).is_on
+    sampler = CountingSampler(user_sampler if exports else None, records_all=keeps and exports)
     provider.sampler = sampler
     # Instrumentations of a declarative configuration already hold tracers, each with its sampler.
     for tracer in list(getattr(provider, "_tracers", {}).values()):
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
     root_tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
-    root_spans = RootSpans(None, redact)
+    root_spans = RootSpans(None, redact, keeps=keeps and exports)
+    release = None
+    if keeps and exports:
+        kept_spans = KeptSpans(functools.partial(_exporting_processors, provider))
+        provider.add_span_processor(kept_spans)
+        release = kept_spans.release
 
     def record() -> None:
-        root_spans.record_with(root_tracer)
+        root_spans.record_with(root_tracer, sampler.rates())
         inner_spans.make_with(
             provider.get_tracer("otel_canonical", __version__),
             templates=settings.template_spans,
@@ -71,12 +88,19 @@ def join(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> 
             CallerOnlyPropagator(propagate.get_global_textmap(), root_spans.is_exporting)
         )
         _export_later(provider, sampler, user_sampler, record)
-    return root_spans
+    return root_spans, release
 
 
 def log_events() -> LogEvents:
     """Return the way out through the Logs API."""
     return LogEvents(get_logger("otel_canonical", __version__))
+
+
+def _exporting_processors(provider: Any) -> Iterator[SpanProcessor]:
+    """Return the processors that export; nothing public tells."""
+    for processor in provider._active_span_processor._span_processors:
+        if isinstance(processor, BatchSpanProcessor | SimpleSpanProcessor):
+            yield processor
 
 
 def _export_later(

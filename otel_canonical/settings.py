@@ -78,6 +78,18 @@ def _field_globs(text: str) -> re.Pattern[str] | None:
     return re.compile("|".join(fnmatch.translate(glob) for glob in globs)) if globs else None
 
 
+ALWAYS_EXPORTED = ("errors", "timeouts", "lost", "slow")
+
+
+def _always_exported(text: str) -> frozenset[str]:
+    named = frozenset(name.lower() for name in _names(text))
+    if "all" in named:
+        return frozenset(ALWAYS_EXPORTED)
+    if not named <= frozenset(ALWAYS_EXPORTED):
+        raise ValueError(f"any of {', '.join(ALWAYS_EXPORTED)}, separated by commas, or all")
+    return named
+
+
 def _setting(default: Any, parse: Callable[[str], Any], shown: str, meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "shown": shown, "meaning": meaning})
 
@@ -173,6 +185,13 @@ class Settings:
         "`true` adds a comment to Django's SQL that names view, route and trace (sqlcommenter), for the "
         "database's own log. No two texts are the same then: prepared statements are not used again.",
     )
+    always_export: frozenset[str] = _setting(
+        frozenset(),
+        _always_exported,
+        "(none)",
+        "`errors`, `timeouts`, `lost`, `slow`, separated by commas, or `all`: requests whose trace is "
+        "exported whatever the sampler says. Spans of all requests are recorded for it, see below.",
+    )
     flush_seconds: float = _setting(
         2.0,
         _seconds,
@@ -241,4 +260,10 @@ def read(environ: Mapping[str, str], warn: Callable[[str], None]) -> Settings:
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in known:
             warn(f"{variable} is not a setting of otel-canonical; it is ignored")
-    return Settings(**chosen)
+    settings = Settings(**chosen)
+    if "slow" in settings.always_export and settings.slow_seconds is None:
+        warn(
+            f"{variable_of('always_export')} names slow requests, but "
+            f"{variable_of('slow_seconds')} doesn't say which are; none is exported for it"
+        )
+    return settings

@@ -19,7 +19,7 @@ which writes zeros first)::
 
       0  uint64  sequence
       8  uint8   unused
-      9  uint8   1 if the trace is exported
+      9  uint8   whether the trace is exported: `UNEXPORTED`, `EXPORTED`, or `KEPT` for a rule to say
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet
      14  uint16  bytes of the watchdog's texts; 0 = it has not looked
@@ -52,6 +52,7 @@ ROUTE_START = 1064
 WATCH_START = 2048
 
 IDLE, OPEN, CLOSING = 0, 1, 2
+UNEXPORTED, EXPORTED, KEPT = 0, 1, 2
 
 #: The arbiter looks at the backlog once a second, unless it is busy reloading or stopping.
 FRESH_NS = 5_000_000_000
@@ -93,6 +94,8 @@ class OpenRequest:
     started_ns: int
     started_wall_ns: int
     is_exported: bool
+    #: Its spans were recorded, for the operator's rule to decide on at its end.
+    is_kept: bool
     queries: int
     #: By the names of `REQUEST_TEXTS` and `ROUTE_TEXTS`; what is unknown is empty or not there.
     texts: dict[str, str]
@@ -223,7 +226,7 @@ class Slot:
         thread_id: int,
         started_ns: int,
         started_wall_ns: int,
-        is_exported: bool,
+        export_mark: int,
         texts: Sequence[str],
     ) -> None:
         """Show a new request. `texts` in the order of `REQUEST_TEXTS`, cut if there is no room."""
@@ -231,7 +234,7 @@ class Slot:
         packed = _packed(texts, _REQUEST_LIMITS)
         size = len(packed)
         times = (thread_id, started_ns, started_wall_ns)
-        head = _HEAD.pack(sequence, 0, is_exported, size, 0, 0, 0, *times)
+        head = _HEAD.pack(sequence, 0, export_mark, size, 0, 0, 0, *times)
         at = self._at
         self._memory[at : at + _HEAD.size + size + _SEQUENCE.size] = (
             head + packed + _SEQUENCE.pack(sequence)
@@ -282,7 +285,8 @@ class Slot:
             thread_id=head[7],
             started_ns=head[8],
             started_wall_ns=head[9],
-            is_exported=bool(exported),
+            is_exported=exported == EXPORTED,
+            is_kept=exported == KEPT,
             queries=queries,
             texts=texts if not self.is_torn() else {},
             watched=_unpacked(slot[WATCH_START : WATCH_START + watch_length], WATCH_TEXTS),

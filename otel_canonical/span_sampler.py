@@ -6,10 +6,19 @@ Lives in the worker, around the sampler that `OTEL_TRACES_SAMPLER` names.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
@@ -17,6 +26,28 @@ from otel_canonical.root_span import SCOPE_KEY
 
 #: Kinds of span that a line counts: calls that leave the process.
 COUNTED_KINDS = frozenset((SpanKind.CLIENT, SpanKind.PRODUCER))
+
+
+class Rates(NamedTuple):
+    """The probability with which a request's root is sampled; None where it can't be known."""
+
+    without_caller: float | None
+    with_caller: float | None
+
+
+def rates_of(sampler: Sampler | None) -> Rates:
+    """Return what the SDK's own samplers say of their rates.
+
+    A sampler that obeys the caller has the caller's rate, which nobody tells us.
+    """
+    if isinstance(sampler, TraceIdRatioBased):
+        return Rates(sampler.rate, sampler.rate)
+    if isinstance(sampler, StaticSampler):
+        rate = 1.0 if sampler.get_description() == ALWAYS_ON.get_description() else 0.0
+        return Rates(rate, rate)
+    if isinstance(sampler, ParentBased):
+        return Rates(rates_of(getattr(sampler, "_root", None)).without_caller, None)
+    return Rates(None, None)
 
 
 class CountingSampler(Sampler):
@@ -27,10 +58,13 @@ class CountingSampler(Sampler):
 
     Args:
         sampler: decides what is exported; None when nothing is.
+        records_all: whether all spans of a request are recorded: it may have to be exported when its
+            outcome is known.
     """
 
-    def __init__(self, sampler: Sampler | None) -> None:
+    def __init__(self, sampler: Sampler | None, *, records_all: bool = False) -> None:
         self._sampler = sampler
+        self._records_all = records_all
 
     def obey(self, sampler: Sampler) -> None:
         """Let `sampler` decide what is exported from now on."""
@@ -55,7 +89,7 @@ class CountingSampler(Sampler):
             )
         if (
             result.decision is Decision.DROP
-            and kind in COUNTED_KINDS
+            and (kind in COUNTED_KINDS or self._records_all)
             and otel_context.get_value(SCOPE_KEY, parent_context) is not None
         ):
             # A dropped span's attributes are dropped with it; without them we can't tell what it called.
@@ -63,6 +97,10 @@ class CountingSampler(Sampler):
                 Decision.RECORD_ONLY, result.attributes or attributes, result.trace_state
             )
         return result
+
+    def rates(self) -> Rates:
+        """Return at which rates requests are sampled."""
+        return rates_of(self._sampler)
 
     def get_description(self) -> str:
         """Return the description of both samplers."""

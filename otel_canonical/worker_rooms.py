@@ -69,17 +69,19 @@ class WorkerRooms:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
             LogExport(redaction, with_request_id=has_id).install()
+        root_spans, release = sdk_seam.join(
+            settings,
+            exports=not with_sdk or export_choice.exports("traces"),
+            redact=redaction.text,
+        )
         self.log = CanonicalLog(
             settings,
-            sdk_seam.join(
-                settings,
-                exports=not with_sdk or export_choice.exports("traces"),
-                redact=redaction.text,
-            ),
+            root_spans,
             _emit(emitter, settings),
             page=berth.page if berth is not None else None,
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
             counts=emitter.counts,
+            release=release,
         )
         describe: Callable[[FrameType], str] = stack_text.stack_lines
         if settings.slow_locals:
@@ -122,6 +124,8 @@ class WorkerRooms:
 
     def _save_spans(self) -> None:
         end_open_spans(self.log.in_flight)
+        for scope in list(self.log.in_flight.values()):
+            self.log.abort(scope)
         if export_choice.exports("traces"):
             sdk_farewell.flush_spans(self._settings.flush_seconds)
 

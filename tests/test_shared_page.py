@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from otel_canonical.shared_page import (
     CLOSING,
+    EXPORTED,
     IDLE,
     REQUEST_TEXTS,
     ROUTE_TEXTS,
@@ -22,7 +23,7 @@ TEXTS = ("id", "t" * 32, "s" * 16, "", "GET", "localhost", "127.0.0.1", "/caf%C3
 
 def open_slot(slot: Slot, texts: tuple[str, ...] = TEXTS) -> None:
     """Show a request in a slot."""
-    slot.open(11, 22, 33, True, texts)
+    slot.open(11, 22, 33, EXPORTED, texts)
 
 
 def first_slot() -> Slot:
@@ -39,7 +40,7 @@ def test_request_is_read_as_it_was_written() -> None:
     assert slot.read() is None
     open_slot(slot)
     assert slot.read() == OpenRequest(
-        11, 22, 33, True, 0, dict(zip(REQUEST_TEXTS, TEXTS, strict=True)), {}
+        11, 22, 33, True, False, 0, dict(zip(REQUEST_TEXTS, TEXTS, strict=True)), {}
     )
     slot.set_queries(7)
     slot.write_route(("route/", "app.view", "/redacted/"))
