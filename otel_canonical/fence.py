@@ -55,6 +55,11 @@ def caught(doing: str, error: Exception) -> None:
     report(doing, error)
 
 
+def tell(what: str) -> None:
+    """Tell the operator of something that others caused; the caller sees to it that it is seldom."""
+    logger.warning("otel-canonical: %s", what)
+
+
 def warn(what: str) -> None:
     """Tell the operator of something that others caused, at most once a minute per `what`."""
     again = _how_often_held_back(what)

@@ -28,6 +28,7 @@ from otel_canonical import export_choice, pool_identity, sdk_farewell
 from otel_canonical._version import __version__
 from otel_canonical.distro import ReporterConfigurator
 from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.export_losses import ExportLosses
 from otel_canonical.fence import Fence
 from otel_canonical.log_events import LogEvents
 from otel_canonical.pool_metrics import PoolMetrics
@@ -148,8 +149,10 @@ def main() -> None:
     tracer = trace.get_tracer("otel_canonical", __version__)
     log_events = LogEvents(get_logger("otel_canonical")) if export_choice.exports("logs") else None
     pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
+    losses = ExportLosses()
+    losses.watch()
     Reporter(tracer, ids, log_events, pool_metrics.take, rates).report(sys.stdin)
-    sdk_farewell.leave(FAREWELL_S)
+    sdk_farewell.leave(FAREWELL_S, losses)
     os._exit(0)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry import _logs, metrics, trace
 
-from otel_canonical.fence import warn
+from otel_canonical.export_losses import ExportLosses
 
 
 def flush_spans(within_s: float) -> None:
@@ -24,8 +24,13 @@ def flush_spans(within_s: float) -> None:
         _run_within(within_s, [flush])
 
 
-def leave(within_s: float) -> None:
-    """Shut all providers down; what isn't exported by then is lost, and said."""
+def leave(within_s: float, losses: ExportLosses | None) -> None:
+    """Shut all providers down; what isn't exported by then is lost, and said.
+
+    Args:
+        within_s: the bound.
+        losses: says what is lost; None if nobody watches the exporters.
+    """
     shutdowns: list[Callable[[], Any]] = []
     for provider in (
         trace.get_tracer_provider(),
@@ -36,10 +41,9 @@ def leave(within_s: float) -> None:
         if shutdown is not None:
             atexit.unregister(shutdown)
             shutdowns.append(shutdown)
-    if not _run_within(within_s, shutdowns):
-        warn(
-            f"the collector did not take in {within_s:g} s what a leaving worker still held; it is lost"
-        )
+    _run_within(within_s, shutdowns)
+    if losses is not None:
+        losses.conclude()
 
 
 def _run_within(within_s: float, calls: Iterable[Callable[[], Any]]) -> bool:

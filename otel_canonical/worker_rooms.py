@@ -23,6 +23,7 @@ from otel_canonical import (
 from otel_canonical.canonical_log import CanonicalLog, Emit
 from otel_canonical.emitters import LineEmitter
 from otel_canonical.event import CanonicalEvent
+from otel_canonical.export_losses import ExportLosses
 from otel_canonical.fence import Fence
 from otel_canonical.gunicorn_seam import WorkerSeam
 from otel_canonical.log_export import LogExport
@@ -59,8 +60,12 @@ class WorkerRooms:
         self._settings = settings
         self._berth = berth
         self._with_sdk = with_sdk
+        self._losses: ExportLosses | None = None
         if with_sdk:
             sdk_seam.set_up()
+            if export_choice.exports_anything():
+                self._losses = ExportLosses()
+                self._losses.watch()
         if berth is not None:
             emitter.counts = berth.page.words.counts_of(berth.block)
         redaction = RedactionPolicy(settings.redacted_names)
@@ -120,7 +125,7 @@ class WorkerRooms:
         """Stop the watchdog and take leave of the SDK."""
         self.watchdog.stop()
         if self._with_sdk and export_choice.exports_anything():
-            sdk_farewell.leave(self._settings.flush_seconds)
+            sdk_farewell.leave(self._settings.flush_seconds, self._losses)
 
     def _save_spans(self) -> None:
         end_open_spans(self.log.in_flight)
