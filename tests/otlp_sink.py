@@ -1,11 +1,12 @@
-"""A real OTLP/HTTP receiver: what exporters send is decoded and kept for a test to look at."""
+"""Real OTLP receivers, HTTP and gRPC: what exporters send is decoded and kept for a test to look at."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -266,3 +267,52 @@ def _value(value: Any) -> Any:
     if kind == "kvlist_value":
         return _attributes(value.kvlist_value.values)
     return getattr(value, kind) if kind else None
+
+
+@contextlib.contextmanager
+def grpc_sink() -> Iterator[OtlpSink]:
+    """Receive by gRPC on a free port of 127.0.0.1 until left."""
+    # Here, so that who receives by HTTP needs no grpcio.
+    import grpc
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+
+    sink = OtlpSink()
+    server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="grpc-sink"))
+
+    def answer(path: str) -> Callable[[Message, object], Message]:
+        def export(request: Message, context: object) -> Message:
+            response = sink.take(path, request.SerializeToString())
+            assert response is not None
+            return response
+
+        return export
+
+    for add, base, path in (
+        (
+            trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+            trace_service_pb2_grpc.TraceServiceServicer,
+            "/v1/traces",
+        ),
+        (
+            metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+            metrics_service_pb2_grpc.MetricsServiceServicer,
+            "/v1/metrics",
+        ),
+        (
+            logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+            logs_service_pb2_grpc.LogsServiceServicer,
+            "/v1/logs",
+        ),
+    ):
+        servicer = base()
+        servicer.Export = answer(path)
+        add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    sink.endpoint = f"http://127.0.0.1:{port}"
+    server.start()
+    try:
+        yield sink
+    finally:
+        server.stop(None).wait()
