@@ -6,12 +6,13 @@ in the rows from top to bottom; what few requests have comes in pairs.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from otel_canonical import stack_text
+from otel_canonical import error_facts, stack_text
 from otel_canonical.error_facts import ErrorFacts
-from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
-from otel_canonical.fields import APP_PREFIX, FieldValue
+from otel_canonical.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
+from otel_canonical.fields import APP_PREFIX, ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, FieldValue
 from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_ids import queue_time_s
 from otel_canonical.request_scope import RequestScope
@@ -70,8 +71,10 @@ class Composer:
         else:
             rows.append((LOOSE, _partial_response(scope)))
         sighting = scope.stuck or scope.slow
+        stack: str | Stacks = ""
         if sighting is not None or scope.error is not None or scope.client_gone:
             rows.append((LOOSE, self._trouble(scope, event_type)))
+            stack = self._stack(scope, sighting.stack if sighting is not None else "")
         _add_tallies(rows, scope)
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, self._app(scope)))
@@ -79,7 +82,6 @@ class Composer:
             rows.append(pool_row(scope.pool))
         if scope.pid is not None and scope.worker_requests is not None:
             rows.append((WORKER, (scope.pid, scope.worker_requests)))
-        stack = sighting.stack if sighting is not None else ""
         if self._settings.excluded_fields is None:
             return CanonicalEvent(event_type, rows, stack)
         return self._event(event_type, rows, stack)
@@ -95,10 +97,10 @@ class Composer:
             self._identity(EventType.PARTIAL_FAILURE, scope),
             (LOOSE, self._error(error)),
         ]
-        return self._event(EventType.PARTIAL_FAILURE, rows)
+        return self._event(EventType.PARTIAL_FAILURE, rows, self._error_stack(error, ""))
 
     def _event(
-        self, event_type: EventType, rows: list[tuple[Row, Any]], stack: str = ""
+        self, event_type: EventType, rows: list[tuple[Row, Any]], stack: str | Stacks = ""
     ) -> CanonicalEvent:
         event = CanonicalEvent(event_type, rows, stack)
         if self._settings.excluded_fields is None:
@@ -148,6 +150,27 @@ class Composer:
         if scope.error is not None:
             pairs += self._error(scope.error)
         return pairs
+
+    def _stack(self, scope: RequestScope, seen: str) -> str | Stacks:
+        error = scope.error
+        if error is None:
+            return seen
+        # From now on only the event holds on to the exception, and it is soon gone.
+        scope.error = error.without_stack()
+        return self._error_stack(error, seen)
+
+    def _error_stack(self, error: ErrorFacts, seen: str) -> str | Stacks:
+        excluded = self._settings.excluded_fields
+        # A stack ends in the exception's message.
+        if error.raised is None or (excluded is not None and excluded.match("exc_msg")):
+            return seen
+        return functools.partial(self._stacks, error.raised, seen)
+
+    def _stacks(self, error: BaseException, seen: str) -> dict[str, str]:
+        stacks = {ERROR_STACK_ATTRIBUTE: self._redaction.text(error_facts.stack_of(error))}
+        if seen:
+            stacks[STACK_ATTRIBUTE] = seen
+        return stacks
 
     def _error(self, error: ErrorFacts) -> Pairs:
         pairs: Pairs = [("exc_type", error.type)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 
 from otel_canonical import stack_location
@@ -17,6 +18,25 @@ class ErrorFacts:
     loc: str | None = None
     cause_loc: str | None = None
     template: str | None = None
+    #: The exception itself, for its stack. It keeps alive what its frames hold: let go of it soon.
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
+
+    def without_stack(self) -> ErrorFacts:
+        """Return the same facts without the exception."""
+        return replace(self, raised=None)
+
+
+#: Of a stack's text; more than this is left out of its middle.
+LONGEST_STACK = 32_768
+
+
+def stack_of(error: BaseException) -> str:
+    """Return an exception's stack as Python prints it, with what it was caused by."""
+    text = "".join(traceback.format_exception(error))
+    if len(text) <= LONGEST_STACK:
+        return text
+    half = LONGEST_STACK // 2
+    return f"{text[:half]}\n  [{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
 
 def of_error(error: BaseException) -> ErrorFacts:
@@ -32,6 +52,7 @@ def of_error(error: BaseException) -> ErrorFacts:
         loc=location.loc if location else None,
         cause_loc=location.cause_loc if location else None,
         template=_template_line(error),
+        raised=error,
     )
 
 

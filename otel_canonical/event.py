@@ -6,7 +6,7 @@ The one noun that crosses rooms. Every output receives only this.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -32,19 +32,24 @@ class EventType(Enum):
         self.number = COUNTS.index(name)
 
 
+#: Makes the attributes of stacks.
+Stacks = Callable[[], Mapping[str, str]]
+
+
 class CanonicalEvent:
     """One event; its rows hold every fact of the line, `event_type` and `ts` first.
 
     Args:
         event_type: what it reports.
         rows: each with its values.
-        stack: too long for a line; it leaves on span and log event only.
+        stack: too long for a line; it leaves on span and log event only. Or what makes the
+            attributes of several such stacks, asked only if the event is exported.
     """
 
     __slots__ = ("_attributes", "_event_type", "_rows", "_stack")
 
     def __init__(
-        self, event_type: EventType, rows: Sequence[tuple[Row, Any]], stack: str = ""
+        self, event_type: EventType, rows: Sequence[tuple[Row, Any]], stack: str | Stacks = ""
     ) -> None:
         self._event_type = event_type
         self._rows = rows
@@ -53,7 +58,7 @@ class CanonicalEvent:
 
     @classmethod
     def of_pairs(
-        cls, event_type: EventType, pairs: Iterable[Pair], stack: str = ""
+        cls, event_type: EventType, pairs: Iterable[Pair], stack: str | Stacks = ""
     ) -> CanonicalEvent:
         """Return the event of facts that are pairs."""
         return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
@@ -66,7 +71,7 @@ class CanonicalEvent:
     @property
     def stack(self) -> str:
         """The stack that belongs to the event, or an empty text."""
-        return self._stack
+        return self._stack if isinstance(self._stack, str) else ""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -90,7 +95,9 @@ class CanonicalEvent:
             named = [(attribute_of(key), value) for key, value in self.pairs]
             named.sort(key=lambda pair: not pair[0].startswith("app."))
             self._attributes = {name: value for name, value in named if name}
-            if self._stack:
+            if not isinstance(self._stack, str):
+                self._attributes.update(self._stack())
+            elif self._stack:
                 self._attributes[STACK_ATTRIBUTE] = self._stack
         return self._attributes
 

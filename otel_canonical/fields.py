@@ -274,6 +274,8 @@ PROTECTED = frozenset(description.key for description in FIELDS if description.p
 _ATTRIBUTES = {description.key: description.attribute for description in FIELDS}
 #: Span attribute of a whole stack, for any event that has one (semantic conventions, "Code").
 STACK_ATTRIBUTE = "code.stacktrace"
+#: The same of an exception (semantic conventions, "Exceptions").
+ERROR_STACK_ATTRIBUTE = "exception.stacktrace"
 
 #: An attribute of a span is an integer of 64 bits, or no integer.
 _WIDE = 1 << 63

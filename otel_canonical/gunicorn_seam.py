@@ -271,7 +271,8 @@ def _is_client_gone(error: BaseException) -> bool:
 
 def _without_query(error: ErrorFacts) -> ErrorFacts:
     """Cut query strings out of a refusal's message: Gunicorn quotes the line that it refuses."""
-    return dataclasses.replace(error, message=_QUERY.sub("?[redacted]", error.message))
+    message = _QUERY.sub("?[redacted]", error.message)
+    return dataclasses.replace(error, message=message, raised=None)
 
 
 def _refused_request(exc: BaseException) -> Any:

@@ -48,6 +48,18 @@ def test_facts_have_no_place_when_error_was_never_raised() -> None:
     assert error_facts.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
 
 
+def test_stack_has_both_ends_when_it_is_long() -> None:
+    """Where it began and where it failed; what is between may go."""
+    try:
+        raise ValueError("x" * 100_000 + " the end")
+    except ValueError as error:
+        text = error_facts.stack_of(error)
+    assert len(text) < error_facts.LONGEST_STACK + 100
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith(" the end\n")
+    assert "characters left out" in text
+
+
 def test_last_frame_is_where_it_was_raised() -> None:
     """The innermost frame, and none of what was never raised."""
     frame = error_facts.last_frame(raised(ValueError()))
