@@ -1,0 +1,76 @@
+"""Old and stable names of attributes and metrics, as `OTEL_SEMCONV_STABILITY_OPT_IN` chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.otlp_sink import otlp_sink
+from tests.servers import eventually, gunicorn
+
+#: What the instrumentations call a thing: formerly, and now.
+HTTP = {
+    "http.method": "http.request.method",
+    "http.status_code": "http.response.status_code",
+    "http.scheme": "url.scheme",
+    "http.flavor": "network.protocol.version",
+    "http.user_agent": "user_agent.original",
+}
+DATABASE = {"db.system": "db.system.name", "db.statement": "db.query.text"}
+
+
+@pytest.mark.parametrize(
+    ("opt_in", "http", "database"),
+    [
+        (None, {"stable"}, {"stable"}),
+        ("http/dup,database/dup", {"old", "stable"}, {"old", "stable"}),
+        ("http/dup", {"old", "stable"}, {"old"}),
+        ("database", {"old"}, {"stable"}),
+        ("none", {"old"}, {"old"}),
+    ],
+)
+def test_names_are_those_that_user_opted_into(
+    opt_in: str | None, http: set[str], database: set[str], tmp_path: Path
+) -> None:
+    """Stable ones by default; a choice of the user's is respected, and counts stay what they are.
+
+    The event's own facts are stable names whatever is chosen, so a root always has those.
+    """
+    choice = {} if opt_in is None else {"OTEL_SEMCONV_STABILITY_OPT_IN": opt_in}
+    with (
+        otlp_sink() as sink,
+        gunicorn(
+            "every_kind",
+            tmp_path,
+            SITE_DIRECTORY=str(tmp_path),
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="20",
+            OTEL_METRIC_EXPORT_INTERVAL="100",
+            **choice,
+        ) as server,
+    ):
+        _, line = server.ask("/queries/?token=hunter2", User_Agent="probe/1.0")
+        assert (line["db_queries"], line["db_dup_queries"]) == ("5", "2")
+        root = sink.root_of(line)
+        for former, stable in HTTP.items():
+            assert (former in root.attributes) == ("old" in http), former
+            assert stable in root.attributes
+            if "old" in http:
+                assert str(root.attributes[former]) == str(root.attributes[stable])
+        assert root.attributes["http.route"] == "queries/"
+        query = sink.children_of(root)[0]
+        for former, stable in DATABASE.items():
+            assert (former in query.attributes) == ("old" in database), former
+            assert (stable in query.attributes) == ("stable" in database), stable
+        _, line = server.ask("/raw-sqlite/")
+        assert line["db_queries"] == "1"
+        _, line = server.ask("/many-facts/")
+        crowded = sink.root_of(line)
+        assert (crowded.attributes["http.route"], crowded.dropped_attributes) == ("many-facts/", 0)
+        names = {"http.server.duration": "old", "http.server.request.duration": "stable"}
+        eventually(
+            lambda: {names[m.name] for m in list(sink.metrics) if m.name in names} == http,
+            lambda: str({metric.name for metric in list(sink.metrics)}),
+        )
+        assert "hunter2" not in sink.text()
