@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from otel_canonical import assembly
+from otel_canonical import assembly, export_choice
 
 
 class CanonicalDistro(BaseDistro):
@@ -50,15 +50,21 @@ class CanonicalConfigurator(_OTelSDKConfigurator):
                 **assembly.resource_attributes(),
                 **(kwargs.get("resource_attributes") or {}),
             }
-            super()._configure(**kwargs)
+            super()._configure(**_heeded(kwargs))
 
 
 class ReporterConfigurator(_OTelSDKConfigurator):
     """The SDK as `OTEL_*` says, for the reporter, whose resource has `identity`; no entry point."""
 
     def _configure(self, **kwargs: Any) -> None:
-        attributes = {**assembly.resource_attributes(), **kwargs.pop("identity")}
-        super()._configure(resource_attributes=attributes, **kwargs)
+        identity = kwargs.pop("identity")
+        kwargs["resource_attributes"] = {**assembly.resource_attributes(), **identity}
+        super()._configure(**_heeded(kwargs))
+
+
+def _heeded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what the SDK's configurator will heed: it warns of every argument beside a file."""
+    return {} if export_choice.is_declared() else arguments
 
 
 class CanonicalInstrumentor(BaseInstrumentor):

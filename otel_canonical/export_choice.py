@@ -27,12 +27,17 @@ def exports(signal: str) -> bool:
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    if os.environ.get("OTEL_CONFIG_FILE"):
+    if is_declared():
         return True
     named = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
     if named:
         return named.lower() != "none"
     return _has_endpoint(signal)
+
+
+def is_declared() -> bool:
+    """Return whether a file configures the SDK; what it exports, only the SDK knows."""
+    return bool(os.environ.get("OTEL_CONFIG_FILE"))
 
 
 def exports_anything() -> bool:
