@@ -106,8 +106,10 @@ def exports_app_logs() -> bool:
 
 
 def resource_attributes() -> dict[str, str | int]:
-    """Return what every signal says about us (semantic conventions, "Telemetry Distro"), and who a
-    worker is."""
+    """Return what every signal says about us and, in a worker, about who it is.
+
+    (Semantic conventions, "Telemetry Distro" and "Service".)
+    """
     found: dict[str, str | int] = {
         "telemetry.distro.name": "otel-canonical",
         "telemetry.distro.version": __version__,
@@ -131,6 +133,8 @@ class _Roles:
         settings = settings_room.read(os.environ, arbiter.log.warning)
         previous, _process.settings = _process.settings, settings
         if not settings.enabled:
+            if _process.reporter is not None:
+                _process.reporter.close()
             return
         gunicorn_arbiter.chain_hooks(cfg, self)
         if _process.emitter is None or previous != settings:
