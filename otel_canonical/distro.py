@@ -2,8 +2,8 @@
 
 `opentelemetry-instrument` calls them when the interpreter starts, in the process that becomes the
 arbiter. There they only see to it that each worker calls them again, after the fork: an SDK that is
-set up before has its exporter threads and locks copied mid-flight. In a process that never becomes a
-Gunicorn nothing happens at all.
+set up before has its exporter threads and locks copied mid-flight, one that is only imported before
+keeps what gevent will patch. In a process that never becomes a Gunicorn nothing happens at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from otel_canonical import assembly, export_choice
@@ -35,36 +34,38 @@ class CanonicalDistro(BaseDistro):
         super().load_instrumentor(entry_point, **kwargs)
 
 
-class CanonicalConfigurator(_OTelSDKConfigurator):
+class CanonicalConfigurator:
     """The configurator `otel_canonical`: the SDK as `OTEL_*` says, in workers only.
 
     Under another distro, that the user has named, it is upstream's: of several configurators
     OpenTelemetry calls the one that it finds first, and that may be ours.
     """
 
-    def _configure(self, **kwargs: Any) -> None:
+    def configure(self, **kwargs: Any) -> None:
+        """Set the SDK up if this is the process for it."""
         if not assembly.sets_sdk_up():
-            super()._configure(**kwargs)
+            _sdk_configurator().configure(**kwargs)
         elif assembly.is_worker():
-            kwargs["resource_attributes"] = {
-                **assembly.resource_attributes(),
-                **(kwargs.get("resource_attributes") or {}),
-            }
-            super()._configure(**_heeded(kwargs))
+            configure_sdk(**kwargs)
 
 
-class ReporterConfigurator(_OTelSDKConfigurator):
-    """The SDK as `OTEL_*` says, for the reporter, whose resource has `identity`; no entry point."""
+def configure_sdk(**kwargs: Any) -> None:
+    """Set the SDK up as `OTEL_*` says, with our name on all that it exports."""
+    kwargs["resource_attributes"] = {
+        **assembly.resource_attributes(),
+        **(kwargs.get("resource_attributes") or {}),
+    }
+    # Beside a file that declares all of it, the SDK's configurator warns of every argument.
+    _sdk_configurator().configure(**({} if export_choice.is_declared() else kwargs))
 
-    def _configure(self, **kwargs: Any) -> None:
-        identity = kwargs.pop("identity")
-        kwargs["resource_attributes"] = {**assembly.resource_attributes(), **identity}
-        super()._configure(**_heeded(kwargs))
 
+def _sdk_configurator() -> Any:
+    # Not before it is needed: what the SDK takes from the standard library when it is imported in the
+    # arbiter, gevent no longer patches in the worker. A thread class of before never lets itself be
+    # joined then, and a worker's leave-taking waited for one.
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
-def _heeded(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return what the SDK's configurator will heed: it warns of every argument beside a file."""
-    return {} if export_choice.is_declared() else arguments
+    return _OTelSDKConfigurator()
 
 
 class CanonicalInstrumentor(BaseInstrumentor):

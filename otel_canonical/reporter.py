@@ -26,7 +26,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 
 from otel_canonical import export_choice, pool_identity, sdk_farewell
 from otel_canonical._version import __version__
-from otel_canonical.distro import ReporterConfigurator
+from otel_canonical.distro import configure_sdk
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.export_losses import ExportLosses
 from otel_canonical.fence import Fence
@@ -138,7 +138,7 @@ def main() -> None:
     export_choice.set_defaults()
     ids, rates = GivenIds(), Rates(None, None)
     identity = pool_identity.attributes(sys.argv[1], None, os.environ)
-    ReporterConfigurator().configure(identity=identity, id_generator=ids)
+    configure_sdk(resource_attributes=identity, id_generator=ids)
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         # The workers have asked the user's sampler. Not as an argument: a declarative configuration

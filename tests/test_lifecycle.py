@@ -113,6 +113,7 @@ def test_arbiter_stays_as_it_was(door: str, exports: bool, tmp_path: Path) -> No
         "django",
         "reloads",
         "opentelemetry.exporter",
+        "opentelemetry.sdk",
         "opentelemetry.instrumentation.django",
     )
     assert not [
