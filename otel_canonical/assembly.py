@@ -132,13 +132,17 @@ class _Roles:
         cfg = arbiter.cfg
         settings = settings_room.read(os.environ, arbiter.log.warning)
         previous, _process.settings = _process.settings, settings
+        if _process.obituaries is not None or settings.enabled:
+            # Switched off by a reload: workers of before it still die.
+            gunicorn_arbiter.chain_hooks(cfg, self)
         if not settings.enabled:
             if _process.reporter is not None:
                 _process.reporter.close()
             return
-        gunicorn_arbiter.chain_hooks(cfg, self)
-        if _process.emitter is None or previous != settings:
+        former = _process.emitter
+        if former is None or previous != settings:
             _process.emitter = _emitter(settings, cfg, arbiter.log.warning)
+        assert _process.emitter is not None
         emit = _process.emitter.emit
         exports = {
             "exports_logs": settings.log_events and export_choice.exports("logs"),
@@ -152,6 +156,9 @@ class _Roles:
             _process.pool_watch.reconfigure(settings, emit)
         if _process.reporter is not None:
             _process.reporter.reconfigure(**exports)
+            if former is not None and former is not _process.emitter:
+                # Not before: Gunicorn 23 buries in a signal handler. Workers have theirs.
+                former.output.close()
             return
         _process.reporter = reporter = ReporterLink(**exports, arguments=_reporter_arguments)
         _process.ledger = ledger = PoolLedger(_shape(cfg), _process.counts)
@@ -172,7 +179,8 @@ class _Roles:
 
     def before_fork(self, worker: Any) -> None:
         _process.pool_name = _pool_name(worker)
-        if _process.obituaries is not None:
+        _process.berth = None
+        if _process.obituaries is not None and _is_enabled():
             _process.berth = _process.obituaries.assign(worker)
 
     def before_signal(self, pid: int, number: int) -> None:
@@ -208,11 +216,14 @@ class _Roles:
         environ = arbiter.cfg.env_orig
         environ[pool_identity.SUCCESSOR_VARIABLE] = pool_identity.successor_of(environ)
 
+    def start_dirty_arbiter(self) -> None:
+        if _process.obituaries is not None:
+            _process.obituaries.leave_to(None)
+
     def start_worker(self, worker: Any) -> None:
         settings, emitter = _process.settings, _process.emitter
-        if settings is None or emitter is None or not settings.enabled or is_worker():
+        if settings is None or emitter is None or not _is_enabled() or is_worker():
             return
-        gunicorn_arbiter.heed_signals(worker)
         _process.worker_pid = os.getpid()
         if _process.obituaries is not None:
             _process.obituaries.leave_to(worker)
@@ -263,6 +274,10 @@ def _reporter_arguments() -> list[str]:
     return [_process.pool_name]
 
 
+def _is_enabled() -> bool:
+    return _process.settings is not None and _process.settings.enabled
+
+
 def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineEmitter:
     owner = (cfg.uid, cfg.gid) if os.geteuid() == 0 else None
     try:
@@ -274,6 +289,11 @@ def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineE
             f"({error.strerror}); using the default, {default}"
         )
         output = LineOutput(default, owner)
+    if cfg.daemon and output.is_null():
+        warn(
+            f"{settings_room.variable_of('output')}={output.target!r} is {os.devnull} in a daemon, so "
+            "nobody will read the lines; set it to the path of a file"
+        )
     return LineEmitter(output, settings.format, settings.max_line, _process.counts)
 
 

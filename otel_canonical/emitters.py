@@ -83,6 +83,17 @@ class LineOutput:
         os.dup2(fresh, self._fd, inheritable=False)
         os.close(fresh)
 
+    def close(self) -> None:
+        """Give up what was opened here; the standard streams stay as they are."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._fd != _STANDARD_OUTPUTS.get(self.target):
+            os.close(self._fd)
+
+    def is_null(self) -> bool:
+        """Return whether all that is written is thrown away."""
+        return os.fstat(self._fd).st_rdev == os.stat(os.devnull).st_rdev
+
     def _open(self) -> int:
         if self._path is not None:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

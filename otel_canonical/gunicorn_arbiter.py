@@ -22,8 +22,8 @@ class ProcessRoles(Protocol):
     """What we do in Gunicorn's processes; called at the moments this module finds.
 
     In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
-    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`, `before_successor`. In a worker:
-    the others.
+    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`, `before_successor`. In
+    Gunicorn's dirty arbiter: `start_dirty_arbiter`. In a worker: the others.
     """
 
     def before_arbiter_setup(self) -> None:
@@ -52,6 +52,9 @@ class ProcessRoles(Protocol):
 
     def before_successor(self, arbiter: Any) -> None:
         """Run in a fork of the arbiter, before it becomes another arbiter beside it (SIGUSR2)."""
+
+    def start_dirty_arbiter(self) -> None:
+        """Run in the process that has just become the parent of dirty workers (Gunicorn >= 25)."""
 
     def start_worker(self, worker: Any) -> None:
         """Run after the fork and before the app is loaded; may be called twice."""
@@ -154,12 +157,12 @@ def wrap_worker(module: Any, roles: ProcessRoles) -> None:
 
 
 def heed_signals(worker: Any) -> None:
-    """Let a worker hear its signals while we start in it.
+    """Let a worker hear its signals while we start in it; called right after the fork.
 
     Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing: after a
     SIGTERM that is lost Gunicorn waits its `graceful_timeout` and kills, after a SIGUSR1 the worker
-    goes on with files that were rotated away. Gunicorn is deaf like that for a millisecond; our start
-    would make it a hundred.
+    goes on with files that were rotated away. Gunicorn is deaf like that for a millisecond, while
+    gevent patches for some more; our start would make it a hundred.
     """
 
     def leave_soon(signal_number: int, frame: Any) -> None:
@@ -197,9 +200,16 @@ def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
         roles.before_fork(worker)
 
     def post_fork(server: Any, worker: Any) -> None:
+        heed_signals(worker)
         # A gevent worker patches the standard library later; until then nothing may be imported.
         if not hasattr(worker, "patch"):
             roles.start_worker(worker)
+
+    def post_worker_init(worker: Any) -> None:
+        roles.worker_is_ready(worker)
+        if not worker.alive:
+            # Told to leave meanwhile. Not every class would look: tornado's begins with "alive".
+            sys.exit(0)
 
     def worker_exit(server: Any, worker: Any) -> None:
         roles.exit_worker(worker)
@@ -207,14 +217,19 @@ def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
     def child_exit(server: Any, worker: Any) -> None:
         roles.after_death(worker)
 
+    def on_dirty_starting(arbiter: Any) -> None:
+        roles.start_dirty_arbiter()
+
     _chain(cfg, "pre_fork", before=pre_fork)
     _chain(cfg, "post_fork", before=post_fork)
-    _chain(cfg, "post_worker_init", before=roles.worker_is_ready)
+    _chain(cfg, "post_worker_init", before=post_worker_init)
     _chain(cfg, "worker_abort", before=roles.abort_worker)
     _chain(cfg, "worker_exit", after=worker_exit)
     _chain(cfg, "child_exit", after=child_exit)
     _chain(cfg, "on_exit", after=roles.before_arbiter_exit)
     _chain(cfg, "pre_exec", after=roles.before_successor)
+    if "on_dirty_starting" in cfg.settings:
+        _chain(cfg, "on_dirty_starting", before=on_dirty_starting)
 
 
 def _chain(

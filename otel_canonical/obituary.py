@@ -105,10 +105,11 @@ class Obituaries:
                 found[berth.number] = worker.pid
         return found
 
-    def leave_to(self, worker: Any) -> None:
-        """Close what belongs to other workers (in a worker, after the fork)."""
+    def leave_to(self, worker: Any | None) -> None:
+        """Close what belongs to workers other than this one (in a child of the arbiter)."""
+        kept = None if worker is None else worker.age
         for age, berth in self._berths.items():
-            if age != worker.age and berth is not None and berth.stacks is not None:
+            if age != kept and berth is not None and berth.stacks is not None:
                 with contextlib.suppress(OSError):
                     os.close(berth.stacks)
         self._berths.clear()
