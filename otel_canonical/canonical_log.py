@@ -139,6 +139,8 @@ class CanonicalLog:
         if scope.ended_cpu_ns is None:
             scope.ended_cpu_ns = time.thread_time_ns()
         slot = scope.slot
+        is_said = False
+        event_type = EventType.REQUEST
         try:
             for reader in readers:
                 try:
@@ -164,7 +166,13 @@ class CanonicalLog:
                     scope.root.end(event, scope, self._replaced(scope, event))
             if slot is not None:
                 slot.set_state(CLOSING)
+            is_said = True
             self._emit(event, scope)
+        except BaseException:
+            # Gunicorn's handlers of SIGQUIT and SIGABRT raise SystemExit wherever they find a worker.
+            if not is_said:
+                self._emit(self._composer.least_event(scope, event_type), scope)
+            raise
         finally:
             self.in_flight.pop(id(scope), None)
             scope.is_open = False

@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 from otel_canonical import logfmt
+from otel_canonical.canonical_log import CanonicalLog
+from otel_canonical.event import CanonicalEvent
+from otel_canonical.request_scope import RequestScope
+from otel_canonical.root_span import RootSpans
+from otel_canonical.settings import Settings
 from tests.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -247,3 +252,30 @@ def test_one_line_each_when_arbiter_is_replaced(tmp_path: Path) -> None:
         assert int(line["g_pid"]) != old_worker
         server.wait_for_lines(2)
         eventually(lambda: server.report().count("Shutting down: Master") == 2, server.report)
+
+
+def test_line_is_written_when_worker_quits_while_its_request_is_closed() -> None:
+    """SystemExit out of Gunicorn's handler of SIGQUIT or SIGABRT, in our own code: a poor line, and on."""
+    events: list[CanonicalEvent] = []
+
+    def quit_here(scope: RequestScope) -> None:
+        raise SystemExit(0)
+
+    log = CanonicalLog(
+        Settings(),
+        RootSpans(None, str),
+        lambda event, scope: events.append(event),
+        readers=(quit_here,),
+    )
+    scope = log.open("GET", "/ok/", {"X-REQUEST-ID": "the-last"})
+    assert scope is not None
+    scope.status = 200
+    with pytest.raises(SystemExit):
+        log.close(scope)
+    [event] = events
+    pairs = dict(event.pairs)
+    assert (pairs["event_type"], pairs["req_id"], pairs["resp_status"]) == (
+        *("request", "the-last"),
+        200,
+    )
+    assert not log.in_flight

@@ -316,6 +316,23 @@ def test_recycled_workers(worker_class: str, exported_to: OtlpSink, tmp_path: Pa
         assert_each_line_has_its_root(load, exported_to)
 
 
+@in_two_classes
+def test_workers_that_are_told_to_quit(worker_class: str, tmp_path: Path) -> None:
+    """SIGQUIT to workers in the middle of their requests: what was answered has its line all the same."""
+    # Not `busy`: Gunicorn itself prints a traceback of each SystemExit.
+    with (
+        gunicorn("stuck", tmp_path, *CLASSES[worker_class], workers=WORKERS) as server,
+        under_load(server) as load,
+    ):
+        for number in range(8):
+            workers = eventually(server.workers, lambda: said_by(server))
+            os.kill(workers[number % len(workers)], signal.SIGQUIT)
+            load.wait_for_answers(WARM // 2)
+        load.stop()
+        load.account(only_good=False)
+        assert_pool_is_counted(server, worker_class)
+
+
 #: Ways to start that change what is where: each is reloaded once under load.
 STARTS: dict[str, tuple[str, ...]] = {
     "preload": ("--preload",),
