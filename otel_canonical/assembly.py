@@ -22,6 +22,7 @@ from otel_canonical import (
     export_choice,
     gunicorn_arbiter,
     log_ids,
+    package_code,
     pool_identity,
     stack_recorder,
 )
@@ -124,6 +125,7 @@ class _Roles:
     """What we do in Gunicorn's processes; see `gunicorn_arbiter.ProcessRoles`."""
 
     def before_arbiter_setup(self) -> None:
+        package_code.keep()
         django_watch.watch(with_spans=True)
         log_ids.install()
 

@@ -115,7 +115,7 @@ class Load:
         return [
             line
             for line in self.server.lines()
-            if line["req_id"].startswith(f"{self.name}-") and line["event_type"] != "slow"
+            if line.get("req_id", "").startswith(f"{self.name}-") and line["event_type"] != "slow"
         ]
 
     def _unsaid(self) -> set[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+import otel_canonical
 from otel_canonical import logfmt
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
@@ -26,6 +28,7 @@ from tests.servers import (
     gunicorn,
 )
 
+PACKAGE = Path(otel_canonical.__file__).parent
 INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 HOOKS = "from otel_canonical.gunicorn_hooks import *\n"
 
@@ -279,3 +282,17 @@ def test_line_is_written_when_worker_quits_while_its_request_is_closed() -> None
         200,
     )
     assert not log.in_flight
+
+
+def test_workers_are_of_the_version_that_was_started(tmp_path: Path) -> None:
+    """An upgrade of the package on disk and SIGHUP: nothing of the new version gets into a worker."""
+    package = tmp_path / "otel_canonical"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with gunicorn("plain_wsgi", tmp_path, PYTHONPATH=str(tmp_path)) as server:
+        server.ask("/ok/")
+        for module in package.glob("*.py"):
+            module.write_text("raise ImportError('this is of another version')\n")
+        renew_workers(server)
+        server.ask("/ok/")
+        server.wait_for_lines(2)
+        assert "otel-canonical failed" not in server.stderr.read_text()

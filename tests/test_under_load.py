@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ CLASSES = {
 }
 THREADS = {"sync": 1, "gthread": 3, "gevent": None}
 WORKERS = 2
+NOBODY = "65534"
 
 #: What each turn is tried with; with OTEL_CANONICAL_SOAK=1 every turn with every class.
 in_every_class = pytest.mark.parametrize("worker_class", CLASSES)
@@ -683,3 +685,44 @@ def test_reload_when_a_file_changes(worker_class: str, tmp_path: Path) -> None:
         answer, line = server.ask("/ok/")
         assert (answer.status, line["resp_status"], line["event_type"]) == (500, "500", "request")
     eventually(lambda: not processes_of(tmp_path), lambda: str(processes_of(tmp_path)))
+
+
+@in_two_classes
+def test_workers_of_another_user(worker_class: str) -> None:
+    """`--user` and `--group`: workers without the arbiter's rights write, and reopen a rotated file."""
+    user = NOBODY if os.geteuid() == 0 else str(os.geteuid())
+    group = NOBODY if os.geteuid() == 0 else str(os.getegid())
+    # Not pytest's directory, which nobody else may enter. Loaded by the arbiter: so may be our Python's.
+    with tempfile.TemporaryDirectory(prefix="another-user-") as name:
+        directory, logs = Path(name), Path(name) / "logs"
+        logs.mkdir()
+        os.chown(logs, int(user), int(group))
+        directory.chmod(0o755)
+        output, rotated = logs / "canonical.log", logs / "canonical.log.1"
+        arguments = (*CLASSES[worker_class], "--user", user, "--group", group, "--preload")
+        with gunicorn(
+            "plain_wsgi",
+            directory,
+            *arguments,
+            workers=WORKERS,
+            OTEL_PYTHON_CANONICAL_OUTPUT=str(output),
+        ) as server:
+            server.stdout = directory / "all"
+            with under_load(server, paths=("/ok/",)) as load:
+                output.rename(rotated)
+                os.kill(server.pid, signal.SIGUSR1)
+                eventually(output.exists, lambda: server.stderr.read_text())
+                load.wait_for_answers()
+
+            def balance() -> bool:
+                server.stdout.write_bytes(rotated.read_bytes() + output.read_bytes())
+                return load.answered <= {line["req_id"] for line in load.lines()}
+
+            eventually(balance, lambda: said_by(server))
+            assert load.account().keys() == {"request"}
+            assert {str(output.stat().st_uid), str(rotated.stat().st_uid)} == {user}
+            server.stdout = output
+            line = assert_pool_is_counted(server, worker_class)
+            status = Path(f"/proc/{line['g_pid']}/status").read_text()
+            assert f"\nUid:\t{user}\t" in status
+        assert_nothing_is_left(server, directory)

@@ -1,0 +1,59 @@
+"""This package as it was when the arbiter started, for workers that it forks after an upgrade on disk.
+
+A worker imports most of what it needs after the fork. From the disk, that would be the new version's
+after `pip install --upgrade` and SIGHUP, joined to the old version's that the arbiter had imported. So
+the arbiter reads the code of all modules at its start and executes none of it: what is imported later
+is what was there then. A new arbiter, after SIGUSR2 or a restart, has the new version.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import CodeType, ModuleType
+
+
+class _KeptCode(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds and executes the modules whose code was read."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, tuple[CodeType, str]] = {}
+
+    def read(self, name: str) -> None:
+        """Read the code of a module that comes from a file."""
+        spec = importlib.util.find_spec(name)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            code = spec.loader.get_code(name)
+            if code is not None:
+                self._codes[name] = (code, spec.loader.path)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a module whose code was read, None for any other."""
+        if fullname not in self._codes:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname, self._codes[fullname][1], loader=self
+        )
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the code that was read."""
+        exec(self._codes[module.__name__][0], module.__dict__)
+
+
+def keep() -> None:
+    """Read the code of all modules of this package that are not imported yet. Twice is once."""
+    if any(isinstance(finder, _KeptCode) for finder in sys.meta_path):
+        return
+    kept = _KeptCode()
+    directory = os.path.dirname(__file__)
+    for module in pkgutil.iter_modules([directory], f"{__package__}."):
+        if module.name not in sys.modules:
+            kept.read(module.name)
+    sys.meta_path.insert(0, kept)
