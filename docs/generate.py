@@ -1,4 +1,4 @@
-"""Writes the tables of the documents from the code that they describe.
+"""Writes the tables of the documents, and of a configuration, from the code that they describe.
 
 Run `python docs/generate.py` to write them, `python docs/generate.py --check` to fail, with the
 difference, if they are not what the code says. A table stands between two comments that name it.
@@ -69,6 +69,42 @@ def settings_table() -> str:
     return table(("variable", "default", "what it does"), rows)
 
 
+def numeric_keys() -> str:
+    """Return the regular expression of the pairs, as JSON, whose values are no strings."""
+    known = [field.key for field in fields.FIELDS if field.type != "str"]
+    families = [
+        re.sub("<[a-z]+>", "[A-Za-z0-9_.]+", field.key)
+        for field in fields.PATTERNS
+        if field.type == "any" or not field.key.startswith(fields.APP_PREFIX)
+    ]
+    number = r"-?(?:0|[1-9][0-9]{0,17})(?:\.(?:0|[0-9]{0,30}[1-9]))?"
+    return f"""        regex: '"({"|".join([*known, *families])})":"({number}|true|false)",'"""
+
+
+def attributes_of_keys() -> str:
+    """Return the statements that give what a line says the names that a log event has for it."""
+    indent = " " * 10
+    lines = [
+        f'- set(log.attributes["{field.attribute}"], log.cache["{field.key}"])'
+        for field in fields.FIELDS
+        if field.attribute
+    ]
+    known = "|".join(field.key for field in fields.FIELDS)
+    rename = '- replace_all_patterns(log.cache, "key", "{}", "{}")'
+    calls = "|".join(field.key.partition("_")[2] for field in fields.PATTERNS[:3])
+    lines += [
+        f'- delete_matching_keys(log.cache, "^({known})$$")',
+        rename.format(f"^{fields.APP_PREFIX}", "app."),
+        # Any but the app's: RE2 can't say "not", so it is spelled out.
+        rename.format(
+            rf"^(a|ap|app|[^a].*|a[^p].*|ap[^p].*|app[^.].*)_({calls})$$", "canonical.$$1.$$2"
+        ),
+        rename.format("^([^.]+)$$", "canonical.$$1"),
+        '- merge_maps(log.attributes, log.cache, "upsert")',
+    ]
+    return "\n".join(indent + line for line in lines)
+
+
 def rooms_table() -> str:
     """Return every module with the first sentence of its docstring, layer by layer from the top."""
     configuration = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -104,6 +140,10 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"fields": fields_table, "settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
     "docs/ARCHITECTURE.md": {"rooms": rooms_table},
+    "collector-lines.yaml": {
+        "numeric_keys": numeric_keys,
+        "attributes": attributes_of_keys,
+    },
 }
 
 
@@ -111,7 +151,9 @@ def generate(text: str, tables: dict[str, Callable[[], str]]) -> str:
     """Return a document with its tables made anew; ValueError if it lacks one's place."""
     for name, make in tables.items():
         place = re.compile(
-            rf"(<!-- table of {name}\b.*? -->\n).*?(<!-- end of {name} -->)", re.DOTALL
+            rf"((?:<!-- table of {name}\b.*? -->|# table of {name}\b[^\n]*)\n)"
+            rf".*?((?:<!-- end of {name} -->| *# end of {name}\n))",
+            re.DOTALL,
         )
         text, count = place.subn(rf"\g<1>{PLACEHOLDER}\n\g<2>", text)
         text = text.replace(PLACEHOLDER, make())

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.otlp_sink import OtlpSink
+from tests.otlp_sink import OtlpSink, otlp_sink
 from tests.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
 from tests.servers import clean_environment, eventually, stop
 
@@ -36,6 +36,14 @@ HTTP = re.compile(r'Starting HTTP server.*"endpoint": "([^"]+)"')
 
 #: Merged after the configuration under test: no listener of its own that another Collector may have.
 QUIET = "yaml:service::telemetry::metrics::level: none"
+
+#: What we ship, unedited, on free ports of this machine; the rest is said by environment variables.
+CONFIG = str(REPOSITORY / "collector-config.yaml")
+LINES_CONFIG = str(REPOSITORY / "collector-lines.yaml")
+LOOPBACK = dict.fromkeys(
+    ("OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "HEALTH_ENDPOINT"), "127.0.0.1:0"
+)
+IMPATIENT = "yaml:processors::batch::timeout: 20ms"
 
 #: Everything that comes by OTLP goes into the file: for tests that bring no configuration.
 OTLP_TO_FILE = """\
@@ -91,11 +99,11 @@ class Received(OtlpSink):
 
 @dataclass
 class Collector:
-    """A running Collector; `received` is what it wrote into the file `RECEIVED`."""
+    """A running Collector; `received` is what came out of it, first into the file `RECEIVED`."""
 
     process: subprocess.Popen[bytes]
     log: Path
-    received: Received
+    received: OtlpSink
 
     @property
     def endpoint(self) -> str:
@@ -176,6 +184,25 @@ def collector(directory: Path, *configurations: str, **environment: str) -> Iter
         yield started
     finally:
         stop(process)
+
+
+@contextlib.contextmanager
+def shipped_collector(
+    directory: Path, *configurations: str, **environment: str
+) -> Iterator[Collector]:
+    """Start the Collector with our own configuration; `received` is what its backend got.
+
+    Args:
+        directory: where its log goes.
+        configurations: what to merge after `collector-config.yaml`.
+        environment: variables beside those of the addresses.
+    """
+    with otlp_sink() as backend:
+        variables = {**LOOPBACK, "BACKEND_OTLP_ENDPOINT": backend.endpoint, **environment}
+        given = (CONFIG, IMPATIENT, *configurations)
+        with collector(directory, *given, **variables) as started:
+            started.received = backend
+            yield started
 
 
 def _options(configurations: Sequence[str]) -> list[str]:
