@@ -1,0 +1,240 @@
+"""The demo shop's traffic through the Collector, with the configuration that we ship."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from otel_canonical.fields import FIELDS, attribute_of
+from otel_canonical.logfmt import as_text
+from tests.otlp_sink import OtlpSink, SunkLog, SunkSpan, is_server
+from tests.peers.collector import Collector, shipped_collector
+from tests.servers import DEMO, Line, Server, clean_environment, eventually, gunicorn
+from tests.test_lost_requests import busy_worker
+
+ENDINGS = ("request", "timeout", "lost")
+STUCK = "/slow/?seconds=50"
+
+#: One way to set exporters up is OpenTelemetry's variables, with either protocol, the other a file.
+WAYS = ("http/protobuf", "grpc", "file")
+DECLARED = """\
+file_format: "1.0"
+propagator:
+  composite:
+    - tracecontext:
+tracer_provider:
+  processors:
+    - batch:
+        schedule_delay: 50
+        exporter:
+          otlp_http:
+            endpoint: {endpoint}/v1/traces
+  sampler:
+    parent_based:
+      root:
+        always_on:
+logger_provider:
+  processors:
+    - batch:
+        schedule_delay: 50
+        exporter:
+          otlp_http:
+            endpoint: {endpoint}/v1/logs
+meter_provider:
+  readers:
+    - periodic:
+        interval: 200
+        exporter:
+          otlp_http:
+            endpoint: {endpoint}/v1/metrics
+"""
+
+
+@dataclass
+class Tour:
+    """What visitors of the shop did, what was written about it, and what came out of the Collector."""
+
+    lines: list[Line]
+    received: OtlpSink
+
+    def root_of(self, line: Line) -> SunkSpan:
+        """Return the one root of a line's request."""
+        roots = [span for span in self.received.spans if span.span_id == line["span_id"]]
+        assert [(root.kind, root.trace_id) for root in roots] == [("SERVER", line["trace_id"])]
+        return roots[0]
+
+    def log_of(self, line: Line) -> SunkLog:
+        """Return the one log event of a line."""
+        name = f"canonical.{line['event_type']}"
+        [log] = [
+            log
+            for log in self.received.logs
+            if log.event_name == name and log.attributes["http.request.id"] == line["req_id"]
+        ]
+        return log
+
+
+def settings_of(way: str, peer: Collector, directory: Path) -> dict[str, str]:
+    """Return the variables that make a server export to the Collector."""
+    if way == "file":
+        configuration = directory / "otel.yaml"
+        configuration.write_text(DECLARED.format(endpoint=peer.endpoint))
+        return {"OTEL_CONFIG_FILE": str(configuration)}
+    return {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": way,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": peer.grpc_endpoint if way == "grpc" else peer.endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_BLRP_SCHEDULE_DELAY": "50",
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+    }
+
+
+@contextlib.contextmanager
+def shop(directory: Path, *arguments: str, **settings: str) -> Iterator[Server]:
+    """Start the demo shop with a database of its own."""
+    database = {"DEMO_DATABASE": str(directory / "demo.sqlite3")}
+    for command in ("migrate", "seed_catalog"):
+        subprocess.run(
+            [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"],
+            env=clean_environment(directory, database),
+            check=True,
+        )
+    with gunicorn(
+        "demo_shop.wsgi", directory, *arguments, cwd=DEMO, **database, **settings
+    ) as server:
+        yield server
+
+
+def visit(server: Server) -> int:
+    """Send every kind of request that the shop knows; return how many."""
+    sys.path.insert(0, str(DEMO))
+    try:
+        from tour.visitor import Visitor, visit_everything
+    finally:
+        sys.path.remove(str(DEMO))
+    visitor = Visitor(str(server.address[0]), int(server.address[1]))
+    visit_everything(visitor)
+    assert [one for one in visitor.sent if one.status != one.expected] == []
+    return len(visitor.sent)
+
+
+def lose_one(server: Server) -> None:
+    """Kill the worker that serves a request."""
+    with ThreadPoolExecutor(1) as client:
+        answer = client.submit(server.send, head_of(STUCK, "to-be-lost"))
+        os.kill(eventually(lambda: busy_worker(server), server.report), signal.SIGKILL)
+        assert answer.result() == b""
+
+
+def head_of(path: str, request_id: str) -> bytes:
+    """Return a request as it is sent."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {request_id}\r\n\r\n".encode()
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def tour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tour:
+    """Every kind of request, one that is lost and one that times out; all has arrived."""
+    directory = tmp_path_factory.mktemp("tour")
+    with shipped_collector(directory) as peer:
+        settings = settings_of(request.param, peer, directory)
+        with shop(directory, "-t", "4", workers=2, **settings) as server:
+            lose_one(server)
+            visited = visit(server)
+            server.send(head_of(STUCK, "to-be-timed-out"))
+            lines = eventually(lambda: endings(server, visited + 2), server.report)
+            received = peer.received
+            eventually(lambda: received.metrics, peer.said)
+        # The workers have taken leave of their exporters, the reporter of its own.
+        for line in lines:
+            eventually(
+                lambda line=line: any(span.span_id == line["span_id"] for span in received.spans),
+                lambda line=line: f"no root of {line}\n{received.describe()}\n{peer.said()}",
+            )
+        eventually(lambda: len(received.logs) >= len(server.lines()), peer.said)
+        return Tour(server.lines(), received)
+
+
+def endings(server: Server, count: int) -> list[Line]:
+    """Return the lines that end requests, once there are so many."""
+    lines = [line for line in server.lines() if line["event_type"] in ENDINGS]
+    return lines if len(lines) == count else []
+
+
+def test_one_root_for_each_request(tour: Tour) -> None:
+    """One SERVER span for each line that ends a request, no other, and nobody is an orphan."""
+    lines = [line for line in tour.lines if line["event_type"] in ENDINGS]
+    spans = tour.received.spans
+    roots = [span for span in spans if is_server(span)]
+    assert Counter(root.span_id for root in roots) == Counter(line["span_id"] for line in lines)
+    ids = {(span.trace_id, span.span_id) for span in spans}
+    assert len(ids) == len(spans)
+    orphans = [s for s in spans if not is_server(s) and (s.trace_id, s.parent_id) not in ids]
+    assert orphans == []
+
+
+def test_root_has_the_wide_event(tour: Tour) -> None:
+    """Each key of a line is on its root, with the value and the type of its field."""
+    types = {"str": str, "int": int, "float": float, "bool": bool}
+    of_field = {field.key: types[field.type] for field in FIELDS}
+    for line in tour.lines:
+        if line["event_type"] not in ENDINGS:
+            continue
+        root = tour.root_of(line)
+        assert root.dropped_attributes == 0
+        for key in set(line) - {"truncated"}:
+            if name := attribute_of(key):
+                value = root.attributes[name]
+                assert as_text(value) == line[key], key
+                assert type(value) is of_field.get(key, type(value))
+
+
+def test_log_event_has_what_the_root_has(tour: Tour) -> None:
+    """One log event for each line, in the trace of its root, with the same attributes."""
+    for line in tour.lines:
+        log = tour.log_of(line)
+        assert (log.trace_id, log.span_id) == (line["trace_id"], line["span_id"])
+        if line["event_type"] in ENDINGS:
+            root = tour.root_of(line)
+            assert dict(log.attributes).items() <= dict(root.attributes).items()
+
+
+def test_queries_are_below_their_root(tour: Tour) -> None:
+    """Each query of an answered request is a CLIENT span below its root, also of a streamed body."""
+    counts = {}
+    for line in tour.lines:
+        if line["event_type"] == "request":
+            children = tour.received.children_of(tour.root_of(line))
+            queries = [child for child in children if "db.query.text" in child.attributes]
+            assert {query.kind for query in queries} <= {"CLIENT"}
+            counts[line["req_id"]] = (len(queries), int(line.get("db_queries", 0)))
+    assert {made for made, _ in counts.values()} >= {10, 81, 301}
+    assert [pair for pair in counts.items() if pair[1][0] != pair[1][1]] == []
+
+
+def test_dead_requests_have_roots(tour: Tour) -> None:
+    """The lost one and the one that timed out: ERROR, and where they were."""
+    [lost] = [line for line in tour.lines if line["event_type"] == "lost"]
+    [timeout] = [line for line in tour.lines if line["event_type"] == "timeout"]
+    assert (lost["req_id"], timeout["req_id"]) == ("to-be-lost", "to-be-timed-out")
+    for line in (lost, timeout):
+        root = tour.root_of(line)
+        assert (root.status, tour.log_of(line).severity) == ("ERROR", "ERROR")
+        assert root.attributes["http.route"] == "slow/"
+    assert tour.root_of(lost).attributes["canonical.lost_cause"] == "SIGKILL"
+    assert "wait_for_stock" in tour.root_of(timeout).attributes["canonical.timeout_cause_loc"]
+
+
+def test_metrics_arrive(tour: Tour) -> None:
+    """Durations of requests, by route."""
+    durations = [m for m in tour.received.metrics if m.name == "http.server.request.duration"]
+    assert {"report.csv", "products/"} <= {m.attributes.get("http.route") for m in durations}
