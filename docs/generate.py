@@ -70,15 +70,19 @@ def settings_table() -> str:
 
 
 def numeric_keys() -> str:
-    """Return the regular expression of the pairs, as JSON, whose values are no strings."""
+    """Return the regular expression of the pairs, as JSON, that are numbers and booleans by name."""
     known = [field.key for field in fields.FIELDS if field.type != "str"]
     families = [
         re.sub("<[a-z]+>", "[A-Za-z0-9_.]+", field.key)
         for field in fields.PATTERNS
-        if field.type == "any" or not field.key.startswith(fields.APP_PREFIX)
+        if field.type != "any"
     ]
-    number = r"-?(?:0|[1-9][0-9]{0,17})(?:\.(?:0|[0-9]{0,30}[1-9]))?"
-    return f"""        regex: '"({"|".join([*known, *families])})":"({number}|true|false)",'"""
+    return numeric_pairs([*known, *families], r"-?[0-9]+(?:\.[0-9]+)?")
+
+
+def numeric_pairs(keys: list[str], number: str) -> str:
+    """Return a line of the configuration: a regular expression of pairs with such keys."""
+    return f"""        regex: '"({"|".join(keys)})":"({number}|true|false)",'"""
 
 
 def attributes_of_keys() -> str:

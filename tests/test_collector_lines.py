@@ -81,14 +81,18 @@ def reader(tmp_path: Path, lines_file: Path) -> Iterator[Collector]:
         yield peer
 
 
-def read(peer: Collector, count: int) -> list[SunkLog]:
-    """Return what the Collector made of so many lines."""
+def read(peer: Collector, count: int, *, events: bool = False) -> list[SunkLog]:
+    """Return what came out of the Collector, so many records; or so many events, and no others."""
+
+    def arrived() -> list[SunkLog]:
+        return [log for log in list(peer.received.logs) if log.event_name or not events]
+
     eventually(
-        lambda: len(peer.received.logs) >= count,
-        lambda: f"{len(peer.received.logs)} of {count} arrived\n{peer.said()}",
+        lambda: len(arrived()) >= count,
+        lambda: f"{len(arrived())} of {count} arrived\n{peer.said()}",
     )
-    assert len(peer.received.logs) == count
-    return peer.received.logs
+    assert len(arrived()) == count
+    return arrived()
 
 
 def test_collector_accepts_both_files() -> None:
@@ -173,7 +177,7 @@ def test_severity_is_that_of_the_log_event(
     from otel_canonical.event import CanonicalEvent, EventType
     from otel_canonical.log_events import severity_of
 
-    ours = CanonicalEvent(EventType(event["event_type"]), tuple(event.items()))
+    ours = CanonicalEvent.of_pairs(EventType(event["event_type"]), list(event.items()))
     assert severity_of(ours).name == severity
     write(lines_file, [logfmt.encode(({**event} | {"req_id": "a"}).items())])
     [log] = read(reader, 1)
@@ -212,7 +216,7 @@ def test_lines_become_what_came_by_otlp(
     ) as site:
         for path in VISITS:
             site.get(path.replace(" ", "%20"))
-    logs = read(reader, 2 * len(VISITS))
+    logs = read(reader, 2 * len(VISITS), events=True)
     exported = [log for log in logs if log.resource.get("telemetry.sdk.name")]
     made = {log.attributes["http.request.id"]: log for log in logs if log not in exported}
     assert len(exported) == len(made) == len(VISITS)
@@ -244,7 +248,7 @@ def test_lines_of_one_run_are_events_of_another(
         with gunicorn("every_kind", directory, SITE_DIRECTORY=str(directory), **settings) as site:
             for path in VISITS:
                 site.get(path.replace(" ", "%20"))
-        logs = read(reader, len(VISITS))
+        logs = read(reader, len(VISITS), events=True)
         found.append({log.attributes["url.path"]: of_any_run(log) for log in logs})
         reader.received.logs.clear()
     assert found[0] == found[1]

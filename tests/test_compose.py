@@ -133,7 +133,7 @@ def test_visitors_keep_the_shop_busy(tmp_path: Path) -> None:
             start_new_session=True,
         )
         try:
-            eventually(lambda: len(server.lines()) > 30, server.report)
+            eventually(lambda: len(server.lines()) > 10, server.report)
             assert visitors.poll() is None
         finally:
             stop(visitors)
