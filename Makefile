@@ -52,12 +52,9 @@ wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without th
 matrix: $(TEST) ## Smoke-test the wheel on every Python here, with every supported Django
 	@$(VENV)/bin/python tools/try_wheel.py --matrix
 
-soak: $(TEST) ## The long version of the accounting tests: kills, recycles, timeouts, 100,000 requests, ill collectors
-	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly \
-		tests/test_accounting.py tests/test_collector_ill.py $(ARGS)
-
-soak: $(TEST) ## The long version of the accounting tests: kills, recycles, timeouts, 100,000 requests
-	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py tests/test_pool_metrics.py tests/test_pool_recycling.py $(ARGS)
+soak: $(TEST) ## The long versions: kills, recycles, timeouts, 100,000 requests, ill collectors, the pool
+	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py \
+		tests/test_collector_ill.py tests/test_pool_metrics.py tests/test_pool_recycling.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)

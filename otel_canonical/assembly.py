@@ -147,7 +147,7 @@ class _Roles:
         assert _process.emitter is not None
         emit = _process.emitter.emit
         exports = {
-            "exports_logs": settings.log_events and export_choice.exports("logs"),
+            "exports_logs": settings.log_events != "false" and export_choice.exports("logs"),
             "exports_metrics": settings.pool_metrics and export_choice.exports("metrics"),
         }
         if _process.ledger is not None:

@@ -41,6 +41,7 @@ class CanonicalLog:
         slots: places on it, where open requests are shown to the arbiter. A request
             that finds none free is served all the same and counted in `counts`.
         counts: where that is, `page_words.COUNTS`.
+        in_flight: where the open requests are kept, for others to see.
         release: exports what has been kept of a request that the sampler had dropped.
     """
 
@@ -52,6 +53,7 @@ class CanonicalLog:
         page: SharedPage | None = None,
         slots: Sequence[Slot] = (),
         counts: Counts | None = None,
+        in_flight: dict[int, RequestScope] | None = None,
         release: Callable[[RequestScope], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -68,7 +70,7 @@ class CanonicalLog:
         self._page = page
         self._counts = counts if counts is not None else no_counts()
         #: Every open request, by its id.
-        self.in_flight: dict[int, RequestScope] = {}
+        self.in_flight: dict[int, RequestScope] = {} if in_flight is None else in_flight
         excluded = settings.excluded_fields
         self._hidden = {
             name: REDACTED

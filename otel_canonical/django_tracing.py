@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.django import DjangoInstrumentor
 from opentelemetry.instrumentation.django.middleware.otel_middleware import _DjangoMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.util.types import Attributes
 
 from otel_canonical.request_scope import open_scope
@@ -35,7 +36,7 @@ class RootSpanMiddleware(_DjangoMiddleware):
     way a request ends.
     """
 
-    #: Not while metrics are exported: upstream records them here.
+    #: Not while metrics of the former conventions are exported: upstream records them here.
     steps_aside = True
 
     def __call__(self, request: Any) -> Any:
@@ -140,17 +141,21 @@ class RootTracerProvider(trace.TracerProvider):
         )
 
 
-def instrument(*, steps_aside: bool) -> None:
+def instrument(*, records_metrics: bool) -> None:
     """Instrument Django; to be called when its settings are final, before middleware is loaded.
 
     Args:
-        steps_aside: whether upstream's middleware is left out for requests that are not exported.
+        records_metrics: whether upstream's middleware records them; then it can't be left out for
+            requests that are not exported.
     """
     instrumentor = DjangoInstrumentor()
     if instrumentor.is_instrumented_by_opentelemetry:
         return
-    instrumentor.instrument(tracer_provider=RootTracerProvider(), skip_dep_check=True)
-    RootSpanMiddleware.steps_aside = steps_aside
+    providers: dict[str, Any] = {"tracer_provider": RootTracerProvider()}
+    if not records_metrics:
+        providers["meter_provider"] = NoOpMeterProvider()
+    instrumentor.instrument(skip_dep_check=True, **providers)
+    RootSpanMiddleware.steps_aside = not records_metrics
     ours = f"{RootSpanMiddleware.__module__}.{RootSpanMiddleware.__qualname__}"
     settings.MIDDLEWARE = [ours if name == UPSTREAM else name for name in settings.MIDDLEWARE]
 

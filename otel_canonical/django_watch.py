@@ -61,4 +61,6 @@ def before_middleware(*, with_spans: bool) -> None:
     ):
         from otel_canonical import django_tracing
 
-        django_tracing.instrument(steps_aside=not exports_metrics)
+        django_tracing.instrument(
+            records_metrics=exports_metrics and not export_choice.records_http_metrics()
+        )

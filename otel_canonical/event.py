@@ -32,6 +32,9 @@ class EventType(Enum):
         self.number = COUNTS.index(name)
 
 
+#: Of these each request has exactly one.
+ENDINGS = (EventType.REQUEST, EventType.TIMEOUT, EventType.LOST)
+
 #: Makes the attributes of stacks.
 Stacks = Callable[[], Mapping[str, str]]
 

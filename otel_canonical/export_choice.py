@@ -15,6 +15,9 @@ HOW_TO_EXPORT = (
 
 SIGNALS = ("traces", "metrics", "logs")
 
+#: Which conventions instrumentations follow: the stable ones, not the former ones.
+STABLE = "http,database"
+
 #: One attribute more than this evicts the oldest; the SDK's own default is 128.
 SPAN_ATTRIBUTES = "1000"
 
@@ -57,6 +60,19 @@ def is_instrumentation_disabled(name: str) -> bool:
     return not {name, "*"}.isdisjoint(part.strip() for part in text.split(","))
 
 
+def records_http_metrics() -> bool:
+    """Return whether the metrics of HTTP servers are ours to record.
+
+    If the user has opted into their former names, Django's instrumentation records both generations.
+    """
+    names = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE).split(",")
+    return (
+        exports("metrics")
+        and "http" in [name.strip() for name in names]
+        and not is_instrumentation_disabled("django")
+    )
+
+
 def is_sdk_log_handler_enabled() -> bool:
     """Return whether the user has asked for the SDK's own (deprecated) handler of log records."""
     text = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "")
@@ -69,7 +85,7 @@ def set_defaults() -> None:
     default("OTEL_PYTHON_DISTRO", "otel_canonical")
     default("OTEL_PYTHON_CONFIGURATOR", "otel_canonical")
     default("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    default("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+    default("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE)
     if "OTEL_ATTRIBUTE_COUNT_LIMIT" not in os.environ:
         default("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", SPAN_ATTRIBUTES)
     for signal in SIGNALS:

@@ -46,6 +46,13 @@ class LogEvents:
         )
 
 
+def has_failed(event: CanonicalEvent, status: int | None) -> bool:
+    """Return whether an event is of more than INFO, without asking for its facts."""
+    if event.event_type is not EventType.REQUEST:
+        return True
+    return status is None or status >= FIRST_SERVER_ERROR
+
+
 def severity_of(event: CanonicalEvent) -> SeverityNumber:
     """Return ERROR for what failed, WARN for what the app survived or is slow, else INFO."""
     known = _SEVERITIES.get(event.event_type)

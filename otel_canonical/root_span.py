@@ -10,6 +10,7 @@ A request that will not be exported costs no span: it gets ids and a context, no
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -47,6 +48,9 @@ FIRST_SERVER_ERROR = 500
 #: Attributes in which instrumentations put a URL as it was sent, secrets included.
 URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
 
+#: Where `get_excluded_urls` looks.
+EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )
@@ -68,6 +72,8 @@ class Root:
     is_exported: bool = False
     caller: SpanContext | None = None
     handed_out: bool = False
+    #: Whether the operator keeps this URL out of spans and metrics.
+    is_excluded: bool = False
     is_recorded: bool = False
     #: What the shared page has of it.
     mark: int = UNEXPORTED
@@ -162,7 +168,7 @@ class RootSpan(Root):
             if name in present and name not in attributes:
                 attributes[name] = value
         # Without a description, also in place of one that holds an exception's raw message.
-        error_type = _error_type(event, scope)
+        error_type = error_type_of(event, scope)
         if error_type is not None:
             attributes["error.type"] = error_type
             span.set_status(StatusCode.ERROR)
@@ -200,6 +206,8 @@ class RootSpans:
         self._redact = redact
         # A site that keeps URLs out of its traces still has their lines.
         self._excluded = get_excluded_urls("DJANGO")
+        # An empty list is not worth making a URL for.
+        self._excludes = any(os.environ.get(name) for name in EXCLUDED_URLS_VARIABLES)
         self._propagator = propagate.get_global_textmap()
         #: Headers to keep, as Gunicorn spells them.
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
@@ -232,11 +240,14 @@ class RootSpans:
         caller: SpanContext | None = None
         if is_called:
             parent, caller = self._caller_of(scope)
-        if self._tracer is not None and not self._excluded.url_disabled(_url_of(scope)):
+        is_excluded = self._excludes and self._excluded.url_disabled(_url_of(scope))
+        if self._tracer is not None and not is_excluded:
             root: Root = self._recorded(scope, self._tracer, parent, caller, digits)
             root.attach(parent, root.span, scope)
         else:
             root = unexported = _unexported(caller, digits)
+            if is_excluded:
+                root.is_excluded = True
             root.attach(parent, unexported, scope)
         scope.root = root
         return root
@@ -310,7 +321,8 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
     span.record_exception = record_exception  # type: ignore[method-assign]
 
 
-def _error_type(event: CanonicalEvent, scope: RequestScope) -> str | None:
+def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
+    """Return what failed, as `error.type` of span and metrics; None if nothing of ours did."""
     if event.event_type is EventType.TIMEOUT:
         return "timeout"
     failed = scope.status is None or scope.status >= FIRST_SERVER_ERROR

@@ -6,10 +6,10 @@ Everything here runs after the fork, before the app is loaded.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import metrics, propagate, trace
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_canonical import export_choice, inner_spans
 from otel_canonical._version import __version__
 from otel_canonical.export_rule import ExportRule
+from otel_canonical.http_metrics import HttpMetrics
 from otel_canonical.kept_spans import KeptSpans
 from otel_canonical.log_events import LogEvents
 from otel_canonical.propagation import CallerOnlyPropagator
@@ -89,6 +90,11 @@ def join(
         )
         _export_later(provider, sampler, user_sampler, record)
     return root_spans, release
+
+
+def http_metrics(in_flight: Mapping[int, RequestScope]) -> HttpMetrics:
+    """Return what records the metrics of HTTP servers."""
+    return HttpMetrics(metrics.get_meter("otel_canonical", __version__), in_flight)
 
 
 def log_events() -> LogEvents:

@@ -53,6 +53,15 @@ def _line_format(text: str) -> str:
     return text.strip().lower()
 
 
+def _log_events(text: str) -> str:
+    if text.strip().lower() == "sampled":
+        return "sampled"
+    try:
+        return "true" if _boolean(text) else "false"
+    except ValueError:
+        raise ValueError("true, sampled or false") from None
+
+
 def _output(text: str) -> str:
     if not text.strip():
         raise ValueError("stdout, stderr or a file path")
@@ -141,11 +150,12 @@ class Settings:
     redacted_names: tuple[str, ...] = _setting(
         (), _names, "(none)", "More names, separated by commas, whose values are redacted."
     )
-    log_events: bool = _setting(
-        True,
-        _boolean,
+    log_events: str = _setting(
         "true",
-        "`false` keeps the event from leaving as an OpenTelemetry log event when logs are exported.",
+        _log_events,
+        "true",
+        "Whether each event leaves as an OpenTelemetry log event, too, when logs are exported: `true`, "
+        "`false`, or `sampled`: those of requests whose trace is exported, and of all that failed.",
     )
     pool_metrics: bool = _setting(
         True,

@@ -22,10 +22,12 @@ from otel_canonical import (
 )
 from otel_canonical.canonical_log import CanonicalLog, Emit
 from otel_canonical.emitters import LineEmitter
-from otel_canonical.event import CanonicalEvent
+from otel_canonical.event import ENDINGS, CanonicalEvent
 from otel_canonical.export_losses import ExportLosses
 from otel_canonical.fence import Fence
 from otel_canonical.gunicorn_seam import WorkerSeam
+from otel_canonical.http_metrics import HttpMetrics
+from otel_canonical.log_events import has_failed
 from otel_canonical.log_export import LogExport
 from otel_canonical.obituary import Berth
 from otel_canonical.redaction import RedactionPolicy
@@ -79,10 +81,13 @@ class WorkerRooms:
             exports=not with_sdk or export_choice.exports("traces"),
             redact=redaction.text,
         )
+        in_flight: dict[int, RequestScope] = {}
+        records_metrics = with_sdk and export_choice.records_http_metrics()
         self.log = CanonicalLog(
             settings,
             root_spans,
-            _emit(emitter, settings),
+            _emit(emitter, settings, sdk_seam.http_metrics(in_flight) if records_metrics else None),
+            in_flight=in_flight,
             page=berth.page if berth is not None else None,
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
             counts=emitter.counts,
@@ -135,18 +140,29 @@ class WorkerRooms:
             sdk_farewell.flush_spans(self._settings.flush_seconds)
 
 
-def _emit(emitter: LineEmitter, settings: Settings) -> Emit:
-    """Return the way out: the line and, if logs are exported, the log event."""
-    if not (settings.log_events and export_choice.exports("logs")):
+def _emit(emitter: LineEmitter, settings: Settings, metrics: HttpMetrics | None) -> Emit:
+    """Return the way out: the line and, as far as they are exported, metrics and log event."""
+    log_events = None
+    if settings.log_events != "false" and export_choice.exports("logs"):
+        log_events = sdk_seam.log_events()
+    if log_events is None and metrics is None:
         return lambda event, scope: emitter.emit(event)
-    log_events = sdk_seam.log_events()
+    # Where no trace is exported, none is sampled.
+    only_sampled = settings.log_events == "sampled" and export_choice.exports("traces")
 
-    def emit_both(event: CanonicalEvent, scope: RequestScope) -> None:
+    def emit_all(event: CanonicalEvent, scope: RequestScope) -> None:
         emitter.emit(event)
+        if metrics is not None and event.event_type in ENDINGS:
+            with Fence("recording a request's metrics"):
+                metrics.record(event, scope)
+        if log_events is None:
+            return
+        if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
+            return
         with Fence("emitting a log event"):
             log_events.emit(event, scope.root.span)
 
-    return emit_both
+    return emit_all
 
 
 def _heartbeat(worker: Any) -> float:

@@ -60,7 +60,8 @@ def test_default_is_shown_as_it_is_written(field: dataclasses.Field[Any]) -> Non
         ("slow_seconds", " 3 ", 3.0),
         ("slow_interval_seconds", "60", 60.0),
         ("slow_locals", "true", True),
-        ("log_events", "false", False),
+        ("log_events", "False", "false"),
+        ("log_events", "sampled", "sampled"),
         ("excluded_urls", " , ", None),
         ("excluded_fields", ",", None),
     ],
@@ -89,7 +90,7 @@ def test_value_is_used_when_it_is_good(name: str, text: str, value: object) -> N
         ("slow_interval_seconds", "inf", "more than 0 seconds"),
         ("slow_seconds", "nan", "more than 0 seconds"),
         ("slow_locals", "some", "true or false"),
-        ("log_events", "otlp", "true or false"),
+        ("log_events", "otlp", "true, sampled or false"),
         ("excluded_urls", "^/ok,(", r"regular expressions separated by commas \(.+\)"),
     ],
 )
