@@ -1,10 +1,11 @@
 """The shortest proof that an installation works: each kind of answer has its one right line.
 
-Needs nothing but pytest and the package, so that it runs with every Python, Django and Gunicorn.
+Needs little but pytest and the package, so that it runs with every Python, Django and Gunicorn.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,29 @@ VISITS = (
 )
 
 
-@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
-def test_each_answer_has_one_right_line(worker_class: str, tmp_path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class WorkerClass:
+    """How a worker class is chosen, and what it needs beside Gunicorn."""
+
+    arguments: tuple[str, ...]
+    needs: str = "gunicorn"
+    app: str = "every_kind"
+
+
+WORKER_CLASSES = {
+    "sync": WorkerClass(("-k", "sync")),
+    "gthread": WorkerClass(("-k", "gthread", "--threads", "4")),
+    "gevent": WorkerClass(("-k", "gevent"), needs="gevent"),
+}
+
+
+@pytest.mark.parametrize("name", WORKER_CLASSES)
+def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
     """Answers, failures and a stream, through a real Gunicorn with nothing configured."""
+    worker_class = WORKER_CLASSES[name]
+    pytest.importorskip(worker_class.needs, reason=f"pip install {worker_class.needs}")
     with gunicorn(
-        "every_kind", tmp_path, "-k", worker_class, SITE_DIRECTORY=str(tmp_path)
+        worker_class.app, tmp_path, *worker_class.arguments, SITE_DIRECTORY=str(tmp_path)
     ) as server:
         for path, status, more in VISITS:
             answer, line = server.ask(path)

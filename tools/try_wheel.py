@@ -1,7 +1,8 @@
 """Builds the wheel and tests it without the source tree: in one clean environment, or in many.
 
 Run `python tools/try_wheel.py` for this Python and the newest of everything, with `--matrix` for each
-Python on this machine with each supported Django. The environments of the matrix are kept in
+Python on this machine with each supported Django, and for each supported Gunicorn; `--corners` leaves
+all of these out but the oldest and the newest. The environments of the matrix are kept in
 `.cache/matrix`, for as long as pyproject.toml stays as it is.
 """
 
@@ -27,9 +28,14 @@ CACHE = REPOSITORY / ".cache" / "matrix"
 COPIED = ("pyproject.toml", "tests", "demo")
 SMOKE = ("tests/test_smoke.py",)
 MORE_THAN_SMOKE = ("tests/test_smoke.py", "tests/test_every_request.py")
+#: What the tests need beside the wheel: each worker class is tried.
+PEERS = ("pytest", "gevent>=24.10")
+OLDEST_GUNICORN = "gunicorn==23.*"
+#: Between the oldest and the newest, which pip finds.
+OTHER_GUNICORNS = ("gunicorn==24.*", "gunicorn==25.*", "gunicorn==26.*")
 #: The oldest that pyproject.toml allows; tried together, on the oldest Python and Django.
 OLDEST = (
-    "gunicorn==23.*",
+    OLDEST_GUNICORN,
     "opentelemetry-sdk==1.45.0",
     "opentelemetry-instrumentation-django==0.66b0",
 )
@@ -58,14 +64,17 @@ class Combination:
 def main() -> int:
     """Return 0 when the wheel passed wherever it was tried."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--matrix", action="store_true", help="every Python, every Django")
+    parser.add_argument("--matrix", action="store_true", help="Pythons, Djangos and Gunicorns")
+    parser.add_argument("--corners", action="store_true", help="of the matrix: oldest and newest")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="try-wheel-") as name:
         directory = Path(name)
         wheel = build_wheel(directory)
         away = copy_tests(directory / "away")
-        try_out = try_matrix if options.matrix else try_once
-        return 0 if try_out(wheel, away, directory) else 1
+        if options.matrix:
+            combinations = list(find_combinations(corners=options.corners))
+            return 0 if try_matrix(combinations, wheel, away, directory) else 1
+        return 0 if try_once(wheel, away, directory) else 1
 
 
 def try_once(wheel: Path, away: Path, directory: Path) -> bool:
@@ -85,10 +94,9 @@ def try_once(wheel: Path, away: Path, directory: Path) -> bool:
     return all(run_and_report(command, away) for command in commands)
 
 
-def try_matrix(wheel: Path, away: Path, directory: Path) -> bool:
+def try_matrix(combinations: list[Combination], wheel: Path, away: Path, directory: Path) -> bool:
     """Try the wheel in every combination; say how each went."""
     failed = []
-    combinations = list(find_combinations())
     for combination in combinations:
         started = time.monotonic()
         try:
@@ -107,25 +115,42 @@ def try_matrix(wheel: Path, away: Path, directory: Path) -> bool:
     return not failed
 
 
-def find_combinations() -> Iterator[Combination]:
-    """Yield each Python that is here and supported, with each Django that our classifiers name.
+def find_combinations(*, corners: bool) -> Iterator[Combination]:
+    """Yield what the wheel is to be tried with, of what is here and supported.
 
-    And with the newest Django that it can have, if that is another one.
+    With `corners`: the oldest and the newest Gunicorn, each with every Django that our classifiers name,
+    the one on the oldest Python, the other on the newest, and there with the newest Django, too. Else
+    also every Python with every Django, and the other Gunicorns.
     """
     classifiers = importlib.metadata.metadata("otel-canonical").get_all("Classifier") or []
     supported = versions_of(classifiers, "Programming Language :: Python :: ")
-    series = versions_of(classifiers, "Framework :: Django :: ")
+    series = [
+        f"Django=={django}.*" for django in versions_of(classifiers, "Framework :: Django :: ")
+    ]
     here = find_pythons()
     for missing in sorted(set(supported) - here.keys(), key=version_key):
         print(f"Python {missing} is supported, but not on this machine", flush=True)
-    oldest: tuple[str, ...] = OLDEST
-    for version in (version for version in supported if version in here):
-        for django in series:
-            yield Combination(here[version], version, (f"Django=={django}.*", *oldest))
-            oldest = ()
-        newest = newest_django(here[version])
-        if newest.rpartition(".")[0] not in series:
-            yield Combination(here[version], version, (f"Django=={newest}",))
+    pythons = [version for version in supported if version in here]
+    first, last = pythons[0], pythons[-1]
+    for number, django in enumerate(series):
+        # The oldest of everything, once; then only Gunicorn is old.
+        old = (OLDEST_GUNICORN,) if number else OLDEST
+        yield Combination(here[first], first, (django, *old))
+    yield from _with_each_django(here[last], last, series)
+    if corners:
+        return
+    for gunicorn in OTHER_GUNICORNS:
+        yield Combination(here[last], last, (series[-1], gunicorn))
+    for version in pythons[:-1]:
+        yield from _with_each_django(here[version], version, series)
+
+
+def _with_each_django(python: Path, version: str, series: list[str]) -> Iterator[Combination]:
+    for django in series:
+        yield Combination(python, version, (django,))
+    newest = newest_django(python)
+    if f"Django=={newest.rpartition('.')[0]}.*" not in series:
+        yield Combination(python, version, (f"Django=={newest}",))
 
 
 def find_pythons() -> dict[str, Path]:
@@ -150,17 +175,15 @@ def prepare(combination: Combination, wheel: Path, directory: Path) -> Path:
     digest = hashlib.sha256((REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()[:12]
     environment = CACHE / f"{combination.name}-{digest}"
     python = environment / "bin" / "python"
-    if not environment.is_dir():
+    complete = environment / "complete"  # half of one must not be taken for one
+    if not complete.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        for stale in CACHE.glob(f"{combination.name}-*"):
+        for stale in CACHE.glob(f"{combination.name}-{'?' * len(digest)}"):
             shutil.rmtree(stale)
-        try:
-            run([combination.python, "-m", "venv", environment], directory)
-            install = [python, "-m", "pip", "install", "--quiet"]
-            run([*install, wheel, "pytest", *combination.requirements], directory)
-        except BaseException:
-            shutil.rmtree(environment, ignore_errors=True)  # half of one must not be taken for one
-            raise
+        run([combination.python, "-m", "venv", environment], directory)
+        install = [python, "-m", "pip", "install", "--quiet"]
+        run([*install, wheel, *PEERS, *combination.requirements], directory)
+        complete.touch()
     else:
         renew = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
         run([*renew, wheel], directory)
