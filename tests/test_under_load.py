@@ -104,13 +104,15 @@ def busy(
 
 
 def assert_nothing_is_left(server: Server, directory: Path) -> None:
-    """Fail if a process of the server's is left, or a traceback on what it has printed."""
+    """Fail if a process of the server's is left, or a traceback of ours among what it has printed."""
     eventually(
         lambda: not processes_of(directory),
         lambda: f"still there: {processes_of(directory)}\n{said_by(server)}",
     )
     report = server.report()
-    assert "Traceback" not in report
+    # Gunicorn's control socket has some of its own, when it is closed around a client.
+    tracebacks = re.findall(r"(?s)Traceback.*?(?=\n\[|\nevent_type=|\Z)", report)
+    assert not [text for text in tracebacks if "otel_canonical/" in text]
     assert "it is lost" not in report  # what a leaving worker says of telemetry it could not export
 
 
