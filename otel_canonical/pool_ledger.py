@@ -141,11 +141,13 @@ class PoolLedger:
         now_ns = time.monotonic_ns()
         for page in self._pages:
             page.set_backlog(waiting, now_ns)
+        busy_ns = self._busy()
+        # After it: however long this process is kept waiting in between, nothing is busier than it can be.
         self._add_capacity()
         return PoolSample(
             now_ns,
             self._state(now_ns),
-            self._busy(),
+            busy_ns,
             self._capacity_ns,
             self._started,
             dict(self._deaths),
