@@ -95,10 +95,16 @@ def attributes_of_keys() -> str:
     ]
     known = "|".join(field.key for field in fields.FIELDS)
     rename = '- replace_all_patterns(log.cache, "key", "{}", "{}")'
-    calls = "|".join(field.key.partition("_")[2] for field in fields.PATTERNS[:3])
+    families = [field for field in fields.PATTERNS if not field.key.startswith(fields.APP_PREFIX)]
+    calls = "|".join(f.key.partition("_")[2] for f in families if f.key.startswith("<"))
     lines += [
         f'- delete_matching_keys(log.cache, "^({known})$$")',
         rename.format(f"^{fields.APP_PREFIX}", "app."),
+        *(
+            rename.format(re.sub("<.+>", "", f"^{f.key}"), re.sub("<.+>", "", f.attribute))
+            for f in families
+            if f.key.endswith(">")
+        ),
         # Any but the app's: RE2 can't say "not", so it is spelled out.
         rename.format(
             rf"^(a|ap|app|[^a].*|a[^p].*|ap[^p].*|app[^.].*)_({calls})$$", "canonical.$$1.$$2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_canonical import fields, json_lines, logfmt
-from otel_canonical.fields import STACK_ATTRIBUTE, attribute_of
+from otel_canonical.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, attribute_of
 from tests.otlp_sink import SunkLog
 from tests.peers.collector import (
     CONFIG,
@@ -140,14 +141,12 @@ def test_every_field_has_name_and_type_of_its_attribute(
 ) -> None:
     """Each key of a line becomes the attribute that the log event has, of the same type."""
     samples = {"str": "7", "int": 7, "float": 1.0, "bool": True, "any": 2.5}
-    families = {
-        field.key.replace("<system>", system).replace("<key>", "tries"): samples[field.type]
-        for field in fields.PATTERNS
-        for system in ("redis", "aws.dynamodb", "ap")
-    }
-    event = {field.key: samples[field.type] for field in fields.FIELDS} | HEAD | families
-    write(lines_file, [encode(event.items()) for encode in (logfmt.encode, json_lines.encode)])
+    event = {field.key: samples[field.type] for field in fields.FIELDS} | HEAD
     expected = {attribute_of(key): value for key, value in event.items() if attribute_of(key)}
+    for field, name in itertools.product(fields.PATTERNS, ("redis", "aws.dynamodb", "ap")):
+        key, attribute = (re.sub("<.+>", name, text) for text in (field.key, field.attribute))
+        event[key] = expected[attribute] = samples[field.type]
+    write(lines_file, [encode(event.items()) for encode in (logfmt.encode, json_lines.encode)])
     for log in read(reader, 2):
         assert log.attributes == expected
         assert {name: type(value) for name, value in log.attributes.items()} == {
@@ -255,8 +254,9 @@ def test_lines_of_one_run_are_events_of_another(
 
 
 def without_stack(log: SunkLog) -> dict[str, Any]:
-    """Return the attributes but for the stack, which is on no line."""
-    return {name: value for name, value in log.attributes.items() if name != STACK_ATTRIBUTE}
+    """Return the attributes but for the stacks, which are on no line."""
+    stacks = (STACK_ATTRIBUTE, ERROR_STACK_ATTRIBUTE)
+    return {name: value for name, value in log.attributes.items() if name not in stacks}
 
 
 def of_any_run(log: SunkLog) -> dict[str, Any]:
