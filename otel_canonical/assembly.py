@@ -236,8 +236,9 @@ class _Roles:
             with_sdk=_process.with_sdk,
             with_app_logs=exports_app_logs(),
         )
-        seam = _process.rooms.seam
-        gunicorn_arbiter.chain_request_hooks(worker.cfg, seam.pre_request, seam.post_request)
+        hooks = _process.rooms.request_hooks
+        if hooks is not None:
+            gunicorn_arbiter.chain_request_hooks(worker.cfg, *hooks)
 
     def worker_is_ready(self, worker: Any) -> None:
         if _process.rooms is not None:

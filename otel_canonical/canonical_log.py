@@ -43,6 +43,7 @@ class CanonicalLog:
         counts: where that is, `page_words.COUNTS`.
         in_flight: where the open requests are kept, for others to see.
         release: exports what has been kept of a request that the sampler had dropped.
+        times_cpu: whether the CPU time of a thread is that of its request: not where many share one.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class CanonicalLog:
         counts: Counts | None = None,
         in_flight: dict[int, RequestScope] | None = None,
         release: Callable[[RequestScope], None] | None = None,
+        *,
+        times_cpu: bool = True,
     ) -> None:
         self.settings = settings
         self.header_names = FACT_HEADERS | root_spans.header_names
@@ -65,6 +68,7 @@ class CanonicalLog:
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
+        self._times_cpu = times_cpu
         self._free_slots = list(slots)
         self._shows = bool(slots)
         self._page = page
@@ -133,12 +137,14 @@ class CanonicalLog:
     def close(self, scope: RequestScope) -> bool:
         """Write the one event of a request that has ended; False if somebody else has done so.
 
-        A request that ended because its worker was aborted is a timeout.
+        A request that ended because its worker was aborted is a timeout; one that its worker gave up
+        is lost.
         """
         if not scope.claim():
             return False
-        scope.ended_ns = time.monotonic_ns()
-        if scope.ended_cpu_ns is None:
+        if scope.ended_ns is None:
+            scope.ended_ns = time.monotonic_ns()
+        if scope.ended_cpu_ns is None and self._times_cpu:
             scope.ended_cpu_ns = time.thread_time_ns()
         slot = scope.slot
         is_said = False
@@ -154,6 +160,8 @@ class CanonicalLog:
                 # While this request's own slot is still open.
                 scope.pool = self._page.pool_state(scope.ended_ns)
             event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+            if scope.lost_cause is not None and not scope.is_aborted:
+                event_type = EventType.LOST
             if self._release is not None and scope.root.is_recorded:
                 with Fence("deciding on a request's export"):
                     self._decide(scope, self._rule.reason(scope, event_type))

@@ -72,7 +72,7 @@ class Composer:
             rows.append((LOOSE, _partial_response(scope)))
         sighting = scope.stuck or scope.slow
         stack: str | Stacks = ""
-        if sighting is not None or scope.error is not None or scope.client_gone:
+        if sighting or scope.error or scope.client_gone or scope.lost_cause:
             rows.append((LOOSE, self._trouble(scope, event_type)))
             stack = self._stack(scope, sighting.stack if sighting is not None else "")
         _add_tallies(rows, scope)
@@ -146,6 +146,8 @@ class Composer:
         pairs: Pairs = []
         if scope.client_gone:
             pairs.append(("client_gone", True))
+        if scope.lost_cause is not None and event_type is EventType.LOST:
+            pairs.append(("lost_cause", scope.lost_cause))
         _add_sightings(pairs, scope, event_type)
         if scope.error is not None:
             pairs += self._error(scope.error)

@@ -5,6 +5,7 @@ Lives where the app is loaded: in the worker, with `--preload` in the arbiter be
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -72,6 +73,8 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
         if scope is None or scope.django_request is not None:
             return await get_response_async(self, request)
         scope.django_request = request
+        # Django serves a request in a task of its own, beside one that listens for the client.
+        scope.runner = asyncio.current_task()
         response = await get_response_async(self, request)
         scope.django_response = response
         return response

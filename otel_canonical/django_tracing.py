@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -39,8 +40,22 @@ class RootSpanMiddleware(_DjangoMiddleware):
     #: Not while metrics of the former conventions are exported: upstream records them here.
     steps_aside = True
 
+    #: Upstream is sync only: Django would take every async request through a thread, and hold that.
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+            # Django asks the method itself, too, whether it must be called in a thread.
+            self.process_view = self._process_view_async  # type: ignore[method-assign]
+
     def __call__(self, request: Any) -> Any:
         """Serve the request, with upstream's span only if that is exported."""
+        if self._is_async:
+            return self.__acall__(request)
         if not self._takes_part():
             return self.get_response(request)
         try:
@@ -50,9 +65,13 @@ class RootSpanMiddleware(_DjangoMiddleware):
             raise
 
     async def __acall__(self, request: Any) -> Any:
-        """Serve a request that `__call__` has handed on, in an async handler."""
+        """Serve the request in an async handler: what is entered is left in the same task."""
+        if not self._takes_part():
+            return await self.get_response(request)
         try:
-            return await super().__acall__(request)  # type: ignore[misc]
+            self.process_request(request)
+            response = await self.get_response(request)
+            return self.process_response(request, response)
         except BaseException:
             self._leave(request)
             raise
@@ -60,6 +79,9 @@ class RootSpanMiddleware(_DjangoMiddleware):
     def process_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Pass a view on to upstream, unless it is left out."""
         return super().process_view(request, *args, **kwargs) if self._takes_part() else None
+
+    async def _process_view_async(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return RootSpanMiddleware.process_view(self, request, *args, **kwargs)
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
         """Pass an exception on to upstream, unless it is left out."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 
 from otel_canonical import stack_location
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,13 @@ def of_error(error: BaseException) -> ErrorFacts:
         template=_template_line(error),
         raised=error,
     )
+
+
+def of_refusal(error: BaseException) -> ErrorFacts:
+    """Return the facts of a parser's exception, without query strings: it quotes what it refuses."""
+    facts = of_error(error)
+    # Without the exception itself: its stack ends in the same message.
+    return replace(facts, message=_QUERY.sub("?[redacted]", facts.message), raised=None)
 
 
 def _template_line(error: BaseException) -> str | None:

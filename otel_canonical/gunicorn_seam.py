@@ -13,27 +13,20 @@ are. Versions 23 to 27 are served by the same moments:
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
-import re
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from otel_canonical import error_facts
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.composition import as_meant
-from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fence import Fence, caught
 from otel_canonical.request_scope import RequestScope, current_scope
-from otel_canonical.watchdog import sight_frame
-
-_QUERY = re.compile(r"\?[^\s'\"]+")
 
 #: As semantic conventions spell `network.protocol.version`.
 _PROTOCOLS = {(1, 0): "1.0", (1, 1): "1.1", (2, 0): "2"}
@@ -45,12 +38,9 @@ GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 class WorkerSeam:
     """Follows the requests of one worker and tells its canonical log."""
 
-    def __init__(
-        self, worker: Any, log: CanonicalLog, describe: Callable[[FrameType], str]
-    ) -> None:
+    def __init__(self, worker: Any, log: CanonicalLog) -> None:
         self._worker = worker
         self._log = log
-        self._describe = describe
         self._echoes_id = log.settings.response_request_id
         for name in ("handle", "handle_error"):
             if hasattr(worker, name):
@@ -110,16 +100,6 @@ class WorkerSeam:
         elif cause is not None:
             self._note_error(scope, cause)
         return False
-
-    def worker_abort(self) -> None:
-        """Mark what is open: Gunicorn is about to end this worker, by SystemExit, then by SIGKILL.
-
-        Runs in a signal handler: it may have interrupted anything, so it takes no lock.
-        """
-        for scope in list(self._log.in_flight.values()):
-            scope.is_aborted = True
-            if scope.stuck is None and scope.thread_id == threading.get_ident():
-                scope.stuck = sight_frame(sys._getframe(), self._describe)
 
     def _note_error(self, scope: RequestScope, error: BaseException) -> None:
         # The SystemExit of an abort is how Gunicorn ends the worker, not what went wrong.
@@ -192,7 +172,7 @@ class WorkerSeam:
         if scope is None and req is None:
             scope = self._open(_refused_request(exc))
             if scope is not None:
-                scope.error = _without_query(error_facts.of_error(exc))
+                scope.error = error_facts.of_refusal(exc)
                 if isinstance(addr, tuple) and addr:
                     scope.client = addr[0]
         if scope is not None:
@@ -267,12 +247,6 @@ def _is_client_gone(error: BaseException) -> bool:
         return False
     frame = error_facts.last_frame(error)
     return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
-
-
-def _without_query(error: ErrorFacts) -> ErrorFacts:
-    """Cut query strings out of a refusal's message: Gunicorn quotes the line that it refuses."""
-    message = _QUERY.sub("?[redacted]", error.message)
-    return dataclasses.replace(error, message=message, raised=None)
 
 
 def _refused_request(exc: BaseException) -> Any:

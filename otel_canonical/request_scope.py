@@ -61,6 +61,7 @@ class RequestScope:
         *("template_renders", "template_ns", "template_depth", "cache_hits", "cache_misses"),
         *("cache_ns", "app", "timers", "thread_id", "pid", "worker_requests", "keeper", "slot"),
         *("pool", "stuck", "slow", "is_exempt_from_slow", "is_aborted", "open_spans", "is_open"),
+        *("is_exempt_from_deadline", "runner", "lost_cause"),
         *("_unclaimed", "__weakref__"),
     )
 
@@ -117,6 +118,12 @@ class RequestScope:
         self.stuck: Sighting | None = None
         self.slow: Sighting | None = None
         self.is_exempt_from_slow = False
+        #: A websocket: open for as long as its client likes.
+        self.is_exempt_from_deadline = False
+        #: The greenlet or task that runs the request; None where a thread does so by itself.
+        self.runner: Any = None
+        #: Why the worker gave the request up without an answer, if it could still say so.
+        self.lost_cause: str | None = None
         #: The arbiter has aborted the worker while this request was open.
         self.is_aborted = False
         #: Spans under way, by span id, in the order in which they began; of recorded traces only.

@@ -109,6 +109,10 @@ class Root:
             otel_context.detach(self._token)
             self._token = None
 
+    def abandon(self) -> None:
+        """Never go back: the context of `attach` is no more, or another one is current now."""
+        self._token = None
+
 
 class UnexportedRoot(Root, NonRecordingSpan):
     """The root of a request that will not be exported, and its current span: ids, no more."""

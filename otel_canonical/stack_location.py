@@ -64,13 +64,11 @@ def of_stack(frames: list[Frame]) -> StackLocation | None:
     return _locate(frames) if frames else None
 
 
-def frames_of(frame: FrameType | None) -> list[Frame]:
-    """Return a running stack, outermost first; `frame` is its innermost."""
-    frames: list[Frame] = []
-    while frame is not None:
-        frames.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
-        frame = frame.f_back
-    return frames[::-1]
+def frames_of(frames: Iterable[FrameType]) -> list[Frame]:
+    """Return what is told of running frames, in their order."""
+    return [
+        (frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name) for frame in frames
+    ]
 
 
 def is_library(filename: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from otel_canonical import stack_location
@@ -14,24 +14,25 @@ LONGEST_VALUE = 120
 MOST_LOCALS = 20
 
 
-def stack_lines(frame: FrameType) -> str:
-    """Return the stack as Python prints it, innermost last; `frame` is the innermost."""
-    return "".join(traceback.format_stack(frame))
+#: Makes the text of a stack, given its frames from the outermost to the innermost.
+Describe = Callable[[Sequence[FrameType]], str]
 
 
-def with_locals(redaction: RedactionPolicy) -> Callable[[FrameType], str]:
+def stack_lines(frames: Sequence[FrameType]) -> str:
+    """Return the stack as Python prints it, innermost last."""
+    return "".join(_lines(frames))
+
+
+def with_locals(redaction: RedactionPolicy) -> Describe:
     """Return a variant of `stack_lines` that shows locals, bounded and redacted."""
 
-    def stack_lines_and_locals(frame: FrameType) -> str:
-        lines: list[str] = []
-        current: FrameType | None = frame
-        while current is not None:
-            [text] = traceback.format_list(traceback.extract_stack(current, limit=1))
-            if not stack_location.is_library(current.f_code.co_filename):
-                text += _locals(current, redaction)
-            lines.append(text)
-            current = current.f_back
-        return "".join(reversed(lines))
+    def stack_lines_and_locals(frames: Sequence[FrameType]) -> str:
+        return "".join(
+            text
+            if stack_location.is_library(frame.f_code.co_filename)
+            else text + _locals(frame, redaction)
+            for frame, text in zip(frames, _lines(frames), strict=True)
+        )
 
     return stack_lines_and_locals
 
@@ -50,6 +51,15 @@ def short(stack: str) -> str:
         elif line.startswith("      ") and frames:
             frames[-1] += f" ({line.strip()})"
     return " < ".join(reversed(frames))
+
+
+def _lines(frames: Sequence[FrameType]) -> list[str]:
+    places = [
+        traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        for frame in frames
+    ]
+    # One by one: Python folds the repeated frames of a recursion into one line of its own.
+    return [traceback.format_list([place])[0] for place in places]
 
 
 def _locals(frame: FrameType, redaction: RedactionPolicy) -> str:

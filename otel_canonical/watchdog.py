@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from otel_canonical import stack_location
+from otel_canonical import stack_location, whereabouts
 from otel_canonical.fence import Fence
 from otel_canonical.request_scope import RequestScope, Sighting
+from otel_canonical.stack_text import Describe
 
 #: The longest sleep; also bounds how long `stop` may wait.
 LONGEST_SLEEP_S = 60.0
+#: How soon to look again at a request that could not be seen: a greenlet or task on its way.
+LOOK_AGAIN_S = 0.05
 #: The thread has this long to come back when it is stopped.
 STOP_S = 1.0
 
@@ -40,7 +43,7 @@ class Watchdog:
         on_due: told of a request whose deadline has come, with what was seen.
         on_slow: told of a slow request, with what was seen.
         on_abort: called, here, after the worker has been told that it will be killed.
-        describe: makes the text of a stack, given its innermost frame.
+        describe: makes the text of a stack.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Watchdog:
         on_due: Callable[[RequestScope], None],
         on_slow: Callable[[RequestScope], None],
         on_abort: Callable[[], None],
-        describe: Callable[[FrameType], str],
+        describe: Describe,
     ) -> None:
         self._in_flight = in_flight
         self._heartbeat = heartbeat
@@ -91,7 +94,14 @@ class Watchdog:
         self._left.acquire(True, STOP_S)
 
     def abort(self) -> None:
-        """Wake the thread because the worker is about to be killed. Safe in a signal handler."""
+        """Mark what is open, because the worker is about to be killed, and wake the thread.
+
+        Runs in a signal handler: it may have interrupted anything, so it takes no lock.
+        """
+        for scope in list(self._in_flight.values()):
+            scope.is_aborted = True
+            if scope.stuck is None:
+                scope.stuck = sight(scope, self._describe)
         self._is_aborting = True
         self._ring()
 
@@ -107,21 +117,29 @@ class Watchdog:
             next_ns = min(next_ns, coming_ns if coming_ns > now_ns else now_ns + self._allowed_ns)
         if self._slow_ns is not None:
             next_ns = min(next_ns, now_ns + self._slow_ns)
+        soon_ns = now_ns + round(LOOK_AGAIN_S * _NS)
         for scope in list(self._in_flight.values()):
+            if scope.ended_ns is not None:
+                # Answered; an ASGI application may still be tidying up.
+                continue
             if self._allowed_ns and scope.stuck is None:
                 # Gunicorn's clock runs since the heartbeat, before the request's head was read.
-                due_ns = min(scope.started_ns, beat_ns) + self._allowed_ns
-                if due_ns > now_ns:
-                    next_ns = min(next_ns, due_ns)
-                else:
+                since_ns = beat_ns
+                if not scope.is_exempt_from_deadline:
+                    since_ns = min(scope.started_ns, beat_ns)
+                due_ns = since_ns + self._allowed_ns
+                if due_ns <= now_ns:
                     self._sight_due(scope)
+                    due_ns = soon_ns
+                if scope.stuck is None:
+                    next_ns = min(next_ns, due_ns)
             if self._slow_ns is not None:
                 slow_ns = self._when_slow(scope)
                 if slow_ns is not None and slow_ns <= now_ns:
                     self._sight_slow(scope)
                     slow_ns = self._when_slow(scope)
                 if slow_ns is not None:
-                    next_ns = min(next_ns, slow_ns)
+                    next_ns = min(next_ns, max(slow_ns, soon_ns))
         return next_ns
 
     def _run(self) -> None:
@@ -166,39 +184,31 @@ class Watchdog:
             self._on_slow(scope)
 
 
-def sight(scope: RequestScope, describe: Callable[[FrameType], str]) -> Sighting | None:
-    """Look at the thread that serves a request; None if the request has ended meanwhile."""
-    frame = sys._current_frames().get(scope.thread_id)
-    if frame is None:
+def sight(scope: RequestScope, describe: Describe) -> Sighting | None:
+    """Look at what runs a request; None if it can't be seen now, or has ended meanwhile.
+
+    Frames are not kept: that would keep alive what the app means to let go.
+    """
+    frames = _uninterrupted(whereabouts.frames_of(scope))
+    if not frames:
         return None
-    sighting = sight_frame(frame, describe)
+    location = stack_location.of_stack(stack_location.frames_of(frames))
+    sighting = Sighting(
+        seen_ns=time.monotonic_ns(),
+        loc=location.loc if location else None,
+        cause_loc=location.cause_loc if location else None,
+        stack=describe(frames),
+    )
     # A thread serves one request at a time: still open means that this was its stack.
     return None if scope.is_claimed else sighting
 
 
-def sight_frame(frame: FrameType, describe: Callable[[FrameType], str]) -> Sighting:
-    """Return what a running stack shows, `frame` being its innermost.
-
-    Frames are not kept: that would keep alive what the app means to let go.
-    """
-    frame = _interrupted(frame)
-    location = stack_location.of_stack(stack_location.frames_of(frame))
-    return Sighting(
-        seen_ns=time.monotonic_ns(),
-        loc=location.loc if location else None,
-        cause_loc=location.cause_loc if location else None,
-        stack=describe(frame),
-    )
-
-
-def _interrupted(frame: FrameType) -> FrameType:
-    """Return the frame that was interrupted, if Gunicorn's handler of SIGABRT is on top of it."""
-    current: FrameType | None = frame
-    while current is not None:
-        if current.f_code.co_name == "handle_abort" and current.f_back is not None:
-            return current.f_back
-        current = current.f_back
-    return frame
+def _uninterrupted(frames: list[FrameType]) -> list[FrameType]:
+    """Return the frames below Gunicorn's handler of SIGABRT, if that is on top of them."""
+    for position in range(len(frames) - 1, 0, -1):
+        if frames[position].f_code.co_name == "handle_abort":
+            return frames[:position]
+    return frames
 
 
 def _name_thread() -> None:

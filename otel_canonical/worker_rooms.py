@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from otel_canonical import (
+    asgi_servers,
     backlog,
     export_choice,
     sdk_farewell,
@@ -35,6 +35,11 @@ from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import end_open_spans
 from otel_canonical.settings import Settings
 from otel_canonical.watchdog import Watchdog
+
+#: Where the worker classes are whose threads serve one request at a time: its CPU time is theirs.
+THREAD_PER_REQUEST = ("gunicorn.workers.sync", "gunicorn.workers.gthread")
+
+RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
 
 
 class WorkerRooms:
@@ -92,8 +97,9 @@ class WorkerRooms:
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
             counts=emitter.counts,
             release=release,
+            times_cpu=any(base.__module__ in THREAD_PER_REQUEST for base in type(worker).__mro__),
         )
-        describe: Callable[[FrameType], str] = stack_text.stack_lines
+        describe: stack_text.Describe = stack_text.stack_lines
         if settings.slow_locals:
             describe = stack_text.with_locals(redaction)
         self.watchdog = Watchdog(
@@ -108,7 +114,8 @@ class WorkerRooms:
             on_abort=self._save_spans,
             describe=describe,
         )
-        self.seam = WorkerSeam(worker, self.log, describe)
+        #: What to chain as Gunicorn's `pre_request` and `post_request`; None where there is a better seam.
+        self.request_hooks = _follow_requests(worker, self.log)
         if berth is not None:
             number = berth.block
             if worker.cfg.reuse_port:
@@ -122,8 +129,7 @@ class WorkerRooms:
             stack_recorder.record_into(self._berth.stacks)
 
     def abort(self) -> None:
-        """Mark what is open and wake the watchdog; called in a signal handler."""
-        self.seam.worker_abort()
+        """Have what is open marked as aborted; called in a signal handler."""
         self.watchdog.abort()
 
     def leave(self) -> None:
@@ -138,6 +144,15 @@ class WorkerRooms:
             self.log.abort(scope)
         if export_choice.exports("traces"):
             sdk_farewell.flush_spans(self._settings.flush_seconds)
+
+
+def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
+    """Join the seam that fits the worker's class."""
+    if asgi_servers.is_asgi(worker):
+        asgi_servers.join(worker, log)
+        return None
+    seam = WorkerSeam(worker, log)
+    return seam.pre_request, seam.post_request
 
 
 def _emit(emitter: LineEmitter, settings: Settings, metrics: HttpMetrics | None) -> Emit:

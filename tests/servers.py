@@ -62,6 +62,7 @@ class Server:
     stderr: Path
     address: tuple[str, int] | str = ""
     seen: set[str] = field(default_factory=set)
+    name: str = ""
 
     @property
     def pid(self) -> int:

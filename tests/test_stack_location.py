@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from otel_canonical import logfmt, stack_location
+from otel_canonical import logfmt, stack_location, whereabouts
 from otel_canonical.stack_location import LONGEST_CAUSE_CHAIN, StackLocation
 
 DEBIAN = {
@@ -257,7 +257,7 @@ def test_running_stack_is_read_from_outermost_to_innermost() -> None:
     seen: list[list[stack_location.Frame]] = []
 
     def look() -> None:
-        seen.append(stack_location.frames_of(sys._getframe()))
+        seen.append(stack_location.frames_of(whereabouts.linked(sys._getframe())))
 
     caller("/app/outer.py", "outer", caller("/app/inner.py", "inner", look))()
     names = [(os.path.basename(filename), function) for filename, _, function in seen[0]]
