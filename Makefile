@@ -52,9 +52,10 @@ wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without th
 matrix: $(TEST) ## Smoke-test the wheel: Pythons that are here, Djangos, Gunicorns; ARGS=--corners for few
 	@$(VENV)/bin/python tools/try_wheel.py --matrix $(ARGS)
 
-soak: $(TEST) ## The long versions: kills, recycles, timeouts, 100,000 requests, ill collectors, the pool
-	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly tests/test_accounting.py \
-		tests/test_collector_ill.py tests/test_pool_metrics.py tests/test_pool_recycling.py $(ARGS)
+soak: $(TEST) ## The long versions: kills, recycles, timeouts, ill collectors, 10,000 requests per worker class
+	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly \
+		tests/test_accounting.py tests/test_collector_ill.py tests/test_pool_metrics.py \
+		tests/test_pool_recycling.py tests/test_worker_classes.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)

@@ -94,11 +94,18 @@ def _line_of(owner: object, token: object) -> str | None:
     return f"{name}:{line}" if name and line else None
 
 
-def last_frame(error: BaseException) -> FrameType | None:
-    """Return the frame in which an exception was raised."""
+def last_frame(error: BaseException, beneath: tuple[str, ...] = ()) -> FrameType | None:
+    """Return the frame in which an exception was raised.
+
+    Args:
+        error: the exception.
+        beneath: how the names of modules begin that are looked through: whoever called them.
+    """
+    found: FrameType | None = None
     trace = error.__traceback__
-    if trace is None:
-        return None
-    while trace.tb_next is not None:
+    while trace is not None:
+        frame = trace.tb_frame
+        if not beneath or not str(frame.f_globals.get("__name__")).startswith(beneath):
+            found = frame
         trace = trace.tb_next
-    return trace.tb_frame
+    return found

@@ -31,18 +31,41 @@ from otel_canonical.request_scope import RequestScope, current_scope
 #: As semantic conventions spell `network.protocol.version`.
 _PROTOCOLS = {(1, 0): "1.0", (1, 1): "1.1", (2, 0): "2"}
 
+#: Modules in which a socket is written to, whoever asked for it.
+SOCKETS = ("ssl", "socket", "gevent._socket", "gevent.ssl", "gevent._ssl")
+
+#: How Gunicorn says that an HTTP/2 client has reset a stream, or left.
+STREAM_GONE = ("HTTP2StreamError", "HTTP2ConnectionError")
+
+SERVER_ERROR = 500
+
 #: How a socket says that nobody is at its other end.
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 class WorkerSeam:
-    """Follows the requests of one worker and tells its canonical log."""
+    """Follows the requests of one worker and tells its canonical log.
 
-    def __init__(self, worker: Any, log: CanonicalLog) -> None:
+    Args:
+        worker: Gunicorn's.
+        log: told of its requests.
+        runner: returns the greenlet that runs; None where a thread serves one request at a time.
+
+    """
+
+    def __init__(
+        self, worker: Any, log: CanonicalLog, runner: Callable[[], Any] | None = None
+    ) -> None:
         self._worker = worker
         self._log = log
+        self._runner = runner
         self._echoes_id = log.settings.response_request_id
-        for name in ("handle", "handle_error"):
+        wrapped = (
+            ("handle", "handle_error")
+            if runner is None
+            else ("handle", "handle_error", "handle_request")
+        )
+        for name in wrapped:
             if hasattr(worker, name):
                 setattr(worker, name, getattr(self, "_" + name)(getattr(worker, name)))
         _wrap(sys.modules.get("gunicorn.http.wsgi"), "Response.send_headers", self._send_headers)
@@ -89,6 +112,14 @@ class WorkerSeam:
     def _is_still_answered(self, scope: RequestScope, error: BaseException) -> bool:
         """Note what is on its way through Gunicorn; return whether Gunicorn will answer it."""
         cause: BaseException | None = error
+        if scope.proto == "2":
+            # Of a connection only a stream has failed: it is reset, or gets its 500 behind this.
+            if type(error).__name__ in STREAM_GONE:
+                scope.client_gone = True
+            else:
+                self._note_error(scope, error)
+                scope.status = scope.status or SERVER_ERROR
+            return False
         if isinstance(error, StopIteration):
             # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
             cause = error.__context__
@@ -120,6 +151,8 @@ class WorkerSeam:
         scope = self._log.open(getattr(req, "method", None) or "", path, headers, client)
         if scope is None:
             return None
+        if self._runner is not None:
+            scope.runner = self._runner()
         if query := getattr(req, "query", None):
             scope.query_string = as_meant(query)
         scope.scheme = getattr(req, "scheme", None)
@@ -148,6 +181,23 @@ class WorkerSeam:
                         self._close(scope)
 
         return handle_and_close
+
+    def _handle_request(self, handle_request: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `handle_request` of gevent's worker, which keeps to itself what ends a greenlet."""
+
+        @functools.wraps(handle_request)
+        def handle_request_and_close(*args: Any) -> Any:
+            result = handle_request(*args)
+            scope = current_scope.get()
+            if scope is not None:
+                with Fence("closing a request that was given up"):
+                    if not scope.is_aborted and not self._worker.alive:
+                        # Its greenlet was killed: the time to leave was over.
+                        scope.lost_cause, scope.error = "shutdown", None
+                    self._close(scope)
+            return result
+
+        return handle_request_and_close
 
     def _handle_error(self, handle_error: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap `Worker.handle_error`: the answer to an error is the end of its request."""
@@ -245,7 +295,7 @@ def _is_client_gone(error: BaseException) -> bool:
     """Return whether `error` says that the client went away, and not a server that the app called."""
     if not isinstance(error, OSError) or error.errno not in GONE:
         return False
-    frame = error_facts.last_frame(error)
+    frame = error_facts.last_frame(error, SOCKETS)
     return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
 
 

@@ -132,9 +132,19 @@ class Obituaries:
         cause = self._certificates.cause(worker.pid)
         try:
             if berth is not None:
-                for request in self._left_open(berth):
+                left_open = self._left_open(berth)
+                # Without the watchdog's look, of several requests that share a thread it is not
+                # known which one a dumped stack belongs to.
+                is_certain = berth.page.is_bounded or len(left_open) == 1
+                for request in left_open:
                     with Fence("writing the line of a request that died"):
-                        self._write(worker.pid, request, berth, "" if is_timeout else cause)
+                        self._write(
+                            worker.pid,
+                            request,
+                            berth,
+                            "" if is_timeout else cause,
+                            is_certain=is_certain,
+                        )
         finally:
             self._certificates.forget(worker.pid)
             self._ledger.close_place(berth, "timeout" if is_timeout else cause)
@@ -157,11 +167,16 @@ class Obituaries:
             if slot.state() != CLOSING and (request := slot.read()) is not None
         ]
 
-    def _write(self, pid: int, request: OpenRequest, berth: Berth, lost_cause: str) -> None:
-        """Write the line of one request; with no `lost_cause` it is a timeout."""
+    def _write(
+        self, pid: int, request: OpenRequest, berth: Berth, lost_cause: str, *, is_certain: bool
+    ) -> None:
+        """Write the line of one request; with no `lost_cause` it is a timeout.
+
+        `is_certain` says whether a dumped stack must be its own.
+        """
         ended_ns = time.monotonic_ns()
         is_timeout = not lost_cause
-        location, stack = _last_seen(request, berth)
+        location, stack = _last_seen(request, berth if is_certain else None)
         kind = EventType.TIMEOUT if is_timeout else EventType.LOST
         rule = None
         if request.is_exported or request.is_kept:
@@ -212,9 +227,11 @@ def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str
     return pairs
 
 
-def _last_seen(request: OpenRequest, berth: Berth) -> tuple[StackLocation | None, str]:
+def _last_seen(request: OpenRequest, berth: Berth | None) -> tuple[StackLocation | None, str]:
     """Return where the request was last seen: by the crash handler, else by the watchdog."""
-    stacks = stack_recorder.read_stacks(berth.stacks) if berth.stacks is not None else {}
+    stacks: dict[int, list[stack_location.Frame]] = {}
+    if berth is not None and berth.stacks is not None:
+        stacks = stack_recorder.read_stacks(berth.stacks)
     frames = stacks.get(request.thread_id) or stacks.get(0)
     located = stack_location.of_stack(frames) if frames else None
     watched = request.watched

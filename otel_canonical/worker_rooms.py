@@ -5,6 +5,7 @@ Built after the fork, after gevent's patching, before the app is loaded; importe
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from otel_canonical import (
     asgi_servers,
     backlog,
     export_choice,
+    pywsgi_seam,
     sdk_farewell,
     sdk_seam,
     sql_comments,
@@ -151,7 +153,12 @@ def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
     if asgi_servers.is_asgi(worker):
         asgi_servers.join(worker, log)
         return None
-    seam = WorkerSeam(worker, log)
+    # A gevent worker has patched the standard library by now; only then gevent is there.
+    runner = sys.modules["greenlet"].getcurrent if hasattr(worker, "patch") else None
+    if runner is not None and pywsgi_seam.is_pywsgi(worker):
+        pywsgi_seam.follow(worker, log, runner)
+        return None
+    seam = WorkerSeam(worker, log, runner)
     return seam.pre_request, seam.post_request
 
 
