@@ -91,6 +91,7 @@ class Exchange:
         try:
             await self._send(message)
         except OSError:
+            # If that was the first message of the body, nobody knows whether the head is written.
             self._scope.client_gone = self._scope.client_gone or not self.is_complete
             raise
         if not self._scope.client_gone and not self.is_complete:

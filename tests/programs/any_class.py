@@ -29,8 +29,8 @@ DATABASES = {
 }
 
 #: Large enough that no socket's buffer takes it all.
-CHUNK = b"x" * 65536
-CHUNKS = 500
+CHUNK = b"x" * 16384
+CHUNKS = 2000
 
 
 def query(times):
