@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.django import DjangoInstrumentor
@@ -56,20 +57,19 @@ class RootSpanMiddleware(_DjangoMiddleware):
         """Serve the request, with upstream's span only if that is exported."""
         if self._is_async:
             return self.__acall__(request)
-        if not self._takes_part():
-            return self.get_response(request)
         try:
-            return super().__call__(request)
+            if not self._enter(request):
+                return self.get_response(request)
+            return self.process_response(request, self.get_response(request))
         except BaseException:
             self._leave(request)
             raise
 
     async def __acall__(self, request: Any) -> Any:
         """Serve the request in an async handler: what is entered is left in the same task."""
-        if not self._takes_part():
-            return await self.get_response(request)
         try:
-            self.process_request(request)
+            if not self._enter(request):
+                return await self.get_response(request)
             response = await self.get_response(request)
             return self.process_response(request, response)
         except BaseException:
@@ -78,14 +78,16 @@ class RootSpanMiddleware(_DjangoMiddleware):
 
     def process_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Pass a view on to upstream, unless it is left out."""
-        return super().process_view(request, *args, **kwargs) if self._takes_part() else None
+        return (
+            super().process_view(request, *args, **kwargs) if self._has_entered(request) else None
+        )
 
     async def _process_view_async(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         return RootSpanMiddleware.process_view(self, request, *args, **kwargs)
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
         """Pass an exception on to upstream, unless it is left out."""
-        return super().process_exception(request, exception) if self._takes_part() else None
+        return super().process_exception(request, exception) if self._has_entered(request) else None
 
     def process_response(self, request: Any, response: Any) -> Any:
         """Pass a response on to upstream, without the exception that a good one was made of."""
@@ -109,8 +111,21 @@ class RootSpanMiddleware(_DjangoMiddleware):
         if token is not None:
             otel_context.detach(token)
 
-    def _takes_part(self) -> bool:
-        return not self.steps_aside or _is_recorded()
+    def _enter(self, request: Any) -> bool:
+        """Let upstream begin with a request; return False if it is left out."""
+        if self.steps_aside and not _is_recorded():
+            return False
+        try:
+            request.get_host()
+        except DisallowedHost:
+            # Upstream would raise it here, in front of the site's own middleware: without what that
+            # adds to a 400, and also where the site never asks for the host.
+            return False
+        self.process_request(request)
+        return True
+
+    def _has_entered(self, request: Any) -> bool:
+        return self._environ_activation_key in request.META
 
 
 class RootTracer(trace.Tracer):
