@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import itertools
 import os
 import re
@@ -21,6 +22,8 @@ from otel_canonical import logfmt
 
 T = TypeVar("T")
 
+#: Of the Gunicorn that the tests start.
+GUNICORN_VERSION = tuple(map(int, importlib.metadata.version("gunicorn").split(".")[:2]))
 PATIENCE_S = 20.0
 PROGRAMS = Path(__file__).parent / "programs"
 DEMO = Path(__file__).parent.parent / "demo"

@@ -8,7 +8,6 @@ many descriptors as before, no traceback was printed and no process is left.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import itertools
 import os
 import re
@@ -29,6 +28,7 @@ from tests.load import CLIENTS, WARM, Load, descriptors_of, processes_of, said_b
 from tests.otlp_sink import OtlpSink, otlp_sink
 from tests.servers import (
     GUNICORN,
+    GUNICORN_VERSION,
     INSTRUMENT,
     PATIENCE_S,
     PROGRAMS,
@@ -43,7 +43,6 @@ from tests.test_lifecycle import closed_port, renew_workers
 from tests.test_timeouts import request_id, send
 
 IS_SOAK = os.environ.get("OTEL_CANONICAL_SOAK") == "1"
-GUNICORN_VERSION = tuple(map(int, importlib.metadata.version("gunicorn").split(".")[:2]))
 
 CLASSES = {
     "sync": ("-k", "sync"),
