@@ -136,8 +136,8 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
     assert died["SIGKILL"] == 1
     started = found[("gunicorn.workers.started", (), instance_of(found))][-1]
     assert sum(died.values()) == started
-    # Each of the eight, and the one killed, may still have had two to go.
-    assert started >= 8 + (requests - 9 * 2) // 3
+    # The one that was killed has a successor, and so have those that had their three.
+    assert started > 9
     units = {(metric.name, metric.unit) for metric in sink.metrics if metric.name in POOL}
     assert units <= {(metric.name, metric.unit) for metric in METRICS}
     numbers = {
