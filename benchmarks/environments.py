@@ -19,6 +19,7 @@ PEERS = {
     "bare": (),
     "ours": (),
     "ours-sqlite3": ("opentelemetry-instrumentation-sqlite3",),
+    "encoders": ("logfmter", "structlog"),
     "ancestor": ("gunicorn-django-canonical-logs",),
     "django-structlog": ("django-structlog",),
     "plain-otel": (
@@ -29,7 +30,7 @@ PEERS = {
     ),
     "logfire": ("logfire[django,sqlite3]",),
 }
-WITH_OUR_SOURCES = {"ours", "ours-sqlite3"}
+WITH_OUR_SOURCES = {"ours", "ours-sqlite3", "encoders"}
 PLAIN_OTEL = "plain-otel"
 
 

@@ -85,9 +85,18 @@ class Server:
 
 @contextlib.contextmanager
 def start_server(
-    row: Row, environment: Path, home: Path, database: Path, otlp: str, core: int | None
+    row: Row,
+    environment: Path,
+    home: Path,
+    database: Path,
+    otlp: str = "",
+    core: int | None = None,
+    stdout: int | None = None,
 ) -> Iterator[Server]:
-    """Start the row's server, not yet ready, and stop it at the end."""
+    """Start the row's server, not yet ready, and stop it at the end.
+
+    Its lines go to the file `lines`, or to the descriptor `stdout`, which is closed here.
+    """
     home.mkdir(parents=True)
     variables = clean_variables(environment) | {
         "HOME": str(home),  # Gunicorn's control socket lives below it
@@ -103,10 +112,12 @@ def start_server(
             cwd=SITE,
             env=variables,
             stdin=subprocess.DEVNULL,
-            stdout=lines,
+            stdout=lines if stdout is None else stdout,
             stderr=log,
             start_new_session=True,
         )
+    if stdout is not None:
+        os.close(stdout)
     if core is not None:
         os.sched_setaffinity(process.pid, {core})  # at once: what it forks and starts inherits it
     server = Server(row, process, home)

@@ -1,4 +1,4 @@
-"""The two measured views: one that does nothing, one that asks the database ten things."""
+"""The measured views: one does nothing, one asks the database; two more make every request differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ def run_queries(request: HttpRequest, count: int) -> HttpResponse:
     return HttpResponse(f"found {found} of {count}")
 
 
+def show_item(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer with what the path says."""
+    return HttpResponse(f"item {name}")
+
+
+def fail(request: HttpRequest, name: str) -> HttpResponse:
+    """Raise, with a message that no other request has."""
+    raise ValueError(f"{name} is not for sale")
+
+
 urlpatterns = [
     path("ok/", answer_ok),
     path("queries/<int:count>/", run_queries),
+    path("items/<slug:name>/", show_item),
+    path("fails/<slug:name>/", fail),
 ]
