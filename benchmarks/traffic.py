@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from client import PATIENCE_S, Address, WrongAnswerError
+from client import Address, WrongAnswerError
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
+PATIENCE_S = 60.0  # a machine may have other work
 CLIENTS = 200  # addresses out of 127.0.0.0/8 that the requests come from
 
 
@@ -61,17 +62,28 @@ def make_requests(start: int) -> Iterator[Request]:
 
 def send_all(address: Address, requests: list[Request]) -> None:
     """Send all at once, a connection each, then read all answers: the server never waits for us."""
-    host = f"{address[0]}:{address[1]}"
-    connections = []
-    for request in requests:
-        source = (request.client, 0)
-        connection = socket.create_connection(address, PATIENCE_S, source_address=source)
-        connections.append(connection)
-        connection.sendall(request.encode(host))
+    connections = [_send(address, request) for request in requests]
     for request, connection in zip(requests, connections, strict=True):
-        with connection:
-            answer = connection.recv(65536)
-            while connection.recv(65536):
-                pass  # the status is in the first piece
-        if not answer.startswith(f"HTTP/1.1 {request.status} ".encode()):
-            raise WrongAnswerError(f"GET {request.path} was answered with {answer[:300]!r}")
+        _read(connection, request)
+
+
+def ask(address: Address, request: Request) -> str:
+    """Send one request and return the body of its answer."""
+    return _read(_send(address, request), request).partition(b"\r\n\r\n")[2].decode()
+
+
+def _send(address: Address, request: Request) -> socket.socket:
+    source = (request.client, 0)
+    connection = socket.create_connection(address, PATIENCE_S, source_address=source)
+    connection.sendall(request.encode(f"{address[0]}:{address[1]}"))
+    return connection
+
+
+def _read(connection: socket.socket, request: Request) -> bytes:
+    answer = b""
+    with connection:
+        while piece := connection.recv(65536):
+            answer += piece
+    if not answer.startswith(f"HTTP/1.1 {request.status} ".encode()):
+        raise WrongAnswerError(f"GET {request.path} was answered with {answer[:300]!r}")
+    return answer
