@@ -257,19 +257,17 @@ def test_one_line_each_when_arbiter_is_replaced(tmp_path: Path) -> None:
         eventually(lambda: server.report().count("Shutting down: Master") == 2, server.report)
 
 
-def test_line_is_written_when_worker_quits_while_its_request_is_closed() -> None:
+def test_line_is_written_when_worker_quits_while_its_request_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """SystemExit out of Gunicorn's handler of SIGQUIT or SIGABRT, in our own code: a poor line, and on."""
     events: list[CanonicalEvent] = []
 
     def quit_here(scope: RequestScope) -> None:
         raise SystemExit(0)
 
-    log = CanonicalLog(
-        Settings(),
-        RootSpans(None, str),
-        lambda event, scope: events.append(event),
-        readers=(quit_here,),
-    )
+    monkeypatch.setattr("otel_canonical.canonical_log.readers", [quit_here])
+    log = CanonicalLog(Settings(), RootSpans(None, str), lambda event, scope: events.append(event))
     scope = log.open("GET", "/ok/", {"X-REQUEST-ID": "the-last"})
     assert scope is not None
     scope.status = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from tests.servers import (
     Answer,
     Line,
     Server,
+    clean_environment,
     eventually,
     gunicorn,
 )
@@ -44,7 +44,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [sys.executable, str(DEMO / "manage.py"), command, "--verbosity", "0"],
             check=True,
             capture_output=True,
-            env={**os.environ, "DEMO_DATABASE": str(path)},
+            # Not our own: other tests may have named their site's settings there.
+            env=clean_environment(path.parent, {"DEMO_DATABASE": str(path)}),
         )
     return path
 

@@ -37,6 +37,14 @@ WORKER_CLASSES = {
     "sync": WorkerClass(("-k", "sync")),
     "gthread": WorkerClass(("-k", "gthread", "--threads", "4")),
     "gevent": WorkerClass(("-k", "gevent"), needs="gevent"),
+    "gevent_pywsgi": WorkerClass(
+        ("-k", "gunicorn.workers.ggevent.GeventPyWSGIWorker"), needs="gevent"
+    ),
+    # Gunicorn has it since 24.
+    "asgi": WorkerClass(("-k", "asgi"), needs="gunicorn.asgi", app="every_kind_asgi"),
+    "uvicorn": WorkerClass(
+        ("-k", "uvicorn_worker.UvicornWorker"), needs="uvicorn_worker", app="every_kind_asgi"
+    ),
 }
 
 
@@ -44,7 +52,7 @@ WORKER_CLASSES = {
 def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
     """Answers, failures and a stream, through a real Gunicorn with nothing configured."""
     worker_class = WORKER_CLASSES[name]
-    pytest.importorskip(worker_class.needs, reason=f"pip install {worker_class.needs}")
+    pytest.importorskip(worker_class.needs, reason=f"{worker_class.needs} is not here")
     with gunicorn(
         worker_class.app, tmp_path, *worker_class.arguments, SITE_DIRECTORY=str(tmp_path)
     ) as server:

@@ -29,7 +29,7 @@ COPIED = ("pyproject.toml", "tests", "demo")
 SMOKE = ("tests/test_smoke.py",)
 MORE_THAN_SMOKE = ("tests/test_smoke.py", "tests/test_every_request.py")
 #: What the tests need beside the wheel: each worker class is tried.
-PEERS = ("pytest", "gevent>=24.10")
+PEERS = ("pytest", "gevent>=24.10", "uvicorn-worker")
 OLDEST_GUNICORN = "gunicorn==23.*"
 #: Between the oldest and the newest, which pip finds.
 OTHER_GUNICORNS = ("gunicorn==24.*", "gunicorn==25.*", "gunicorn==26.*")
