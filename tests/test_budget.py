@@ -21,8 +21,8 @@ WARM = 30
 #: By path and what is exported: calls of our Python functions, and of built-in ones by them. Each
 #: bound is what was counted on Python 3.11, and a few more for the comprehensions of 3.10.
 BOUNDS = {
-    "/ok/": (60, 130),
-    "/queries/": (104, 180),
+    "/ok/": (48, 112),
+    "/queries/": (103, 178),
 }
 
 
