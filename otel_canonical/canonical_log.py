@@ -15,6 +15,7 @@ from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.export_rule import SLOW, TIMEOUT, ExportRule
 from otel_canonical.fence import Fence, caught
 from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
+from otel_canonical.held_signals import HeldSignals
 from otel_canonical.page_words import UNSHOWN, Counts, no_counts
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope, readers
@@ -43,6 +44,7 @@ class CanonicalLog:
         counts: where that is, `page_words.COUNTS`.
         in_flight: where the open requests are kept, for others to see.
         release: exports what has been kept of a request that the sampler had dropped.
+        signals: held back while a request is opened or closed.
         times_cpu: whether the CPU time of a thread is that of its request: not where many share one.
     """
 
@@ -56,6 +58,7 @@ class CanonicalLog:
         counts: Counts | None = None,
         in_flight: dict[int, RequestScope] | None = None,
         release: Callable[[RequestScope], None] | None = None,
+        signals: HeldSignals | None = None,
         *,
         times_cpu: bool = True,
     ) -> None:
@@ -69,6 +72,7 @@ class CanonicalLog:
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
+        self._signals = signals if signals is not None else HeldSignals()
         self._free_slots = list(slots)
         self._shows = bool(slots)
         self._page = page
@@ -97,6 +101,18 @@ class CanonicalLog:
         Returns:
             The scope, or None if the operator excludes this URL.
         """
+        signals = self._signals
+        signals.are_held = True
+        try:
+            return self._open(method, path, headers, client)
+        finally:
+            signals.are_held = False
+            if signals.waiting is not None:
+                signals.deliver()
+
+    def _open(
+        self, method: str, path: str, headers: Mapping[str, str], client: str | None
+    ) -> RequestScope | None:
         excluded = self.settings.excluded_urls
         if excluded is not None and excluded.search(path):
             current_scope.set(None)
@@ -140,8 +156,19 @@ class CanonicalLog:
         A request that ended because its worker was aborted is a timeout; one that its worker gave up
         is lost.
         """
-        if not scope.claim():
-            return False
+        signals = self._signals
+        signals.are_held = True
+        try:
+            if not scope.claim():
+                return False
+            self._close(scope)
+        finally:
+            signals.are_held = False
+            if signals.waiting is not None:
+                signals.deliver()
+        return True
+
+    def _close(self, scope: RequestScope) -> None:
         if scope.ended_ns is None:
             scope.ended_ns = time.monotonic_ns()
         if scope.ended_cpu_ns is None and self._times_cpu:
@@ -179,7 +206,7 @@ class CanonicalLog:
             is_said = True
             self._emit(event, scope)
         except BaseException:
-            # Gunicorn's handlers of SIGQUIT and SIGABRT raise SystemExit wherever they find a worker.
+            # Gunicorn's signals are held back, but an app may have handlers of its own that raise.
             if not is_said:
                 self._emit(self._composer.least_event(scope, event_type), scope)
             raise
@@ -191,7 +218,6 @@ class CanonicalLog:
             if slot is not None:
                 slot.close(time.monotonic_ns())
                 self._free_slots.append(slot)
-        return True
 
     def progress(self, scope: RequestScope) -> None:
         """Show on the page that the request's route and view are known."""

@@ -39,6 +39,9 @@ STREAM_GONE = ("HTTP2StreamError", "HTTP2ConnectionError")
 
 SERVER_ERROR = 500
 
+#: Marks a request of Gunicorn's whose scope was opened, or is not wanted.
+_SEEN = "_otel_canonical_seen"
+
 #: How a socket says that nobody is at its other end.
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -78,6 +81,8 @@ class WorkerSeam:
             if left_open is not None:
                 self._log.close(left_open)
             scope = self._open(req)
+            # Behind the opening: a worker told to quit in between has seen no request.
+            setattr(req, _SEEN, True)
             if scope is not None:
                 scope.outer_error = sys.exc_info()[1]
         except Exception as error:  # noqa: BLE001  # a fence, see `caught`
@@ -225,6 +230,9 @@ class WorkerSeam:
                 scope.error = error_facts.of_refusal(exc)
                 if isinstance(addr, tuple) and addr:
                     scope.client = addr[0]
+        elif scope is None and not hasattr(req, _SEEN):
+            # Between its head and the hook: the worker was told to quit.
+            scope = self._open(req)
         if scope is not None:
             self._note_error(scope, exc)
         return scope

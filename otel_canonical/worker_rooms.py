@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_canonical import (
@@ -28,6 +28,7 @@ from otel_canonical.event import ENDINGS, CanonicalEvent
 from otel_canonical.export_losses import ExportLosses
 from otel_canonical.fence import Fence
 from otel_canonical.gunicorn_seam import WorkerSeam
+from otel_canonical.held_signals import HeldSignals
 from otel_canonical.http_metrics import HttpMetrics
 from otel_canonical.log_events import has_failed
 from otel_canonical.log_export import LogExport
@@ -38,8 +39,10 @@ from otel_canonical.root_span import end_open_spans
 from otel_canonical.settings import Settings
 from otel_canonical.watchdog import Watchdog
 
+#: Where the worker class is whose threads serve requests, while its main thread does not.
+IN_THREADS = ("gunicorn.workers.gthread",)
 #: Where the worker classes are whose threads serve one request at a time: its CPU time is theirs.
-THREAD_PER_REQUEST = ("gunicorn.workers.sync", "gunicorn.workers.gthread")
+THREAD_PER_REQUEST = ("gunicorn.workers.sync", *IN_THREADS)
 
 RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
 
@@ -89,6 +92,9 @@ class WorkerRooms:
             redact=redaction.text,
         )
         in_flight: dict[int, RequestScope] = {}
+        signals = HeldSignals()
+        if not _is_of(worker, IN_THREADS):
+            signals.hold_back(worker)
         records_metrics = with_sdk and export_choice.records_http_metrics()
         self.log = CanonicalLog(
             settings,
@@ -99,7 +105,8 @@ class WorkerRooms:
             slots=berth.page.slots_of(berth.block) if berth is not None else (),
             counts=emitter.counts,
             release=release,
-            times_cpu=any(base.__module__ in THREAD_PER_REQUEST for base in type(worker).__mro__),
+            signals=signals,
+            times_cpu=_is_of(worker, THREAD_PER_REQUEST),
         )
         describe: stack_text.Describe = stack_text.stack_lines
         if settings.slow_locals:
@@ -146,6 +153,11 @@ class WorkerRooms:
             self.log.abort(scope)
         if export_choice.exports("traces"):
             sdk_farewell.flush_spans(self._settings.flush_seconds)
+
+
+def _is_of(worker: Any, modules: Sequence[str]) -> bool:
+    """Return whether a worker's class is, or extends, one of these modules'."""
+    return any(base.__module__ in modules for base in type(worker).__mro__)
 
 
 def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:

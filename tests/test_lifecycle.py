@@ -257,10 +257,44 @@ def test_one_line_each_when_arbiter_is_replaced(tmp_path: Path) -> None:
         eventually(lambda: server.report().count("Shutting down: Master") == 2, server.report)
 
 
-def test_line_is_written_when_worker_quits_while_its_request_is_closed(
+#: Moments of `quits_at`.
+MOMENTS = (
+    *("before_hook", "while_opened", "before_close", "while_read", "while_encoded", "behind_write"),
+)
+
+
+def _asking(request_id: str) -> bytes:
+    return f"GET /ok/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {request_id}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("told", ["SIGQUIT", "SIGABRT"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_worker_that_quits_at_any_moment_of_a_request(
+    moment: str, told: str, tmp_path: Path
+) -> None:
+    """Its request has one line, the answer that Gunicorn gave, and the worker is gone."""
+    environment = {"QUIT_AT": moment, "QUIT_SIGNAL": told}
+    with gunicorn("stuck", tmp_path, "-c", "python:quits_at", **environment) as server:
+        [worker] = server.workers()
+        answer = server.send(_asking("quit-1"))
+        assert answer.startswith(b"HTTP/1.1 "), server.report()
+        eventually(lambda: worker not in server.workers(), server.report)
+        server.send(_asking("after"))
+        server.wait_for_lines(2)
+        [line, after] = server.lines()
+        # Aborted before it was answered, not behind.
+        is_timeout = told == "SIGABRT" and moment == "while_opened"
+        assert line["req_id"] == "quit-1"
+        assert line["event_type"] == ("timeout" if is_timeout else "request")
+        assert line["resp_status"] == answer.split()[1].decode()
+        assert (after["req_id"], after["resp_status"]) == ("after", "200")
+        assert after["g_t_active"] == "1"
+
+
+def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SystemExit out of Gunicorn's handler of SIGQUIT or SIGABRT, in our own code: a poor line, and on."""
+    """SystemExit out of a signal handler that the app has, in our own code: a poor line, and on."""
     events: list[CanonicalEvent] = []
 
     def quit_here(scope: RequestScope) -> None:
