@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.otlp_sink import otlp_sink
-from tests.servers import Server, eventually, gunicorn
+from tests.servers import PATIENCE_S, Server, eventually, gunicorn
 from tests.test_dead_spans import is_alive
 from tests.test_timeouts import send
 
@@ -223,7 +223,7 @@ def test_workers_come_and_go_when_collector_is_ill(collector: str, tmp_path: Pat
         assert {line["sampled"] for line in lines} == {"true"}
         os.kill(site.pid, signal.SIGTERM)
         # Within the graceful timeout: Gunicorn kills nobody.
-        assert site.process.wait(20) == 0
+        assert site.process.wait(PATIENCE_S) == 0
         assert "SIGKILL" not in site.stderr.read_text()
 
 

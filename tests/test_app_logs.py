@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.otlp_sink import OtlpSink, SunkLog, otlp_sink
-from tests.servers import PROGRAMS, Server, clean_environment, eventually, gunicorn
+from tests.servers import PATIENCE_S, PROGRAMS, Server, clean_environment, eventually, gunicorn
 
 NOBODY = ("-", "-", "-")
 REQUEST_ID = "http.request.id"
@@ -241,7 +241,7 @@ def test_no_record_is_lost_when_workers_come_and_go(
             second = list(clients.map(ask, range(count // 2, count)))
         # The last ones are still in the workers' queues when they are told to stop.
         os.kill(site.server.pid, signal.SIGTERM)
-        site.server.process.wait(20)
+        site.server.process.wait(PATIENCE_S)
     expected = {
         f"n{n} {where}": ids
         for n, ids in enumerate(first + second)

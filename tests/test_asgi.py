@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.otlp_sink import otlp_sink
-from tests.servers import Line, Server, eventually, gunicorn
+from tests.servers import PATIENCE_S, Line, Server, eventually, gunicorn
 
 pytest.importorskip("uvicorn_worker", reason="pip install uvicorn-worker")
 
@@ -242,7 +242,7 @@ def test_line_says_client_gone_when_client_leaves(
             root = sink.root_of(line)
             assert root.attributes["canonical.client_gone"] is True
         os.kill(site.pid, signal.SIGTERM)
-        site.process.wait(20)
+        site.process.wait(PATIENCE_S)
         assert "different Context" not in site.stderr.read_text()
         assert "Failed to detach" not in site.stderr.read_text()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.otlp_sink import OtlpSink, otlp_sink
-from tests.servers import Server, eventually, gunicorn
+from tests.servers import PATIENCE_S, Server, eventually, gunicorn
 from tests.test_lost_requests import line_after_shutdown
 from tests.test_timeouts import request_id, send
 
@@ -127,7 +127,7 @@ def test_no_process_is_left_when_arbiter_ends(
         [reporter] = eventually(lambda: site.reporters(), site.report)
         left = [reporter, *site.workers()]
         os.kill(site.pid, number)
-        site.process.wait(20)
+        site.process.wait(PATIENCE_S)
         eventually(
             lambda: not [pid for pid in left if is_alive(pid)],
             lambda: f"left behind: {[pid for pid in left if is_alive(pid)]}\n{site.report()}",

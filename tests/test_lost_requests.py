@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import GUNICORN, INSTRUMENT, Line, Server, eventually, gunicorn
+from tests.servers import GUNICORN, INSTRUMENT, PATIENCE_S, Line, Server, eventually, gunicorn
 from tests.test_timeouts import request_id, send
 
 DEATHS = {
@@ -81,7 +81,7 @@ def line_after_shutdown(site: Server) -> Line:
     client.start()
     eventually(lambda: busy_worker(site), site.report)
     os.kill(site.pid, signal.SIGTERM)
-    site.process.wait(20)
+    site.process.wait(PATIENCE_S)
     client.join()
     [line] = site.wait_for_lines(1)
     return line

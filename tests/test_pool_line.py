@@ -9,7 +9,7 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
-from tests.servers import Line, Server, eventually, gunicorn
+from tests.servers import PATIENCE_S, Line, Server, eventually, gunicorn
 from tests.test_timeouts import send
 
 EVERY = "OTEL_PYTHON_CANONICAL_POOL_INTERVAL_SECONDS"
@@ -73,7 +73,7 @@ def test_pool_line_tells_what_happened_since_the_last(tmp_path: Path) -> None:
         send(site, "/exits-hard/")
         eventually(lambda: any("g_w_died_exit_7" in line for line in pool_lines(site)), site.report)
         os.kill(site.pid, signal.SIGTERM)
-        assert site.process.wait(20) == 0
+        assert site.process.wait(PATIENCE_S) == 0
         lines = pool_lines(site)
         requests = [line for line in site.lines() if line["event_type"] != "pool"]
     assert len(requests) == 4
@@ -120,5 +120,5 @@ def test_no_pool_line_unless_asked_for(tmp_path: Path) -> None:
         send(site, "/ok/")
         site.wait_for_lines(1)
         os.kill(site.pid, signal.SIGTERM)
-        site.process.wait(20)
+        site.process.wait(PATIENCE_S)
         assert len(site.lines()) == 1

@@ -17,7 +17,7 @@ from otel_canonical.metrics import METRICS, SLOTS_WAITING
 from otel_canonical.pool_identity import NAMESPACE, pool_name, successor_of
 from tests.otlp_sink import OtlpSink, SunkMetric, otlp_sink
 from tests.peers.collector import collector
-from tests.servers import Server, command_of, eventually, gunicorn
+from tests.servers import PATIENCE_S, Server, command_of, eventually, gunicorn
 from tests.test_accounting import IS_SOAK
 from tests.test_dead_spans import is_alive
 from tests.test_timeouts import send
@@ -26,7 +26,9 @@ COUNTERS = [metric.name for metric in METRICS if metric.instrument == "counter"]
 GAUGES = [metric.name for metric in METRICS if metric.instrument == "gauge"]
 POOL = {metric.name: metric for metric in METRICS}
 EXPORT_MS = "300"
-#: Each third recycles a worker; (short, long).
+#: So many requests recycle a worker.
+LIVES_FOR = 3
+#: (short, long)
 REQUESTS = (48, 900)[IS_SOAK]
 
 #: For workers that are to be many rather than large.
@@ -97,15 +99,16 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
         gunicorn(
             "plain_wsgi",
             tmp_path,
-            *("--max-requests", "3"),
+            *("--max-requests", str(LIVES_FOR)),
             workers=8,
             **exporting(sink, **SMALL),
         ) as site,
     ):
         with ThreadPoolExecutor(3) as clients:
             list(clients.map(lambda n: send(site, "/ok/"), range(requests)))
-        os.kill(site.workers()[0], signal.SIGKILL)
-        site.wait_for_lines(requests)
+        served = collections.Counter(int(line["g_pid"]) for line in site.wait_for_lines(requests))
+        # Not one that is on its way out by itself.
+        os.kill(next(pid for pid in site.workers() if served[pid] < LIVES_FOR), signal.SIGKILL)
         eventually(
             lambda: (
                 (lines_told(sink), summed(sink, "gunicorn.workers.count")) == (requests, 8)
@@ -116,7 +119,7 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
             lambda: f"{lines_told(sink)} lines, {series_of(sink)}",
         )
         os.kill(site.pid, signal.SIGTERM)
-        assert site.process.wait(20) == 0
+        assert site.process.wait(PATIENCE_S) == 0
         # The reporter has left before its arbiter: its last words are out.
         eventually(lambda: last(sink, "gunicorn.workers.count") == 0, lambda: str(series_of(sink)))
         found = series_of(sink)
@@ -281,7 +284,7 @@ def test_two_arbiters_have_two_reporters_and_no_series_in_common(tmp_path: Path)
             eventually(lambda: len(writers()) == 2, lambda: f"{writers()}\n{site.report()}")
             [new] = [pid for pid in children_of(new_arbiter) if is_reporter(pid)]
             os.kill(site.pid, signal.SIGTERM)
-            site.process.wait(20)
+            site.process.wait(PATIENCE_S)
             # Nobody holds its pipe any more, the new arbiter neither.
             eventually(lambda: not is_alive(old), site.report)
             assert is_alive(new)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tests.otlp_sink import otlp_sink
-from tests.servers import Server, eventually, gunicorn
+from tests.servers import PATIENCE_S, Server, eventually, gunicorn
 from tests.test_accounting import IS_SOAK, MEMORY_SLACK_KIB, ask, settled_footprint
 from tests.test_dead_spans import is_alive
 from tests.test_pool_line import at, pool_lines
@@ -106,7 +106,7 @@ def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path:
         assert resources(reporter) == reporter_before
         lines = pool_lines(site)
         os.kill(site.pid, signal.SIGTERM)
-        assert site.process.wait(20) == 0
+        assert site.process.wait(PATIENCE_S) == 0
         eventually(lambda: not is_alive(reporter), site.report)
         totals = pool_lines(site)
         started = last(sink, "gunicorn.workers.started")
