@@ -264,7 +264,7 @@ class CanonicalLog:
             self._release(scope)
 
     def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
-        path = next((str(value) for key, value in event.pairs if key == "req_path"), REDACTED)
+        path = str(event.attributes().get("url.path", REDACTED))
         return {
             **dict.fromkeys(URL_ATTRIBUTES, path),
             "url.query": REDACTED,

@@ -1,9 +1,10 @@
-"""How opentelemetry-instrumentation-django gets our root span instead of making one.
+"""How opentelemetry-instrumentation-django, where it is needed, gets our root span instead of making one.
 
-Lives where the app is loaded, and only if spans or metrics are exported. Django's instrumentation is
-given a tracer, its documented parameter, that hands out the span which was opened when Gunicorn
-accepted the request: what the instrumentation then does (attributes, hooks, captured headers, metrics)
-happens to that span.
+Lives where the app is loaded, and only if spans or metrics are exported. The root span has all that the
+instrumentation would put on it, at a fraction of its price; what only the instrumentation does is to
+write former names, captured headers and a response's trace headers. Where the user asks for one of
+these, it is given a tracer, its documented parameter, that hands out the span which was opened when
+Gunicorn accepted the request: what the instrumentation then does happens to that span.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.django import DjangoInstrumentor
 from opentelemetry.instrumentation.django.middleware.otel_middleware import _DjangoMiddleware
+from opentelemetry.instrumentation.propagators import get_global_response_propagator
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.util.types import Attributes
 
+from otel_canonical import export_choice
 from otel_canonical.request_scope import open_scope
 from otel_canonical.root_span import FIRST_SERVER_ERROR
 
@@ -178,16 +181,19 @@ class RootTracerProvider(trace.TracerProvider):
         )
 
 
-def instrument(*, records_metrics: bool) -> None:
-    """Instrument Django; to be called when its settings are final, before middleware is loaded.
+def instrument_if_needed() -> None:
+    """Instrument Django if the user asks for what only its instrumentation does.
 
-    Args:
-        records_metrics: whether upstream's middleware records them; then it can't be left out for
-            requests that are not exported.
+    To be called when Django's settings are final, before middleware is loaded.
     """
+    if export_choice.is_instrumentation_disabled("django"):
+        return
+    if not (export_choice.needs_django_instrumentation() or get_global_response_propagator()):
+        return
     instrumentor = DjangoInstrumentor()
     if instrumentor.is_instrumented_by_opentelemetry:
         return
+    records_metrics = export_choice.exports("metrics") and not export_choice.records_http_metrics()
     providers: dict[str, Any] = {"tracer_provider": RootTracerProvider()}
     if not records_metrics:
         providers["meter_provider"] = NoOpMeterProvider()

@@ -53,14 +53,7 @@ def before_middleware(*, with_spans: bool) -> None:
     django_templates.wrap_template(importlib.import_module("django.template.base"))
     django_queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
     django_queries.watch_connections()
-    exports_metrics = export_choice.exports("metrics")
-    if (
-        with_spans
-        and (exports_metrics or export_choice.exports("traces"))
-        and not export_choice.is_instrumentation_disabled("django")
-    ):
+    if with_spans and (export_choice.exports("metrics") or export_choice.exports("traces")):
         from otel_canonical import django_tracing
 
-        django_tracing.instrument(
-            records_metrics=exports_metrics and not export_choice.records_http_metrics()
-        )
+        django_tracing.instrument_if_needed()

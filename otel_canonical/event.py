@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of
+from otel_canonical.fields import APP_PREFIX, STACK_ATTRIBUTE, FieldValue, attribute_of
 from otel_canonical.page_words import COUNTS
 from otel_canonical.rows import LOOSE, Pair, Row
 
@@ -95,9 +95,12 @@ class CanonicalEvent:
         The SDK evicts the oldest attribute when a span is full: what the app set goes first.
         """
         if self._attributes is None:
-            named = [(attribute_of(key), value) for key, value in self.pairs]
-            named.sort(key=lambda pair: not pair[0].startswith("app."))
-            self._attributes = {name: value for name, value in named if name}
+            self._attributes = found = {}
+            own: dict[str, FieldValue] = {}
+            for key, value in self.pairs:
+                if name := attribute_of(key):
+                    (found if key.startswith(APP_PREFIX) else own)[name] = value
+            found.update(own)
             if not isinstance(self._stack, str):
                 self._attributes.update(self._stack())
             elif self._stack:

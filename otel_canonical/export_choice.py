@@ -18,6 +18,13 @@ SIGNALS = ("traces", "metrics", "logs")
 #: Which conventions instrumentations follow: the stable ones, not the former ones.
 STABLE = "http,database"
 
+#: Variables that only opentelemetry-instrumentation-django obeys.
+ONLY_DJANGO_INSTRUMENTATION = (
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    "OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS",
+)
+
 #: One attribute more than this evicts the oldest; the SDK's own default is 128.
 SPAN_ATTRIBUTES = "1000"
 
@@ -65,12 +72,17 @@ def records_http_metrics() -> bool:
 
     If the user has opted into their former names, Django's instrumentation records both generations.
     """
-    names = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE).split(",")
     return (
-        exports("metrics")
-        and "http" in [name.strip() for name in names]
-        and not is_instrumentation_disabled("django")
+        exports("metrics") and _names_are_stable() and not is_instrumentation_disabled("django")
     )
+
+
+def needs_django_instrumentation() -> bool:
+    """Return whether the user asks for what only opentelemetry-instrumentation-django does.
+
+    All else of it the root span has from us: its attributes, its metrics, its place in the context.
+    """
+    return not _names_are_stable() or any(os.environ.get(name) for name in ONLY_DJANGO_INSTRUMENTATION)
 
 
 def is_sdk_log_handler_enabled() -> bool:
@@ -91,6 +103,11 @@ def set_defaults() -> None:
     for signal in SIGNALS:
         if exports(signal):
             default(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+
+
+def _names_are_stable() -> bool:
+    names = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE).split(",")
+    return "http" in [name.strip() for name in names]
 
 
 def _has_endpoint(signal: str) -> bool:

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry._logs import Logger, SeverityNumber
 
 from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.fields import attribute_of
 
 #: Also the body, so that a backend that shows nothing else shows this.
 NAME_PREFIX = "canonical."
@@ -58,6 +59,6 @@ def severity_of(event: CanonicalEvent) -> SeverityNumber:
     known = _SEVERITIES.get(event.event_type)
     if known is not None:
         return known
-    status = next((value for key, value in event.pairs if key == "resp_status"), None)
+    status = event.attributes().get(attribute_of("resp_status"))
     failed = isinstance(status, int) and status >= FIRST_SERVER_ERROR
     return SeverityNumber.ERROR if failed else SeverityNumber.INFO

@@ -28,11 +28,12 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
 )
-from opentelemetry.util.http import get_excluded_urls
+from opentelemetry.util.http import detect_synthetic_user_agent, get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical import error_facts
 from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.shared_page import EXPORTED, KEPT, UNEXPORTED
 
@@ -47,6 +48,11 @@ FIRST_SERVER_ERROR = 500
 
 #: Attributes in which instrumentations put a URL as it was sent, secrets included.
 URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
+
+#: What a span's event `exception` holds (semantic conventions, "Exceptions").
+EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
+
+HIGHEST_PORT = 65_535
 
 #: Where `get_excluded_urls` looks.
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
@@ -163,7 +169,7 @@ class RootSpan(Root):
         span = self.span
         # Uncovers the class's own `end`, which `RootSpans.open` shadows on this instance.
         vars(span).pop("end", None)
-        attributes: dict[str, AttributeValue] = dict(event.attributes())
+        attributes: dict[str, AttributeValue] = {**event.attributes(), **_beside_event(scope)}
         attributes.update(sampling_attributes(self.sample_rate, self.export_rule))
         if self.forgotten_spans:
             attributes["canonical.dropped_spans"] = self.forgotten_spans
@@ -177,9 +183,24 @@ class RootSpan(Root):
             attributes["error.type"] = error_type
             span.set_status(StatusCode.ERROR)
         span.set_attributes(attributes)
+        if error_type is not None and "exception.type" in attributes:
+            # Once more as what upstream records and backends look for; redacted by now.
+            raised = {name: attributes[name] for name in EXCEPTION if name in attributes}
+            span.add_event("exception", raised)
         method = scope.method if scope.method in METHODS else "HTTP"
         span.update_name(f"{method} {scope.route}" if scope.route else method)
         span.end(scope.started_wall_ns + (scope.ended_ns or scope.started_ns) - scope.started_ns)
+
+
+def _beside_event(scope: RequestScope) -> dict[str, AttributeValue]:
+    """Return what the HTTP semantic conventions want on a server span and no line says."""
+    found: dict[str, AttributeValue] = {}
+    port = scope.headers.get("HOST", "").rpartition(":")[2]
+    if port.isdecimal() and int(port) <= HIGHEST_PORT:
+        found["server.port"] = int(port)
+    if kind := detect_synthetic_user_agent(scope.headers.get("USER-AGENT")):
+        found["user_agent.synthetic.type"] = kind
+    return found
 
 
 def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, AttributeValue]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.otlp_sink import otlp_sink
-from tests.servers import eventually, gunicorn
+from tests.otlp_sink import SunkSpan, otlp_sink
+from tests.servers import DEMO, eventually, gunicorn
 
 #: What the instrumentations call a thing: formerly, and now.
 HTTP = {
@@ -74,3 +74,63 @@ def test_names_are_those_that_user_opted_into(
             lambda: str({metric.name for metric in list(sink.metrics)}),
         )
         assert "hunter2" not in sink.text()
+
+
+#: What makes a server one of OpenTelemetry's own distro, with the stable names that are our default.
+PLAIN = {
+    "OTEL_PYTHON_CANONICAL_ENABLED": "false",
+    "OTEL_PYTHON_DISTRO": "distro",
+    "OTEL_PYTHON_CONFIGURATOR": "configurator",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "DJANGO_SETTINGS_MODULE": "demo_shop.settings",
+    "PYTHONPATH": str(DEMO),
+}
+
+
+def roots_of_shop(directory: Path, environment: dict[str, str]) -> dict[str, SunkSpan]:
+    """Return the root of a request to each of a few of the demo's pages."""
+    directory.mkdir()
+    found = {}
+    with (
+        otlp_sink() as sink,
+        gunicorn(
+            "demo_shop.wsgi",
+            directory,
+            *("--chdir", str(DEMO)),
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="20",
+            DEMO_DATABASE=str(directory / "none.sqlite3"),
+            **environment,
+        ) as server,
+    ):
+
+        def roots() -> list[SunkSpan]:
+            return [span for span in list(sink.spans) if span.kind == "SERVER"]
+
+        for number, path in enumerate(("/ok/", "/broken/", "/nowhere/", "/queries/0/"), start=1):
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost:8123\r\nUser-Agent: Googlebot/2.1\r\n"
+            server.send(f"{head}Connection: close\r\n\r\n".encode())
+            eventually(lambda n=number: len(roots()) == n, server.report)
+            found[path] = roots()[-1]
+    return found
+
+
+def test_root_has_all_that_upstream_puts_there(tmp_path: Path) -> None:
+    """opentelemetry-instrumentation-django is left out by default: nothing of its is missed."""
+    pytest.importorskip("opentelemetry.distro")
+    plain = roots_of_shop(tmp_path / "plain", PLAIN)
+    ours = roots_of_shop(tmp_path / "ours", {})
+    for path, root in plain.items():
+        mine = ours[path]
+        # Whole `Host` headers, the listener's port, a status for a type, and what is to opt into.
+        other = {"server.address", "server.port", "error.type", "client.port"}
+        wanted = root.attributes.keys() - other
+        for name in wanted:
+            assert mine.attributes.get(name) == root.attributes[name], (path, name)
+        assert mine.attributes["server.address"] == "localhost"
+        assert mine.attributes["server.port"] == 8123
+        assert mine.name == root.name
+        assert mine.status == root.status
+        assert [event.name for event in mine.events] == [event.name for event in root.events]
+        assert all(event.attributes.keys() <= mine.attributes.keys() for event in mine.events)
