@@ -95,16 +95,17 @@ class CanonicalEvent:
         The SDK evicts the oldest attribute when a span is full: what the app set goes first.
         """
         if self._attributes is None:
-            self._attributes = found = {}
+            found: dict[str, FieldValue] = {}
             own: dict[str, FieldValue] = {}
             for key, value in self.pairs:
                 if name := attribute_of(key):
                     (found if key.startswith(APP_PREFIX) else own)[name] = value
             found.update(own)
             if not isinstance(self._stack, str):
-                self._attributes.update(self._stack())
+                found.update(self._stack())
             elif self._stack:
-                self._attributes[STACK_ATTRIBUTE] = self._stack
+                found[STACK_ATTRIBUTE] = self._stack
+            self._attributes = found
         return self._attributes
 
 

@@ -72,9 +72,7 @@ def records_http_metrics() -> bool:
 
     If the user has opted into their former names, Django's instrumentation records both generations.
     """
-    return (
-        exports("metrics") and _names_are_stable() and not is_instrumentation_disabled("django")
-    )
+    return exports("metrics") and _names_are_stable() and not is_instrumentation_disabled("django")
 
 
 def needs_django_instrumentation() -> bool:
@@ -82,7 +80,9 @@ def needs_django_instrumentation() -> bool:
 
     All else of it the root span has from us: its attributes, its metrics, its place in the context.
     """
-    return not _names_are_stable() or any(os.environ.get(name) for name in ONLY_DJANGO_INSTRUMENTATION)
+    return not _names_are_stable() or any(
+        os.environ.get(name) for name in ONLY_DJANGO_INSTRUMENTATION
+    )
 
 
 def is_sdk_log_handler_enabled() -> bool:
@@ -98,6 +98,7 @@ def set_defaults() -> None:
     default("OTEL_PYTHON_CONFIGURATOR", "otel_canonical")
     default("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     default("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE)
+    default("OTEL_PYTHON_METER_CONFIGURATOR", "otel_canonical")
     if "OTEL_ATTRIBUTE_COUNT_LIMIT" not in os.environ:
         default("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", SPAN_ATTRIBUTES)
     for signal in SIGNALS:

@@ -15,7 +15,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
@@ -27,6 +27,7 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
     TraceFlags,
+    TraceState,
 )
 from opentelemetry.util.http import detect_synthetic_user_agent, get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
@@ -123,11 +124,14 @@ class Root:
 class UnexportedRoot(Root, NonRecordingSpan):
     """The root of a request that will not be exported, and its current span: ids, no more."""
 
+    trace_state: TraceState | None = None
+
     def __init__(self, trace_id: str, span_id: str, caller: SpanContext | None) -> None:
         self.trace_id = trace_id
         self.span_id = span_id
         if caller is not None:
             self.caller = caller
+            self.trace_state = caller.trace_state
 
     @property
     def span(self) -> Span:  # type: ignore[override]
@@ -136,12 +140,15 @@ class UnexportedRoot(Root, NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """Return the ids as OpenTelemetry wants them."""
+        flags = TraceFlags.RANDOM_TRACE_ID
+        if self.caller is not None:
+            flags &= self.caller.trace_flags
         return SpanContext(
             int(self.trace_id, 16),
             int(self.span_id, 16),
             is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.DEFAULT),
-            trace_state=self.caller.trace_state if self.caller is not None else None,
+            trace_flags=TraceFlags(flags),
+            trace_state=self.trace_state,
         )
 
 
@@ -213,6 +220,15 @@ def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, Attri
     return {} if rate is None else {"canonical.sample_rate": rate}
 
 
+class AsksFirst(Protocol):
+    """What decides on a root before it is made; see `span_sampler.AskedFirst`."""
+
+    def ask(
+        self, context: Context, trace_id: int, name: str, attributes: Attributes
+    ) -> tuple[bool, TraceState | None]:
+        """Return whether it is to be recorded, and its trace state."""
+
+
 class RootSpans:
     """Opens the root span of each request.
 
@@ -226,6 +242,7 @@ class RootSpans:
         self, tracer: trace.Tracer | None, redact: Callable[[str], str], *, keeps: bool = False
     ) -> None:
         self._tracer = tracer
+        self._asked_first: AsksFirst | None = None
         self._keeps = keeps
         self._rates: tuple[float | None, float | None] = (None, None)
         self._redact = redact
@@ -238,15 +255,20 @@ class RootSpans:
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
 
     def record_with(
-        self, tracer: trace.Tracer, rates: tuple[float | None, float | None] = (None, None)
+        self,
+        tracer: trace.Tracer,
+        asked_first: AsksFirst | None = None,
+        rates: tuple[float | None, float | None] = (None, None),
     ) -> None:
         """Make spans with `tracer` from now on.
 
         Args:
             tracer: makes the spans.
+            asked_first: says whether a span has to be made; None if only the tracer can tell.
             rates: with which probability it takes a request without, and one with a caller's trace.
         """
         self._tracer = tracer
+        self._asked_first = asked_first
         self._rates = rates
 
     def is_exporting(self) -> bool:
@@ -300,11 +322,22 @@ class RootSpans:
         if self._keeps:
             # With the scope in its context the sampler sees that this is a request's.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
+        elif parent is None:
+            parent = Context()
+        name = scope.method if scope.method in METHODS else "HTTP"
+        attributes = {"http.request.method": scope.method, "url.path": scope.path}
+        if self._asked_first is not None:
+            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
+            is_recorded, state = self._asked_first.ask(parent, trace_id, name, attributes)
+            if not is_recorded:
+                unexported = _unexported(caller, digits)
+                unexported.trace_state = state
+                return unexported
         span = tracer.start_span(
-            scope.method if scope.method in METHODS else "HTTP",
-            context=parent if parent is not None else Context(),
+            name,
+            context=parent,
             kind=SpanKind.SERVER,
-            attributes={"http.request.method": scope.method, "url.path": scope.path},
+            attributes=attributes,
             start_time=scope.started_wall_ns,
         )
         ids = span.get_span_context()

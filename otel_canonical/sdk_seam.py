@@ -5,7 +5,9 @@ Everything here runs after the fork, before the app is loaded.
 
 from __future__ import annotations
 
+import copy
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +16,9 @@ from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import Tracer
 
 from otel_canonical import export_choice, inner_spans
 from otel_canonical._version import __version__
@@ -26,7 +31,7 @@ from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.span_processor import CallCounter
-from otel_canonical.span_sampler import CountingSampler
+from otel_canonical.span_sampler import AskedFirst, CountingSampler
 
 #: The name under which DjangoInstrumentor makes its spans; the root span is made under it, for it.
 DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
@@ -66,7 +71,7 @@ def join(
     for tracer in list(getattr(provider, "_tracers", {}).values()):
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
-    root_tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
+    root_tracer, asked_first = _root_tracer(provider, sampler)
     root_spans = RootSpans(None, redact, keeps=keeps and exports)
     release = None
     if keeps and exports:
@@ -75,7 +80,7 @@ def join(
         release = kept_spans.release
 
     def record() -> None:
-        root_spans.record_with(root_tracer, sampler.rates())
+        root_spans.record_with(root_tracer, asked_first, sampler.rates())
         inner_spans.make_with(
             provider.get_tracer("otel_canonical", __version__),
             templates=settings.template_spans,
@@ -90,6 +95,20 @@ def join(
         )
         _export_later(provider, sampler, user_sampler, record)
     return root_spans, release
+
+
+def _root_tracer(provider: TracerProvider, sampler: Sampler) -> tuple[Tracer, AskedFirst | None]:
+    """Return what makes roots and, unless that would be noticed, what is asked before it does."""
+    tracer: Any = provider.get_tracer(DJANGO_INSTRUMENTATION)
+    # Other generators' ids may mean something; and the SDK can be told to count what is not sampled.
+    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower()
+    if type(provider.id_generator) is not RandomIdGenerator or counts == "true":
+        return tracer, None
+    asked_first = AskedFirst(sampler)
+    # A copy: whoever asks for a tracer of this name gets the one that asks for itself.
+    tracer = copy.copy(tracer)
+    tracer.sampler = tracer.id_generator = asked_first
+    return tracer, asked_first
 
 
 def http_metrics(in_flight: Mapping[int, RequestScope]) -> HttpMetrics:

@@ -6,10 +6,12 @@ Lives in the worker, around the sampler that `OTEL_TRACES_SAMPLER` names.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     Decision,
@@ -106,3 +108,41 @@ class CountingSampler(Sampler):
         """Return the description of both samplers."""
         inner = self._sampler.get_description() if self._sampler is not None else "none"
         return f"CountingSampler({inner})"
+
+
+class AskedFirst(RandomIdGenerator, Sampler):
+    """Asks the sampler about a root before there is a span, and lets the root's tracer have the answer.
+
+    Most requests are not exported, and to make a span that doesn't record costs more than all else that
+    they need: ids, which are known, and a place in the context. A sampler is asked once all the same.
+
+    Args:
+        sampler: decides.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        #: Of the root that is about to be made in this thread, greenlet or task.
+        self._answer: ContextVar[tuple[int, SamplingResult]] = ContextVar("otel_canonical_answer")
+
+    def ask(
+        self, context: Context, trace_id: int, name: str, attributes: Attributes
+    ) -> tuple[bool, TraceState | None]:
+        """Return whether a root is to be recorded, and its trace state; if so, start it next."""
+        result = self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER, attributes)
+        if result.decision is Decision.DROP:
+            return False, result.trace_state
+        self._answer.set((trace_id, result))
+        return True, result.trace_state
+
+    def should_sample(self, *args: object, **kwargs: object) -> SamplingResult:
+        """Return what `ask` has returned."""
+        return self._answer.get()[1]
+
+    def generate_trace_id(self) -> int:
+        """Return the trace id that `ask` was asked about."""
+        return self._answer.get()[0]
+
+    def get_description(self) -> str:
+        """Return the sampler's description."""
+        return self._sampler.get_description()

@@ -73,7 +73,31 @@ def test_names_are_those_that_user_opted_into(
             lambda: {names[m.name] for m in list(sink.metrics) if m.name in names} == http,
             lambda: str({metric.name for metric in list(sink.metrics)}),
         )
+        # They would be those of the exported requests, passed off as those of all.
+        assert not [m.name for m in sink.metrics if m.name.startswith("db.client.")]
         assert "hunter2" not in sink.text()
+
+
+def test_drivers_record_metrics_when_user_configures_meters(tmp_path: Path) -> None:
+    """Empty is the SDK's own choice: every meter records."""
+    with (
+        otlp_sink() as sink,
+        gunicorn(
+            "every_kind",
+            tmp_path,
+            SITE_DIRECTORY=str(tmp_path),
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            OTEL_METRIC_EXPORT_INTERVAL="100",
+            OTEL_PYTHON_METER_CONFIGURATOR="",
+        ) as server,
+    ):
+        server.ask("/queries/")
+        eventually(
+            lambda: (
+                "db.client.operation.duration" in {metric.name for metric in list(sink.metrics)}
+            ),
+            server.report,
+        )
 
 
 #: What makes a server one of OpenTelemetry's own distro, with the stable names that are our default.

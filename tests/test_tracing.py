@@ -15,16 +15,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk_trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import TraceFlags, TraceState
 
-from otel_canonical import logfmt
+from otel_canonical import logfmt, sdk_seam
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fields import FIELDS, attribute_of
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import RootSpans
+from otel_canonical.root_span import RootSpans, UnexportedRoot
+from otel_canonical.settings import Settings
 from tests.otlp_sink import OtlpSink, SunkSpan, is_server, otlp_sink
 from tests.servers import Line, Server, eventually, gunicorn
 
@@ -678,6 +682,46 @@ def test_event_is_on_span_on_either_sdk(
     assert ("other.late" in span.attributes) == can_write_while_ending
     assert (span.name, span.start_time) == ("GET ok/", scope.started_wall_ns)
     assert span.end_time == scope.started_wall_ns + 5_000_000
+
+
+class _Asked(Sampler):
+    """Takes what it is told to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.decision = Decision.DROP
+        self.asked: list[int] = []
+
+    def should_sample(
+        self, parent_context: Context | None, trace_id: int, *args: object, **kwargs: object
+    ) -> SamplingResult:
+        self.asked.append(trace_id)
+        return SamplingResult(self.decision, trace_state=TraceState([("ot", "th:c")]))
+
+    def get_description(self) -> str:
+        return "asked"
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a root that is not exported no span is made; ids, flags and trace state are as of one."""
+    sampler = _Asked()
+    provider = TracerProvider(sampler, shutdown_on_exit=False)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    roots, _ = sdk_seam.join(Settings(), exports=True, redact=str)
+    headers = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-03"} if called else {}
+    for decision in (Decision.DROP, Decision.RECORD_AND_SAMPLE):
+        sampler.decision = decision
+        scope = RequestScope("GET", "/ok/", headers)
+        root = roots.open(scope, "1" * 16 + "2" * 32, is_called=called)
+        root.detach()
+        context = root.span.get_span_context()
+        assert context.trace_id == (7 if called else int("2" * 32, 16)) == int(root.trace_id, 16)
+        assert context.trace_flags == TraceFlags.RANDOM_TRACE_ID | (decision is not Decision.DROP)
+        assert context.trace_state == {"ot": "th:c"}
+        assert isinstance(root, UnexportedRoot) == (decision is Decision.DROP)
+        assert root.is_exported == (decision is not Decision.DROP)
+        assert sampler.asked == [context.trace_id]
+        sampler.asked.clear()
 
 
 def _send_raw(served: Traced, path: str) -> tuple[Line, SunkSpan]:
