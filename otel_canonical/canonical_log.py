@@ -19,9 +19,11 @@ from otel_canonical.held_signals import HeldSignals
 from otel_canonical.page_words import UNSHOWN, Counts, no_counts
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope, readers
-from otel_canonical.root_span import URL_ATTRIBUTES, RootSpans
+from otel_canonical.root_span import URL_ATTRIBUTES
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import CLOSING, SharedPage, Slot
+from otel_canonical.shared_page import SharedPage
+from otel_canonical.slots import CLOSING, Slot
 
 #: Headers that say something of the request itself. Names as Gunicorn spells them.
 OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))

@@ -22,7 +22,7 @@ from otel_canonical.fence import Fence, warn
 from otel_canonical.fields import FieldValue
 from otel_canonical.pool_ledger import Place, PoolLedger
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import CLOSING, OpenRequest
+from otel_canonical.slots import CLOSING, OpenRequest
 from otel_canonical.stack_location import StackLocation
 
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fields import FieldValue
-from otel_canonical.shared_page import PoolState, Slot
+from otel_canonical.shared_page import PoolState
+from otel_canonical.slots import Slot
 from otel_canonical.tallies import CallTally, QueryTally
 
 

@@ -1,42 +1,34 @@
-"""The one root server span of each request, from accept to last byte.
+"""A request's root in OpenTelemetry: ids, a place in the context and, if it is exported, the server span.
 
-Lives in the worker. The span is started when the request is accepted and handed to
-opentelemetry-instrumentation-django as its own when Django sees the request, so that there is never a
-second one; a request that Django never sees keeps it all the same. It ends when the scope does: what
-ends it earlier (Django's middleware does, before a streamed body) is not heeded.
-
-A request that will not be exported costs no span: it gets ids and a context, nothing records.
+A request that will not be exported costs no span: it gets ids and a context, nothing records. The event
+is written onto the span of one that is, and ends it.
 """
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import Token
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
     SpanContext,
-    SpanKind,
     StatusCode,
     TraceFlags,
     TraceState,
 )
-from opentelemetry.util.http import detect_synthetic_user_agent, get_excluded_urls
-from opentelemetry.util.types import Attributes, AttributeValue
+from opentelemetry.util.http import detect_synthetic_user_agent
+from opentelemetry.util.types import AttributeValue
 
-from otel_canonical import error_facts
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.shared_page import EXPORTED, KEPT, UNEXPORTED
+from otel_canonical.slots import UNEXPORTED
 
 #: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
@@ -54,9 +46,6 @@ URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
 
 HIGHEST_PORT = 65_535
-
-#: Where `get_excluded_urls` looks.
-EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
@@ -220,165 +209,6 @@ def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, Attri
     return {} if rate is None else {"canonical.sample_rate": rate}
 
 
-class AsksFirst(Protocol):
-    """What decides on a root before it is made; see `span_sampler.AskedFirst`."""
-
-    def ask(
-        self, context: Context, trace_id: int, name: str, attributes: Attributes
-    ) -> tuple[bool, TraceState | None]:
-        """Return whether it is to be recorded, and its trace state."""
-
-
-class RootSpans:
-    """Opens the root span of each request.
-
-    Args:
-        tracer: makes the spans; None when nothing is exported, then ids are all there is.
-        redact: takes the secrets out of a text.
-        keeps: whether requests that the sampler drops are recorded all the same.
-    """
-
-    def __init__(
-        self, tracer: trace.Tracer | None, redact: Callable[[str], str], *, keeps: bool = False
-    ) -> None:
-        self._tracer = tracer
-        self._asked_first: AsksFirst | None = None
-        self._keeps = keeps
-        self._rates: tuple[float | None, float | None] = (None, None)
-        self._redact = redact
-        # A site that keeps URLs out of its traces still has their lines.
-        self._excluded = get_excluded_urls("DJANGO")
-        # An empty list is not worth making a URL for.
-        self._excludes = any(os.environ.get(name) for name in EXCLUDED_URLS_VARIABLES)
-        self._propagator = propagate.get_global_textmap()
-        #: Headers to keep, as Gunicorn spells them.
-        self.header_names = frozenset(name.upper() for name in self._propagator.fields)
-
-    def record_with(
-        self,
-        tracer: trace.Tracer,
-        asked_first: AsksFirst | None = None,
-        rates: tuple[float | None, float | None] = (None, None),
-    ) -> None:
-        """Make spans with `tracer` from now on.
-
-        Args:
-            tracer: makes the spans.
-            asked_first: says whether a span has to be made; None if only the tracer can tell.
-            rates: with which probability it takes a request without, and one with a caller's trace.
-        """
-        self._tracer = tracer
-        self._asked_first = asked_first
-        self._rates = rates
-
-    def is_exporting(self) -> bool:
-        """Return whether spans are made at all."""
-        return self._tracer is not None
-
-    def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
-        """Give the scope its root, in the trace of the caller if the request names one; return it.
-
-        Args:
-            scope: a request that was just accepted.
-            digits: 48 random hex digits, for ids.
-            is_called: False says that its headers name no caller; then they aren't looked at.
-        """
-        parent: Context | None = None
-        caller: SpanContext | None = None
-        if is_called:
-            parent, caller = self._caller_of(scope)
-        is_excluded = self._excludes and self._excluded.url_disabled(_url_of(scope))
-        if self._tracer is not None and not is_excluded:
-            root: Root = self._recorded(scope, self._tracer, parent, caller, digits)
-            root.attach(parent, root.span, scope)
-        else:
-            root = unexported = _unexported(caller, digits)
-            if is_excluded:
-                root.is_excluded = True
-            root.attach(parent, unexported, scope)
-        scope.root = root
-        return root
-
-    def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
-        carrier = {
-            name.lower(): value
-            for name, value in scope.headers.items()
-            if name in self.header_names
-        }
-        if not carrier:
-            return None, None
-        parent = self._propagator.extract(carrier, Context())
-        caller = trace.get_current_span(parent).get_span_context()
-        return parent, caller if caller.is_valid else None
-
-    def _recorded(
-        self,
-        scope: RequestScope,
-        tracer: trace.Tracer,
-        parent: Context | None,
-        caller: SpanContext | None,
-        digits: str,
-    ) -> Root:
-        if self._keeps:
-            # With the scope in its context the sampler sees that this is a request's.
-            parent = Context({**(parent or {}), SCOPE_KEY: scope})
-        elif parent is None:
-            parent = Context()
-        name = scope.method if scope.method in METHODS else "HTTP"
-        attributes = {"http.request.method": scope.method, "url.path": scope.path}
-        if self._asked_first is not None:
-            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
-            is_recorded, state = self._asked_first.ask(parent, trace_id, name, attributes)
-            if not is_recorded:
-                unexported = _unexported(caller, digits)
-                unexported.trace_state = state
-                return unexported
-        span = tracer.start_span(
-            name,
-            context=parent,
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            start_time=scope.started_wall_ns,
-        )
-        ids = span.get_span_context()
-        is_exported = span.is_recording() and ids.trace_flags.sampled
-        is_recorded = is_exported or (self._keeps and span.is_recording())
-        if is_recorded:
-            _shadow_end(span)
-            _shadow_record_exception(span, self._redact)
-        if not ids.is_valid:
-            return _unexported(caller, digits)
-        root = RootSpan(span, ids, caller, is_exported)
-        if is_recorded:
-            root.is_recorded = True
-            root.mark = EXPORTED if is_exported else KEPT
-            root.sample_rate = self._rates[0 if caller is None else 1]
-        return root
-
-
-def _url_of(scope: RequestScope) -> str:
-    return f"http://{scope.headers.get('HOST', '')}{scope.path}"
-
-
-def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
-    """Have exceptions recorded on this span without the secrets in their messages."""
-
-    def record_exception(
-        exception: BaseException,
-        attributes: Attributes = None,
-        timestamp: int | None = None,
-        escaped: bool = False,
-    ) -> None:
-        facts: dict[str, AttributeValue] = {
-            "exception.type": error_facts.of_error(exception).type,
-            "exception.message": redact(error_facts.of_error(exception).message),
-            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
-        }
-        span.add_event("exception", {**facts, **(attributes or {})}, timestamp)
-
-    span.record_exception = record_exception  # type: ignore[method-assign]
-
-
 def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
     """Return what failed, as `error.type` of span and metrics; None if nothing of ours did."""
     if event.event_type is EventType.TIMEOUT:
@@ -387,26 +217,6 @@ def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
     if not failed or scope.client_gone:
         return None
     return scope.error.type if scope.error is not None else str(scope.status or "no_response")
-
-
-def _unexported(caller: SpanContext | None, digits: str) -> UnexportedRoot:
-    # That an id is all zeros doesn't happen.
-    trace_id = f"{caller.trace_id:032x}" if caller is not None else digits[16:]
-    return UnexportedRoot(trace_id, digits[:16], caller)
-
-
-def _shadow_end(span: Span) -> None:
-    """Let only us end this span. Public means: an instance attribute in front of the method.
-
-    Neither `on_end` nor the SDK's ending hook may add attributes (opentelemetry-python #5614), and
-    Django's middleware ends the span before a streamed body; holding back `end` settles both, on an
-    SDK with a mutable ending hook just the same.
-    """
-
-    def end(end_time: int | None = None) -> None:
-        return None
-
-    span.end = end  # type: ignore[method-assign]
 
 
 def end_open_spans(in_flight: Mapping[int, RequestScope]) -> None:

@@ -28,7 +28,7 @@ from otel_canonical.kept_spans import KeptSpans
 from otel_canonical.log_events import LogEvents
 from otel_canonical.propagation import CallerOnlyPropagator
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import RootSpans
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.span_processor import CallCounter
 from otel_canonical.span_sampler import AskedFirst, CountingSampler

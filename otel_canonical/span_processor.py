@@ -54,9 +54,11 @@ class CallCounter(SpanProcessor):
     @fenced("noting the request of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember whose call this is, while its parent's context is at hand."""
-        is_sampled = span.get_span_context().trace_flags.sampled
+        ids = span.get_span_context()
+        is_sampled = ids.trace_flags.sampled
         inside = inside_django_query.get()
-        is_counted = span.kind in COUNTED_KINDS and not inside
+        # In this order: before 3.12 a look-up of an enum's member calls Python.
+        is_counted = not inside and span.kind in COUNTED_KINDS
         if not is_sampled and not is_counted:
             return
         if isinstance(inside, DriverSpans):
@@ -70,11 +72,11 @@ class CallCounter(SpanProcessor):
             # Not the root: it starts before it is its scope's, and ends with it.
             if scope.open_spans is None:
                 scope.open_spans = {}
-            scope.open_spans[span.get_span_context().span_id] = span
+            scope.open_spans[ids.span_id] = span
         if is_counted:
             if len(self._calls) >= MOST_OPEN_CALLS:
                 self._calls.pop(next(iter(self._calls)), None)
-            self._calls[span.get_span_context().span_id] = scope, span
+            self._calls[ids.span_id] = scope, span
 
     @fenced("counting an outgoing call")
     def on_end(self, span: ReadableSpan) -> None:

@@ -17,7 +17,7 @@ from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fields import FieldValue
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import RootSpans
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 
 _one_at_a_time = threading.RLock()  # guards `django_handler.openers`

@@ -16,7 +16,7 @@ from otel_canonical import logfmt
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import RootSpans
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 from tests.servers import (
     GUNICORN,

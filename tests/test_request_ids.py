@@ -17,7 +17,7 @@ from otel_canonical.request_ids import (
     incoming_id,
     queue_time_s,
 )
-from otel_canonical.root_span import RootSpans
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")

@@ -7,14 +7,14 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.shared_page import (
+from otel_canonical.shared_page import SharedPage
+from otel_canonical.slots import (
     CLOSING,
     EXPORTED,
     IDLE,
     REQUEST_TEXTS,
     ROUTE_TEXTS,
     OpenRequest,
-    SharedPage,
     Slot,
 )
 

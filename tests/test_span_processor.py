@@ -14,7 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from otel_canonical import span_processor
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import SCOPE_KEY, RootSpans
+from otel_canonical.root_span import SCOPE_KEY
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.span_processor import CallCounter, inside_django_query
 from otel_canonical.span_sampler import CountingSampler
 

@@ -27,7 +27,8 @@ from otel_canonical import logfmt, sdk_seam
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fields import FIELDS, attribute_of
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import RootSpans, UnexportedRoot
+from otel_canonical.root_span import UnexportedRoot
+from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 from tests.otlp_sink import OtlpSink, SunkSpan, is_server, otlp_sink
 from tests.servers import Line, Server, eventually, gunicorn
