@@ -18,6 +18,7 @@ class Evidence(Enum):
 
 
 SETTINGS_NAMED_OUTSIDE = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+LOG_EVENTS = "OTEL_PYTHON_CANONICAL_LOG_EVENTS"
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 
 
@@ -76,6 +77,15 @@ ROWS = (
         variables=ONE_PERCENT,
     ),
     Row(
+        "ours-otlp-1-logs-1",
+        "ours-sqlite3",
+        "the same, and log events of these requests only",
+        Evidence.CANONICAL_LINE,
+        instrumented=True,
+        exports=True,
+        variables=ONE_PERCENT | {LOG_EVENTS: "sampled"},
+    ),
+    Row(
         "ours-otlp-100",
         "ours-sqlite3",
         "the same, every trace over OTLP",
@@ -83,6 +93,16 @@ ROWS = (
         instrumented=True,
         exports=True,
         sends_every_trace=True,
+    ),
+    Row(
+        "ours-otlp-100-logs-0",
+        "ours-sqlite3",
+        "the same, without log events, which plain OpenTelemetry doesn't have",
+        Evidence.CANONICAL_LINE,
+        instrumented=True,
+        exports=True,
+        sends_every_trace=True,
+        variables={LOG_EVENTS: "false"},
     ),
     Row(
         "ancestor",
