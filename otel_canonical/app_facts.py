@@ -27,7 +27,8 @@ R = TypeVar("R")
 #: Called with Django's request and response (each None if there is none) when the event is made.
 Enricher = Callable[[Any, Any], "Mapping[str, object] | None"]
 
-_enrichers: list[Enricher] = []
+#: What each is doing, for a complaint, and itself.
+_enrichers: list[tuple[str, Enricher]] = []
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +175,9 @@ def enrich(callback: Enricher) -> Enricher:
     It is called once per request with Django's request and response, each None if Django never saw
     the request; what it returns appears as `app_<key>`. One that raises loses its own facts only.
     """
-    if callback not in _enrichers:
-        _enrichers.append(callback)
+    name = getattr(callback, "__qualname__", callback)
+    if all(known is not callback for _, known in _enrichers):
+        _enrichers.append((f"asking {name!r} to enrich an event", callback))
     if read_enrichers not in readers:
         readers.append(read_enrichers)
     return callback
@@ -183,8 +185,8 @@ def enrich(callback: Enricher) -> Enricher:
 
 def read_enrichers(scope: RequestScope) -> None:
     """Let every registered callback add its facts to a scope that is about to be closed."""
-    for callback in _enrichers:
-        with Fence(f"asking {getattr(callback, '__qualname__', callback)!r} to enrich an event"):
+    for doing, callback in _enrichers:
+        with Fence(doing):
             facts = callback(scope.django_request, scope.django_response)
             for key, value in (facts or {}).items():
                 if value is not None:

@@ -202,9 +202,6 @@ class AsgiSeam:
         if query:
             scope.query_string = as_meant(query.decode("latin-1"))
         scope.proto = asgi.get("http_version")
-        length = headers.get("CONTENT-LENGTH", "")
-        if length.isdecimal():
-            scope.content_length = int(length)
         return scope
 
     def _close(self, scope: RequestScope, asgi: MutableMapping[str, Any]) -> None:

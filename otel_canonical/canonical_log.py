@@ -30,6 +30,9 @@ OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
 #: Headers that facts come from, beside those of the trace context.
 FACT_HEADERS = OWN_HEADERS.union(request_ids.ID_HEADERS, request_ids.QUEUE_HEADERS)
 
+#: Of a `Content-Length`: 64 bits of it. Python itself refuses some thousands.
+LENGTH_DIGITS = 18
+
 Emit = Callable[[CanonicalEvent, RequestScope], None]
 
 
@@ -125,6 +128,9 @@ class CanonicalLog:
         scope.client = client
         if "HOST" in headers:
             scope.host = _without_port(headers["HOST"])
+        length = headers.get("CONTENT-LENGTH")
+        if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
+            scope.content_length = int(length)
         # Asked once: most requests name no id, no trace and no queue.
         is_told = scope.is_told = not OWN_HEADERS.issuperset(headers)
         # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
@@ -163,34 +169,40 @@ class CanonicalLog:
         try:
             if not scope.claim():
                 return False
-            self._close(scope)
+            if scope.ended_ns is None:
+                scope.ended_ns = time.monotonic_ns()
+            if scope.ended_cpu_ns is None and self._times_cpu:
+                scope.ended_cpu_ns = time.thread_time_ns()
+            try:
+                # The app's own code, that may hang: its worker must hear that it is to end.
+                signals.are_held = False
+                if signals.waiting is not None:
+                    signals.deliver()
+                for reader in readers:
+                    try:
+                        reader(scope)
+                    except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `caught`
+                        caught("reading the facts of a request", error)
+            finally:
+                signals.are_held = True
+                self._end(scope, scope.ended_ns)
         finally:
             signals.are_held = False
             if signals.waiting is not None:
                 signals.deliver()
         return True
 
-    def _close(self, scope: RequestScope) -> None:
-        if scope.ended_ns is None:
-            scope.ended_ns = time.monotonic_ns()
-        if scope.ended_cpu_ns is None and self._times_cpu:
-            scope.ended_cpu_ns = time.thread_time_ns()
+    def _end(self, scope: RequestScope, ended_ns: int) -> None:
         slot = scope.slot
         is_said = False
-        event_type = EventType.REQUEST
+        event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+        if scope.lost_cause is not None and not scope.is_aborted:
+            event_type = EventType.LOST
         try:
-            for reader in readers:
-                try:
-                    reader(scope)
-                except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `caught`
-                    caught("reading the facts of a request", error)
             scope.is_open = False
             if self._page is not None:
                 # While this request's own slot is still open.
-                scope.pool = self._page.pool_state(scope.ended_ns)
-            event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
-            if scope.lost_cause is not None and not scope.is_aborted:
-                event_type = EventType.LOST
+                scope.pool = self._page.pool_state(ended_ns)
             if self._release is not None and scope.root.is_recorded:
                 with Fence("deciding on a request's export"):
                     self._decide(scope, self._rule.reason(scope, event_type))
@@ -202,7 +214,7 @@ class CanonicalLog:
                 event = self._composer.least_event(scope, event_type)
             if scope.root.is_recorded:
                 with Fence("ending the root span of a request"):
-                    scope.root.end(event, scope, self._replaced(scope, event))
+                    scope.root.end(event, scope, self._replaced(event))
             if slot is not None:
                 slot.set_state(CLOSING)
             is_said = True
@@ -210,12 +222,15 @@ class CanonicalLog:
         except BaseException:
             # Gunicorn's signals are held back, but an app may have handlers of its own that raise.
             if not is_said:
+                if slot is not None:
+                    slot.set_state(CLOSING)
                 self._emit(self._composer.least_event(scope, event_type), scope)
             raise
         finally:
             self.in_flight.pop(id(scope), None)
             scope.is_open = False
-            current_scope.set(None)
+            if current_scope.get() is scope:
+                current_scope.set(None)
             scope.root.detach()
             if slot is not None:
                 slot.close(time.monotonic_ns())
@@ -265,7 +280,7 @@ class CanonicalLog:
         if self._release is not None:
             self._release(scope)
 
-    def _replaced(self, scope: RequestScope, event: CanonicalEvent) -> Mapping[str, str]:
+    def _replaced(self, event: CanonicalEvent) -> Mapping[str, str]:
         path = str(event.attributes().get("url.path", REDACTED))
         return {
             **dict.fromkeys(URL_ATTRIBUTES, path),

@@ -74,7 +74,8 @@ class Composer:
         stack: str | Stacks = ""
         if sighting or scope.error or scope.client_gone or scope.lost_cause:
             rows.append((LOOSE, self._trouble(scope, event_type)))
-            stack = self._stack(scope, sighting.stack if sighting is not None else "")
+            seen = sighting.stack if sighting is not None else ""
+            stack = self._stack(scope, seen, is_last=event_type is not EventType.SLOW)
         _add_tallies(rows, scope)
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, self._app(scope)))
@@ -153,12 +154,13 @@ class Composer:
             pairs += self._error(scope.error)
         return pairs
 
-    def _stack(self, scope: RequestScope, seen: str) -> str | Stacks:
+    def _stack(self, scope: RequestScope, seen: str, *, is_last: bool) -> str | Stacks:
         error = scope.error
         if error is None:
             return seen
-        # From now on only the event holds on to the exception, and it is soon gone.
-        scope.error = error.without_stack()
+        if is_last:
+            # From now on only the event holds on to the exception, and it is soon gone.
+            scope.error = error.without_stack()
         return self._error_stack(error, seen)
 
     def _error_stack(self, error: ErrorFacts, seen: str) -> str | Stacks:

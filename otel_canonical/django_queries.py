@@ -117,7 +117,8 @@ def _count_query(
     finally:
         elapsed_ns = time.perf_counter_ns() - started_ns
         if marks is not None:
-            _unmark(*marks, elapsed_ns, context, sql, params)
+            error = sys.exc_info()[0] if failed else None
+            _unmark(*marks, elapsed_ns, context, sql, params, error)
         # psycopg accepts composed SQL objects, which need not be hashable.
         scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
 
@@ -145,9 +146,10 @@ def _unmark(
 
 
 @fenced("making the span of a query")
-def _make_missing_span(elapsed_ns: int, context: Any, sql: Any, params: Any) -> None:
+def _make_missing_span(
+    elapsed_ns: int, context: Any, sql: Any, params: Any, error: type[BaseException] | None
+) -> None:
     if server_cursors.is_missed(context):
-        error = sys.exc_info()[0]
         server_cursors.make_span(
             *(context, sql, params, time.time_ns() - elapsed_ns),
             error.__name__ if error is not None else None,

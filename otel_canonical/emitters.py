@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from otel_canonical import json_lines, line_length, logfmt
 from otel_canonical.event import CanonicalEvent
-from otel_canonical.fence import report
+from otel_canonical.fence import caught, report
 from otel_canonical.fields import PROTECTED, FieldValue
 from otel_canonical.page_words import DROPPED, SHORTENED, Counts, no_counts
 
@@ -177,7 +177,12 @@ class LineEmitter:
 
     def emit(self, event: CanonicalEvent) -> None:
         """Write the event's line."""
-        text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
+        try:
+            text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
+        except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+            # A value of a type that a row's quick way can't write.
+            caught("encoding an event", error)
+            text = self._encode(event.pairs)
         line = (text + "\n").encode("utf-8", "replace")
         counts = self.counts
         counts[event.event_type.number] += 1

@@ -44,6 +44,8 @@ class ExportRule:
         is_late = event_type is EventType.TIMEOUT or scope.stuck is not None
         if is_late and "timeouts" in always:
             return TIMEOUT
+        if event_type is EventType.LOST and "lost" in always:
+            return LOST
         if "errors" in always and _has_failed(scope):
             return ERROR
         elapsed_ns = (scope.ended_ns or scope.started_ns) - scope.started_ns

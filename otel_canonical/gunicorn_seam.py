@@ -98,10 +98,7 @@ class WorkerSeam:
         try:
             if environ is not None and (client := environ.get("REMOTE_ADDR")):
                 scope.client = client
-            if resp is None or not hasattr(resp, "headers_sent"):
-                # Gunicorn's ASGI worker hands over nothing, or a summary for its access log.
-                scope.status = getattr(scope.django_response, "status_code", None)
-            elif resp.headers_sent:
+            if resp is not None and resp.headers_sent:
                 scope.status = resp.status_code
                 scope.bytes_written = resp.sent or _body_bytes(resp)
             if error is None or error is scope.outer_error:
@@ -164,8 +161,6 @@ class WorkerSeam:
         version = getattr(req, "version", None)
         if version:
             scope.proto = _PROTOCOLS.get(version) or f"{version[0]}.{version[1]}"
-        if headers.get("CONTENT-LENGTH", "").isdecimal():
-            scope.content_length = int(headers["CONTENT-LENGTH"])
         return scope
 
     def _close(self, scope: RequestScope) -> None:

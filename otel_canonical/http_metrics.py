@@ -75,7 +75,7 @@ class HttpMetrics:
             if not scope.root.is_excluded
         )
         self._seen |= active.keys()
-        for method, scheme in self._seen:
+        for method, scheme in list(self._seen):  # requests go on adding to it
             yield Observation(
                 active[method, scheme], {"http.request.method": method, "url.scheme": scheme}
             )

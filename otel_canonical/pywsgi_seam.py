@@ -71,8 +71,6 @@ class _Requests:
             scope.query_string = as_meant(environ["QUERY_STRING"])
         scope.scheme = environ.get("wsgi.url_scheme")
         scope.proto = environ["SERVER_PROTOCOL"].rpartition("/")[2]
-        if headers.get("CONTENT-LENGTH", "").isdecimal():
-            scope.content_length = int(headers["CONTENT-LENGTH"])
         self._count += 1
         scope.worker_requests = self._count
         return scope

@@ -45,7 +45,7 @@ URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
 #: What a span's event `exception` holds (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
 
-HIGHEST_PORT = 65_535
+PORT_DIGITS = 5
 
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
@@ -93,21 +93,22 @@ class Root:
         """The span that the incoming trace context names, as it came; invalid if there is none."""
         return NonRecordingSpan(self.caller or trace.INVALID_SPAN_CONTEXT)
 
-    def attach(self, parent: Context | None, span: Span, scope: RequestScope) -> None:
+    def attach(self, parent: Context | None, scope: RequestScope) -> None:
         """Make its span, and the scope, the current ones of this thread, greenlet or task."""
         # In one step: each `set_value` would copy the context.
-        ours = {SCOPE_KEY: scope, _SPAN_KEY: span}
+        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
         self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
         """Leave the context as it was before `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
-            self._token = None
+            self.abandon()
 
     def abandon(self) -> None:
         """Never go back: the context of `attach` is no more, or another one is current now."""
-        self._token = None
+        # Both hold contexts that hold the scope: a circle, which only the garbage collector would find.
+        self._token = self.quiet = None
 
 
 class UnexportedRoot(Root, NonRecordingSpan):
@@ -115,17 +116,29 @@ class UnexportedRoot(Root, NonRecordingSpan):
 
     trace_state: TraceState | None = None
 
-    def __init__(self, trace_id: str, span_id: str, caller: SpanContext | None) -> None:
+    def __init__(
+        self,
+        trace_id: str,
+        span_id: str,
+        caller: SpanContext | None,
+        trace_state: TraceState | None = None,
+    ) -> None:
         self.trace_id = trace_id
         self.span_id = span_id
         if caller is not None:
             self.caller = caller
-            self.trace_state = caller.trace_state
+        if trace_state is not None:
+            self.trace_state = trace_state
 
     @property
     def span(self) -> Span:  # type: ignore[override]
         """This is the span."""
         return self
+
+    @property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        """What the base class shows of itself, made only when somebody asks."""
+        return self.get_span_context()
 
     def get_span_context(self) -> SpanContext:
         """Return the ids as OpenTelemetry wants them."""
@@ -165,6 +178,15 @@ class RootSpan(Root):
         span = self.span
         # Uncovers the class's own `end`, which `RootSpans.open` shadows on this instance.
         vars(span).pop("end", None)
+        try:
+            self._describe(span, event, scope, replaced)
+        finally:
+            ended_ns = scope.ended_ns or scope.started_ns
+            span.end(scope.started_wall_ns + ended_ns - scope.started_ns)
+
+    def _describe(
+        self, span: Span, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
+    ) -> None:
         attributes: dict[str, AttributeValue] = {**event.attributes(), **_beside_event(scope)}
         attributes.update(sampling_attributes(self.sample_rate, self.export_rule))
         if self.forgotten_spans:
@@ -185,14 +207,13 @@ class RootSpan(Root):
             span.add_event("exception", raised)
         method = scope.method if scope.method in METHODS else "HTTP"
         span.update_name(f"{method} {scope.route}" if scope.route else method)
-        span.end(scope.started_wall_ns + (scope.ended_ns or scope.started_ns) - scope.started_ns)
 
 
 def _beside_event(scope: RequestScope) -> dict[str, AttributeValue]:
     """Return what the HTTP semantic conventions want on a server span and no line says."""
     found: dict[str, AttributeValue] = {}
-    port = scope.headers.get("HOST", "").rpartition(":")[2]
-    if port.isdecimal() and int(port) <= HIGHEST_PORT:
+    _, colon, port = scope.headers.get("HOST", "").rpartition(":")
+    if colon and port.isdecimal() and len(port) <= PORT_DIGITS:
         found["server.port"] = int(port)
     if kind := detect_synthetic_user_agent(scope.headers.get("USER-AGENT")):
         found["user_agent.synthetic.type"] = kind

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from opentelemetry.util.http import get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical import error_facts
+from otel_canonical.fence import caught
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import METHODS, SCOPE_KEY, Root, RootSpan, UnexportedRoot
 from otel_canonical.slots import EXPORTED, KEPT
@@ -94,17 +96,21 @@ class RootSpans:
         """
         parent: Context | None = None
         caller: SpanContext | None = None
-        if is_called:
-            parent, caller = self._caller_of(scope)
-        is_excluded = self._excludes and self._excluded.url_disabled(_url_of(scope))
-        if self._tracer is not None and not is_excluded:
-            root: Root = self._recorded(scope, self._tracer, parent, caller, digits)
-            root.attach(parent, root.span, scope)
-        else:
-            root = unexported = _unexported(caller, digits)
-            if is_excluded:
+        try:
+            if is_called:
+                parent, caller = self._caller_of(scope)
+            root: Root
+            if self._excludes and self._excluded.url_disabled(_url_of(scope)):
+                root = _unexported(caller, digits)
                 root.is_excluded = True
-            root.attach(parent, unexported, scope)
+            elif self._tracer is None:
+                root = _unexported(caller, digits)
+            else:
+                root = self._judged(scope, self._tracer, parent, caller, digits)
+        except Exception as error:  # noqa: BLE001  # a fence, see `caught`: samplers may be anybody's
+            caught("making the root of a request", error)
+            parent, root = None, _unexported(None, digits)
+        root.attach(parent, scope)
         scope.root = root
         return root
 
@@ -120,7 +126,7 @@ class RootSpans:
         caller = trace.get_current_span(parent).get_span_context()
         return parent, caller if caller.is_valid else None
 
-    def _recorded(
+    def _judged(
         self,
         scope: RequestScope,
         tracer: trace.Tracer,
@@ -128,6 +134,7 @@ class RootSpans:
         caller: SpanContext | None,
         digits: str,
     ) -> Root:
+        """Return the root that the sampler wants: a span, or ids alone."""
         if self._keeps:
             # With the scope in its context the sampler sees that this is a request's.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
@@ -139,9 +146,7 @@ class RootSpans:
             trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
             is_recorded, state = self._asked_first.ask(parent, trace_id, name, attributes)
             if not is_recorded:
-                unexported = _unexported(caller, digits)
-                unexported.trace_state = state
-                return unexported
+                return _unexported(caller, digits, state)
         span = tracer.start_span(
             name,
             context=parent,
@@ -150,13 +155,14 @@ class RootSpans:
             start_time=scope.started_wall_ns,
         )
         ids = span.get_span_context()
+        if not ids.is_valid or (caller is not None and ids.span_id == caller.span_id):
+            # A tracer that is switched off hands back what it was given.
+            return _unexported(caller, digits)
         is_exported = span.is_recording() and ids.trace_flags.sampled
         is_recorded = is_exported or (self._keeps and span.is_recording())
         if is_recorded:
             _shadow_end(span)
             _shadow_record_exception(span, self._redact)
-        if not ids.is_valid:
-            return _unexported(caller, digits)
         root = RootSpan(span, ids, caller, is_exported)
         if is_recorded:
             root.is_recorded = True
@@ -171,6 +177,7 @@ def _url_of(scope: RequestScope) -> str:
 
 def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
     """Have exceptions recorded on this span without the secrets in their messages."""
+    itself = weakref.ref(span)  # a strong one would make a circle
 
     def record_exception(
         exception: BaseException,
@@ -183,15 +190,21 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
             "exception.message": redact(error_facts.of_error(exception).message),
             "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
         }
-        span.add_event("exception", {**facts, **(attributes or {})}, timestamp)
+        if (owner := itself()) is not None:
+            owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)
 
     span.record_exception = record_exception  # type: ignore[method-assign]
 
 
-def _unexported(caller: SpanContext | None, digits: str) -> UnexportedRoot:
+def _unexported(
+    caller: SpanContext | None, digits: str, state: TraceState | None = None
+) -> UnexportedRoot:
     # That an id is all zeros doesn't happen.
-    trace_id = f"{caller.trace_id:032x}" if caller is not None else digits[16:]
-    return UnexportedRoot(trace_id, digits[:16], caller)
+    if caller is None:
+        return UnexportedRoot(digits[16:], digits[:16], None, state)
+    return UnexportedRoot(
+        f"{caller.trace_id:032x}", digits[:16], caller, state or caller.trace_state
+    )
 
 
 def _shadow_end(span: Span) -> None:

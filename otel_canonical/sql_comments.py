@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -50,16 +51,21 @@ def commenting(execute: Callable[..., Any], scope: RequestScope) -> Callable[...
 
 def keep_off(span: Span) -> None:
     """Keep the comment out of the text that the driver's instrumentation is going to set on a span."""
-    set_attributes = span.set_attributes
+    itself = weakref.ref(span)  # a strong one would make a circle
+    set_attributes = type(span).set_attributes
 
     def set_attributes_uncommented(attributes: dict[str, AttributeValue]) -> None:
+        owner = itself()
+        if owner is None:
+            return
         set_attributes(
+            owner,
             {
                 name: _without_comment(value)
                 if name in TEXT_ATTRIBUTES and isinstance(value, str)
                 else value
                 for name, value in attributes.items()
-            }
+            },
         )
 
     span.set_attributes = set_attributes_uncommented  # type: ignore[method-assign,assignment]
