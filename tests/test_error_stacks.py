@@ -9,6 +9,7 @@ import pytest
 
 from tests.otlp_sink import OtlpSink, SunkLog, otlp_sink
 from tests.servers import Line, Server, eventually, gunicorn
+from tests.traced_site import traced_site
 
 STACK = "exception.stacktrace"
 
@@ -57,21 +58,13 @@ def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A site that exports spans and logs, or logs only."""
-    directory = tmp_path_factory.mktemp("stacks")
-    with (
-        otlp_sink() as sink,
-        gunicorn(
-            "every_kind",
-            directory,
-            SITE_DIRECTORY=str(directory),
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            OTEL_TRACES_EXPORTER="otlp" if request.param == "both" else "none",
-            OTEL_METRICS_EXPORTER="none",
-            OTEL_PYTHON_CANONICAL_APP_LOGS="false",
-            OTEL_BSP_SCHEDULE_DELAY="20",
-            OTEL_BLRP_SCHEDULE_DELAY="20",
-        ) as server,
-    ):
+    with traced_site(
+        tmp_path_factory.mktemp("stacks"),
+        OTEL_TRACES_EXPORTER="otlp" if request.param == "both" else "none",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_PYTHON_CANONICAL_APP_LOGS="false",
+        OTEL_BLRP_SCHEDULE_DELAY="20",
+    ) as (server, sink):
         yield Site(server, sink)
 
 

@@ -28,6 +28,7 @@ from tests.test_export_losses import (
 )
 from tests.test_export_losses import settings as quick
 from tests.test_timeouts import request_id, send
+from tests.traced_site import traced_site
 
 GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_METRICS_EXPORTER": "none"}
 
@@ -79,17 +80,12 @@ def test_every_request_arrives_by_grpc_when_workers_come_and_go(
 
 def test_metrics_arrive_by_grpc(tmp_path: Path) -> None:
     """The third signal, by the same protocol."""
-    with (
-        grpc_sink() as sink,
-        gunicorn(
-            "every_kind",
-            tmp_path,
-            SITE_DIRECTORY=str(tmp_path),
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
-            OTEL_METRIC_EXPORT_INTERVAL="100",
-        ) as server,
-    ):
+    with traced_site(
+        tmp_path,
+        receiver=grpc_sink,
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_METRIC_EXPORT_INTERVAL="100",
+    ) as (server, sink):
         server.get("/ok/")
         eventually(
             lambda: any(

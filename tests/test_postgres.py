@@ -12,6 +12,7 @@ import pytest
 from tests.otlp_sink import OtlpSink, SunkSpan, otlp_sink
 from tests.postgres import postgres
 from tests.servers import Line, Server, gunicorn
+from tests.traced_site import traced_site
 
 pytest.importorskip("psycopg", reason="pip install 'psycopg[binary]'")
 
@@ -133,19 +134,12 @@ def test_sql_names_its_request_when_asked_for(
     path: str, sampler: str, socket_directory: str, tmp_path: Path
 ) -> None:
     """The database sees route and trace; line and spans have the text without the comment."""
-    with (
-        otlp_sink() as sink,
-        gunicorn(
-            "every_kind",
-            tmp_path,
-            SITE_DIRECTORY=str(tmp_path),
-            SITE_POSTGRES=socket_directory,
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            OTEL_BSP_SCHEDULE_DELAY="20",
-            OTEL_TRACES_SAMPLER=sampler,
-            OTEL_PYTHON_CANONICAL_SQL_COMMENTER="true",
-        ) as server,
-    ):
+    with traced_site(
+        tmp_path,
+        SITE_POSTGRES=socket_directory,
+        OTEL_TRACES_SAMPLER=sampler,
+        OTEL_PYTHON_CANONICAL_SQL_COMMENTER="true",
+    ) as (server, sink):
         answer, line = server.ask(path)
         sent = answer.body.decode().splitlines()
         assert len(sent) == 2

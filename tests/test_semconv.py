@@ -8,6 +8,7 @@ import pytest
 
 from tests.otlp_sink import SunkSpan, otlp_sink
 from tests.servers import DEMO, eventually, gunicorn
+from tests.traced_site import traced_site
 
 #: What the instrumentations call a thing: formerly, and now.
 HTTP = {
@@ -38,18 +39,7 @@ def test_names_are_those_that_user_opted_into(
     The event's own facts are stable names whatever is chosen, so a root always has those.
     """
     choice = {} if opt_in is None else {"OTEL_SEMCONV_STABILITY_OPT_IN": opt_in}
-    with (
-        otlp_sink() as sink,
-        gunicorn(
-            "every_kind",
-            tmp_path,
-            SITE_DIRECTORY=str(tmp_path),
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            OTEL_BSP_SCHEDULE_DELAY="20",
-            OTEL_METRIC_EXPORT_INTERVAL="100",
-            **choice,
-        ) as server,
-    ):
+    with traced_site(tmp_path, OTEL_METRIC_EXPORT_INTERVAL="100", **choice) as (server, sink):
         _, line = server.ask("/queries/?token=hunter2", User_Agent="probe/1.0")
         assert (line["db_queries"], line["db_dup_queries"]) == ("5", "2")
         root = sink.root_of(line)
@@ -80,17 +70,9 @@ def test_names_are_those_that_user_opted_into(
 
 def test_drivers_record_metrics_when_user_configures_meters(tmp_path: Path) -> None:
     """Empty is the SDK's own choice: every meter records."""
-    with (
-        otlp_sink() as sink,
-        gunicorn(
-            "every_kind",
-            tmp_path,
-            SITE_DIRECTORY=str(tmp_path),
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            OTEL_METRIC_EXPORT_INTERVAL="100",
-            OTEL_PYTHON_METER_CONFIGURATOR="",
-        ) as server,
-    ):
+    with traced_site(
+        tmp_path, OTEL_METRIC_EXPORT_INTERVAL="100", OTEL_PYTHON_METER_CONFIGURATOR=""
+    ) as (server, sink):
         server.ask("/queries/")
         eventually(
             lambda: (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import socket
@@ -30,8 +29,9 @@ from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import UnexportedRoot
 from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
-from tests.otlp_sink import OtlpSink, SunkSpan, is_server, otlp_sink
+from tests.otlp_sink import SunkSpan, is_server, otlp_sink
 from tests.servers import Line, Server, eventually, gunicorn
+from tests.traced_site import Traced, traced_site
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -40,36 +40,6 @@ CALLER = "00f067aa0ba902b7"
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 _numbers = itertools.count()
-
-
-@dataclass
-class Traced:
-    """A server and the receiver of its spans."""
-
-    server: Server
-    sink: OtlpSink
-
-    def ask(self, path: str, **headers: str) -> tuple[Line, SunkSpan]:
-        """Send a request and return its one line and its one root."""
-        _, line = self.server.ask(path, **headers)
-        return line, self.sink.root_of(line)
-
-
-@contextlib.contextmanager
-def traced_gunicorn(
-    tmp_path_factory: pytest.TempPathFactory, *arguments: str, **environment: str
-) -> Iterator[Traced]:
-    """Start a Gunicorn that exports to a sink of its own; on return all is exported."""
-    directory = tmp_path_factory.mktemp("traced")
-    with otlp_sink() as sink:
-        settings = {
-            "SITE_DIRECTORY": str(directory),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
-            "OTEL_BSP_SCHEDULE_DELAY": "20",
-            **environment,
-        }
-        with gunicorn("every_kind", directory, *arguments, **settings) as server:
-            yield Traced(server, sink)
 
 
 @dataclass
@@ -83,15 +53,15 @@ class Neighbour:
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     """Every signal exported, as with nothing set but an endpoint."""
-    with traced_gunicorn(tmp_path_factory, OTEL_METRIC_EXPORT_INTERVAL="50") as served:
+    with traced_site(tmp_path_factory.mktemp("traced"), OTEL_METRIC_EXPORT_INTERVAL="50") as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def traced_otherwise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     """Traces only, both generations of attribute names, few attributes, threads, compression."""
-    with traced_gunicorn(
-        tmp_path_factory,
+    with traced_site(
+        tmp_path_factory.mktemp("traced"),
         *("-k", "gthread", "--threads", "2"),
         OTEL_METRICS_EXPORTER="none",
         OTEL_LOGS_EXPORTER="none",
@@ -105,8 +75,10 @@ def traced_otherwise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace
 @pytest.fixture(scope="module")
 def unsampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     """An exporter, and a sampler that drops everything."""
-    with traced_gunicorn(
-        tmp_path_factory, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.0"
+    with traced_site(
+        tmp_path_factory.mktemp("traced"),
+        OTEL_TRACES_SAMPLER="traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="0.0",
     ) as served:
         yield served
 
@@ -318,11 +290,11 @@ def test_new_trace_when_traceparent_is_malformed(traced: Traced, header: str) ->
     ],
 )
 def test_every_line_and_only_sampled_spans_when_sampler_drops(
-    tmp_path_factory: pytest.TempPathFactory, sampler: str, ratio: str, expected: set[str]
+    tmp_path: Path, sampler: str, ratio: str, expected: set[str]
 ) -> None:
     """All lines; exported are exactly those requests whose line says `sampled=true`."""
-    with traced_gunicorn(
-        tmp_path_factory, OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG=ratio
+    with traced_site(
+        tmp_path, OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG=ratio
     ) as served:
         lines = [served.server.ask("/queries/")[1] for _ in range(40)]
     assert {line["db_queries"] for line in lines} == {"5"}
@@ -372,10 +344,10 @@ def test_query_string_is_nowhere_when_nothing_is_set(either: Traced, path: str) 
     assert needle not in either.sink.text()
 
 
-def test_query_string_is_redacted_when_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_query_string_is_redacted_when_asked_for(tmp_path: Path) -> None:
     """The operator's choice shows it, its secrets redacted, on line and span alike."""
-    with traced_gunicorn(
-        tmp_path_factory,
+    with traced_site(
+        tmp_path,
         OTEL_PYTHON_CANONICAL_QUERY_STRING="true",
         OTEL_PYTHON_CANONICAL_EXCLUDED_FIELDS="req_user_agent,db_*",
         OTEL_SEMCONV_STABILITY_OPT_IN="http/dup",
@@ -405,12 +377,10 @@ def test_secret_is_nowhere_when_exception_names_it(either: Traced) -> None:
     assert "hunter2" not in repr(root)
 
 
-def test_no_span_but_line_when_url_is_excluded_from_tracing(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_no_span_but_line_when_url_is_excluded_from_tracing(tmp_path: Path) -> None:
     """OpenTelemetry's own exclusion takes the spans, ours takes the line with them."""
-    with traced_gunicorn(
-        tmp_path_factory,
+    with traced_site(
+        tmp_path,
         OTEL_PYTHON_DJANGO_EXCLUDED_URLS="item/health",
         OTEL_PYTHON_CANONICAL_EXCLUDED_URLS="item/silent",
     ) as served:
@@ -423,11 +393,9 @@ def test_no_span_but_line_when_url_is_excluded_from_tracing(
     assert {span.trace_id for span in served.sink.spans} == {kept["trace_id"]}
 
 
-def test_one_root_when_django_is_not_instrumented(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_root_when_django_is_not_instrumented(tmp_path: Path) -> None:
     """Without Django's instrumentation the root is still there, and still tells everything."""
-    with traced_gunicorn(
-        tmp_path_factory, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="django"
-    ) as served:
+    with traced_site(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="django") as served:
         line, root = served.ask("/queries/")
         failed, failed_root = served.ask("/raises/")
     assert (root.name, root.attributes["canonical.db.queries"]) == ("GET queries/", 5)
