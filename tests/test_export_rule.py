@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from otel_canonical.kept_spans import MOST_SPANS
-from tests.otlp_sink import OtlpSink, SunkSpan, otlp_sink
-from tests.servers import Line, Server, eventually, gunicorn
+from tests.otlp_sink import SunkSpan, otlp_sink
+from tests.servers import Line, eventually, gunicorn
+from tests.traced_site import Traced
 
 CALLER_DROPPED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 CALLER_SAMPLED = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203331-01"
@@ -21,12 +22,8 @@ CALLER_SAMPLED = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203331-01"
 _numbers = itertools.count()
 
 
-class Site:
+class Site(Traced):
     """A server and what it exports to."""
-
-    def __init__(self, server: Server, sink: OtlpSink) -> None:
-        self.server = server
-        self.sink = sink
 
     def lines_of(self, request_id: str) -> list[Line]:
         """Return the lines of a request so far."""

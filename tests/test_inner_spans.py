@@ -10,23 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.otlp_sink import OtlpSink, SunkSpan, otlp_sink
-from tests.servers import Line, Server, gunicorn
+from tests.otlp_sink import SunkSpan, otlp_sink
+from tests.servers import gunicorn
+from tests.traced_site import Traced
 
 Tree = list[tuple[str, "Tree"]]
 
 
-class Site:
+class Site(Traced):
     """A server and what it exports to."""
-
-    def __init__(self, server: Server, sink: OtlpSink) -> None:
-        self.server = server
-        self.sink = sink
-
-    def ask(self, path: str) -> tuple[Line, SunkSpan]:
-        """Send a request and return its line and its root."""
-        _, line = self.server.ask(path)
-        return line, self.sink.root_of(line)
 
     def tree(self, span: SunkSpan) -> Tree:
         """Return what is below a span: names, and what is below those, in the order of their start."""
