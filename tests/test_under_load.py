@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,6 +136,24 @@ def assert_pool_is_counted(server: Server, worker_class: str, workers: int = WOR
     return seen[-1]
 
 
+def gather_lines(load: Load, whole: Path, files: Callable[[], Iterable[Path]]) -> None:
+    """Have the lines read from `whole`: what stands in all files, once each answer has its line there."""
+    load.server.stdout = whole
+
+    def is_whole() -> bool:
+        whole.write_bytes(b"".join(file.read_bytes() for file in files()))
+        return load.answered <= {line["req_id"] for line in load.lines()}
+
+    eventually(is_whole, lambda: said_by(load.server))
+
+
+def assert_books_balance(load: Load, worker_class: str, workers: int = WORKERS) -> Line:
+    """Stop the load; fail unless each good answer is a line, and the quiet pool is counted right."""
+    load.stop()
+    assert load.account().keys() == {"request"}
+    return assert_pool_is_counted(load.server, worker_class, workers)
+
+
 def assert_descriptors_are(server: Server, before: Counter[str]) -> None:
     """Fail unless the arbiter comes to hold what it held before."""
     eventually(
@@ -167,9 +185,7 @@ def test_reload(worker_class: str, tmp_path: Path) -> None:
         for _ in range(2):
             renew_workers(server)
             load.wait_for_answers()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, worker_class)
+        assert_books_balance(load, worker_class)
         assert_descriptors_are(server, before)
     assert not load.refused
 
@@ -199,13 +215,7 @@ def test_reload_that_changes_our_output(tmp_path: Path) -> None:
             renew_workers(server)
             load.wait_for_answers()
         load.stop()
-        server.stdout = tmp_path / "all"
-
-        def balance() -> bool:
-            server.stdout.write_bytes(b"".join(output.read_bytes() for output in outputs))
-            return load.answered <= {line["req_id"] for line in load.lines()}
-
-        eventually(balance, lambda: said_by(server))
+        gather_lines(load, tmp_path / "all", lambda: outputs)
         assert load.account().keys() == {"request"}
         assert [str(output) in descriptors_of(server.pid) for output in outputs] == [
             *(False, False, False),
@@ -237,9 +247,7 @@ def test_replaced_arbiter(worker_class: str, exported_to: OtlpSink, tmp_path: Pa
         os.kill(server.pid, signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
         load.wait_for_answers()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, worker_class)
+        assert_books_balance(load, worker_class)
         assert_each_line_has_its_root(load, exported_to)
         os.kill(new, signal.SIGTERM)
     assert not load.refused
@@ -255,9 +263,7 @@ def test_replacement_that_is_taken_back(worker_class: str, tmp_path: Path) -> No
         os.kill(new, signal.SIGTERM)
         eventually(lambda: new not in server.workers(), lambda: said_by(server))
         load.wait_for_answers()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, worker_class)
+        assert_books_balance(load, worker_class)
         assert_descriptors_are(server, before)
     assert not load.refused
 
@@ -274,14 +280,7 @@ def test_rotated_files(worker_class: str, tmp_path: Path) -> None:
             eventually(output.exists, lambda: said_by(server))
             load.wait_for_answers()
         load.stop()
-        server.stdout = tmp_path / "all"
-
-        def balance() -> bool:
-            files = tmp_path.glob("canonical.log*")
-            server.stdout.write_bytes(b"".join(file.read_bytes() for file in files))
-            return load.answered <= {line["req_id"] for line in load.lines()}
-
-        eventually(balance, lambda: said_by(server))
+        gather_lines(load, tmp_path / "all", lambda: tmp_path.glob("canonical.log*"))
         assert load.account().keys() == {"request"}
         assert output.read_bytes()
         assert_descriptors_are(server, before)
@@ -296,9 +295,7 @@ def test_more_and_fewer_workers(worker_class: str, tmp_path: Path) -> None:
             os.kill(server.pid, number)
             eventually(lambda c=count: len(server.workers()) == c, lambda: said_by(server))
             load.wait_for_answers()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, worker_class, workers=3)
+        assert_books_balance(load, worker_class, workers=3)
         os.kill(server.pid, signal.SIGTTOU)
         assert_pool_is_counted(server, worker_class)
         assert_descriptors_are(server, before)
@@ -366,9 +363,7 @@ def test_ways_to_start(start: str, worker_class: str, tmp_path: Path) -> None:
         if start == "two-binds":
             second_load.wait_for_answers()
             second_load.stop()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        line = assert_pool_is_counted(server, worker_class)
+        line = assert_books_balance(load, worker_class)
         if start != "reuse-port":
             assert "g_backlog" in line
         # There the sockets are the workers' own, and new ones are found within a second.
@@ -405,9 +400,7 @@ def test_window_change_in_foreground(tmp_path: Path) -> None:
             os.kill(server.pid, signal.SIGWINCH)
             load.wait_for_answers()
         assert set(server.workers()) == workers
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, "sync")
+        assert_books_balance(load, "sync")
 
 
 @dataclass
@@ -468,13 +461,7 @@ def test_daemon(worker_class: str, tmp_path: Path) -> None:
             os.kill(server.pid, signal.SIGHUP)
             eventually(lambda: len(server.workers()) == WORKERS, lambda: said_by(server))
             load.wait_for_answers()
-        server.stdout = tmp_path / "all"
-
-        def balance() -> bool:
-            server.stdout.write_bytes(rotated.read_bytes() + log.read_bytes())
-            return load.answered <= {line["req_id"] for line in load.lines()}
-
-        eventually(balance, lambda: said_by(server))
+        gather_lines(load, tmp_path / "all", lambda: (rotated, log))
         assert load.account().keys() == {"request"}
         server.stdout = log
         assert_pool_is_counted(server, worker_class)
@@ -649,9 +636,7 @@ def test_control_socket(worker_class: str, tmp_path: Path) -> None:
         eventually(lambda: len(server.workers()) == WORKERS, lambda: said_by(server))
         control("reload")
         load.wait_for_answers()
-        load.stop()
-        assert load.account().keys() == {"request"}
-        assert_pool_is_counted(server, worker_class)
+        assert_books_balance(load, worker_class)
 
 
 @in_threads
