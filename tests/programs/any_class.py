@@ -188,9 +188,11 @@ def spins(request):
     return HttpResponse("spun")
 
 
-def leave_behind(work):
-    thread = threading.Thread(target=work)
-    thread.start()
+def be_late(token, sleep):
+    """Work for a request that is over by then."""
+    sleep(0.3)
+    otel_canonical.set("late", token)
+    query(3)
 
 
 def leaves_thread(request):
@@ -198,14 +200,8 @@ def leaves_thread(request):
     import contextvars
 
     token, _ = facts_of(request)
-
-    def work():
-        time.sleep(0.3)
-        otel_canonical.set("late", token)
-        query(3)
-
     context = contextvars.copy_context()
-    leave_behind(lambda: context.run(work))
+    threading.Thread(target=context.run, args=(be_late, token, time.sleep)).start()
     return HttpResponse(token)
 
 
@@ -230,13 +226,7 @@ def leaves_greenlet(request):
     import gevent
 
     token, _ = facts_of(request)
-
-    def work():
-        gevent.sleep(0.3)
-        otel_canonical.set("late", token)
-        query(3)
-
-    gevent.spawn(work)
+    gevent.spawn(be_late, token, gevent.sleep)
     return HttpResponse(token)
 
 
