@@ -15,19 +15,14 @@ from typing import Any
 import pytest
 
 from otel_canonical import fields
-from tests.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
+from tests.peers.tools import REPOSITORY, go_program, node_program
 from tests.servers import DEMO, eventually, stop
 from tests.test_collector_demo import shop
-from tests.test_logfmt_peers import NPM_OPTIONS
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
 DOCKERFILE = DEMO / "Dockerfile"
 DASHBOARD = REPOSITORY / "grafana" / "dashboard.json"
 PROVIDER = REPOSITORY / "grafana" / "provider.yaml"
-LOADER_SOURCES = [
-    REPOSITORY / "tests/peers/compose" / name for name in ("go.mod", "go.sum", "main.go")
-]
-LOGQL_SOURCES = [REPOSITORY / "tests/peers/logql" / name for name in ("package.json", "reader.js")]
 PATIENCE_S = 60.0
 
 #: Labels that are no fields: the resource's, and what queries make themselves.
@@ -49,16 +44,7 @@ PROMISES = {
 @cache
 def project() -> dict[str, Any]:
     """Return what the loader of the compose specification's authors makes of the file."""
-    go = require_tool("go", "install Go 1.21 or newer, for example `apt-get install golang-go`")
-
-    def build(directory: Path) -> None:
-        run_or_give_up(
-            [go, "build", "-buildvcs=false", "-o", "loader", "."],
-            directory,
-            hint="`cd tests/peers/compose && go mod download`",
-        )
-
-    loader = built_once("compose", LOADER_SOURCES, build) / "loader"
+    loader = go_program("compose", "tests/peers/compose", "loader")
     done = subprocess.run(
         [loader, COMPOSE], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
@@ -158,18 +144,8 @@ def queries() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def read_queries() -> list[dict[str, Any]]:
     """Return what the grammar of Grafana's own editor makes of each query."""
-    node = require_tool("node", "install Node.js, for example `apt-get install nodejs`")
-    npm = require_tool("npm", "install npm, for example `apt-get install npm`")
-
-    def build(directory: Path) -> None:
-        run_or_give_up(
-            [npm, "install", *NPM_OPTIONS],
-            directory,
-            hint="`cd tests/peers/logql && npm install --no-package-lock`",
-        )
-
     done = subprocess.run(
-        [node, built_once("logql", LOGQL_SOURCES, build) / "reader.js"],
+        node_program("logql", "tests/peers/logql"),
         input=json.dumps([query for _, query in queries()]),
         capture_output=True,
         text=True,

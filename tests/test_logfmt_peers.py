@@ -7,21 +7,14 @@ import random
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_canonical.logfmt import encode, parse
-from tests.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
+from tests.peers.tools import go_program, node_program
 
 HERE = "tests/peers/logfmt"
-SOURCES = REPOSITORY / HERE
-GO_SOURCES = [SOURCES / name for name in ("go.mod", "go.sum", "main.go")]
-NODE_SOURCES = [SOURCES / name for name in ("package.json", "reader.js")]
-
-# No lock file, because it names a registry; nothing is run; what npm has in its cache will do.
-NPM_OPTIONS = ["--no-package-lock", "--ignore-scripts", "--prefer-offline", "--no-audit"]
 
 RANDOM_EVENTS = 600
 MOST_PIECES = 8  # in one random value
@@ -91,32 +84,13 @@ def reader(command: list[str]) -> Reader:
 @pytest.fixture(scope="module")
 def go_reads() -> Reader:
     """Return the reader built on github.com/go-logfmt/logfmt."""
-    go = require_tool("go", "install Go 1.21 or newer, for example `apt-get install golang-go`")
-
-    def build(directory: Path) -> None:
-        run_or_give_up(
-            [go, "build", "-buildvcs=false", "-o", "reader", "."],
-            directory,
-            hint=f"`cd {HERE} && go mod download`",
-        )
-
-    return reader([str(built_once("go-logfmt", GO_SOURCES, build) / "reader")])
+    return reader([go_program("go-logfmt", HERE, "reader")])
 
 
 @pytest.fixture(scope="module")
 def npm_reads() -> Reader:
     """Return the reader built on the npm package logfmt."""
-    node = require_tool("node", "install Node.js, for example `apt-get install nodejs`")
-    npm = require_tool("npm", "install npm, for example `apt-get install npm`")
-
-    def build(directory: Path) -> None:
-        run_or_give_up(
-            [npm, "install", *NPM_OPTIONS],
-            directory,
-            hint=f"`cd {HERE} && npm install --no-package-lock`",
-        )
-
-    return reader([node, str(built_once("npm-logfmt", NODE_SOURCES, build) / "reader.js")])
+    return reader(node_program("npm-logfmt", HERE))
 
 
 def as_npm_reads(value: str) -> str | bool:

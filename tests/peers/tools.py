@@ -16,6 +16,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 BUILD_PATIENCE_S = 300.0
 
+# No lock file, because it names a registry; nothing is run; what npm has in its cache will do.
+NPM_OPTIONS = ["--no-package-lock", "--ignore-scripts", "--prefer-offline", "--no-audit"]
+
 
 def give_up(reason: str, hint: str) -> NoReturn:
     """Skip the test with the command that would let it run; under `CI=true` fail instead."""
@@ -82,3 +85,28 @@ def built_once(name: str, sources: Sequence[Path], build: Callable[[Path], None]
             if not directory.is_dir():  # else another run was faster, with the same sources
                 raise
     return directory
+
+
+def go_program(name: str, here: str, program: str) -> str:
+    """Return the path of the Go program whose sources are `here`, below the repository."""
+    go = require_tool("go", "install Go 1.21 or newer, for example `apt-get install golang-go`")
+    sources = [REPOSITORY / here / source for source in ("go.mod", "go.sum", "main.go")]
+
+    def build(directory: Path) -> None:
+        command = [go, "build", "-buildvcs=false", "-o", program, "."]
+        run_or_give_up(command, directory, hint=f"`cd {here} && go mod download`")
+
+    return str(built_once(name, sources, build) / program)
+
+
+def node_program(name: str, here: str) -> list[str]:
+    """Return the command that runs the `reader.js` that is `here`, with the packages it needs."""
+    node = require_tool("node", "install Node.js, for example `apt-get install nodejs`")
+    npm = require_tool("npm", "install npm, for example `apt-get install npm`")
+    sources = [REPOSITORY / here / source for source in ("package.json", "reader.js")]
+
+    def build(directory: Path) -> None:
+        command = [npm, "install", *NPM_OPTIONS]
+        run_or_give_up(command, directory, hint=f"`cd {here} && npm install --no-package-lock`")
+
+    return [node, str(built_once(name, sources, build) / "reader.js")]
