@@ -103,11 +103,11 @@ class Root:
         """Leave the context as it was before `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
-            self.abandon()
+            # Both hold contexts that hold the scope: circles, that only the garbage collector finds.
+            self._token = self.quiet = None
 
     def abandon(self) -> None:
         """Never go back: the context of `attach` is no more, or another one is current now."""
-        # Both hold contexts that hold the scope: a circle, which only the garbage collector would find.
         self._token = self.quiet = None
 
 
