@@ -15,6 +15,9 @@ from typing import Any
 #: Gunicorn's handlers that raise SystemExit.
 HANDLERS = ("handle_quit", "handle_abort")
 
+#: The function that stands in front of them, as a stack names it.
+IN_FRONT = "hold_or_handle"
+
 
 class HeldSignals:
     """Whether signals are held back just now, and the first that was.

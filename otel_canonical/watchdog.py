@@ -17,6 +17,7 @@ from typing import Any
 
 from otel_canonical import stack_location, whereabouts
 from otel_canonical.fence import Fence
+from otel_canonical.held_signals import IN_FRONT
 from otel_canonical.request_scope import RequestScope, Sighting
 from otel_canonical.stack_text import Describe
 
@@ -184,6 +185,10 @@ class Watchdog:
             self._on_slow(scope)
 
 
+#: What the interpreter calls on SIGABRT: ours, that holds it back, or Gunicorn's.
+ABORT_HANDLERS = (IN_FRONT, "handle_abort")
+
+
 def sight(scope: RequestScope, describe: Describe) -> Sighting | None:
     """Look at what runs a request; None if it can't be seen now, or has ended meanwhile.
 
@@ -204,10 +209,10 @@ def sight(scope: RequestScope, describe: Describe) -> Sighting | None:
 
 
 def _uninterrupted(frames: list[FrameType]) -> list[FrameType]:
-    """Return the frames below Gunicorn's handler of SIGABRT, if that is on top of them."""
+    """Return the frames below the handler of SIGABRT, Gunicorn's behind ours, if that is on top."""
     for position in range(len(frames) - 1, 0, -1):
-        if frames[position].f_code.co_name == "handle_abort":
-            return frames[:position]
+        if frames[position].f_code.co_name in ABORT_HANDLERS:
+            return _uninterrupted(frames[:position])
     return frames
 
 
