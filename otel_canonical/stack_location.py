@@ -5,6 +5,7 @@ A location is `file:line:function`, the file as it is imported (below its `sys.p
 
 from __future__ import annotations
 
+import functools
 import os
 import site
 import sys
@@ -131,20 +132,18 @@ def _short(filename: str) -> str:
     return short
 
 
+@functools.cache
 def _library_roots() -> tuple[str, ...]:
-    # Not `sysconfig.get_paths()["data"]`: that is sys.prefix, and with a system interpreter (/usr)
-    # it would make a library of an app that lives in /usr/src/app.
-    if not _roots:
-        paths = sysconfig.get_paths()
-        directories = {
-            paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
-        }
-        directories.update(site.getsitepackages(), (site.getusersitepackages(),))
-        # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
-        directories.update(entry for entry in sys.path if entry.endswith("-packages"))
-        directories.add(os.path.dirname(os.path.abspath(__file__)))
-        _roots.extend(_with_real_paths(directories))
-    return tuple(_roots)
+    # Handed out whole or not at all: the watchdog's thread asks while a request's does.
+    paths = sysconfig.get_paths()
+    # Not `paths["data"]`: that is sys.prefix, and with a system interpreter (/usr) it would make a
+    # library of an app that lives in /usr/src/app.
+    directories = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
+    directories.update(site.getsitepackages(), (site.getusersitepackages(),))
+    # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
+    directories.update(entry for entry in sys.path if entry.endswith("-packages"))
+    directories.add(os.path.dirname(os.path.abspath(__file__)))
+    return tuple(_with_real_paths(directories))
 
 
 def _with_real_paths(directories: Iterable[str]) -> Iterator[str]:
@@ -155,4 +154,3 @@ def _with_real_paths(directories: Iterable[str]) -> Iterator[str]:
 
 _is_library: dict[str, bool] = {}
 _shortened: dict[str, str] = {}
-_roots: list[str] = []

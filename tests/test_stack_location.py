@@ -9,7 +9,8 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,10 +38,12 @@ PROJECT = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for cache in ("_is_library", "_shortened"):
         monkeypatch.setattr(stack_location, cache, {})
-    monkeypatch.setattr(stack_location, "_roots", [])
+    stack_location._library_roots.cache_clear()
+    yield
+    stack_location._library_roots.cache_clear()
 
 
 def live_in(monkeypatch: pytest.MonkeyPatch, paths: dict[str, str], *search_path: str) -> None:
@@ -125,6 +128,29 @@ def test_files_of_this_interpreter_are_told_apart() -> None:
     assert stack_location.is_library(pytest.__file__)
     assert stack_location.is_library(str(logfmt.__file__))
     assert not stack_location.is_library(__file__)
+
+
+def test_library_is_one_for_who_asks_while_the_roots_are_first_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The watchdog's first look at a stack beside a request's first exception: seen, once."""
+    real_path = os.path.realpath
+    answers = []
+
+    def ask_meanwhile(path: str) -> str:
+        if not answers:
+            answers.append(None)
+            asking = threading.Thread(
+                target=lambda: answers.append(stack_location.is_library(pytest.__file__))
+            )
+            asking.start()
+            asking.join()
+        return real_path(path)
+
+    monkeypatch.setattr(os.path, "realpath", ask_meanwhile)
+    assert stack_location.is_library(json.__file__)
+    assert answers == [None, True]
+    assert stack_location.is_library(pytest.__file__)
 
 
 def test_packages_are_libraries_when_reached_through_a_link(
