@@ -138,7 +138,9 @@ def _library_roots() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     # Not `paths["data"]`: that is sys.prefix, and with a system interpreter (/usr) it would make a
     # library of an app that lives in /usr/src/app.
-    directories = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
+    directories = {
+        paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    }
     directories.update(site.getsitepackages(), (site.getusersitepackages(),))
     # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
     directories.update(entry for entry in sys.path if entry.endswith("-packages"))
