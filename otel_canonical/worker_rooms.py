@@ -5,6 +5,7 @@ Built after the fork, after gevent's patching, before the app is loaded; importe
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -131,6 +132,9 @@ class WorkerRooms:
                 berth.page.words.set_listeners(number, backlog.inodes_of(worker.sockets))
             thread_queue.count_waiting(worker, berth.page.words.waiting[number : number + 1])
         self.watchdog.start()
+        # What is here lives as long as the worker, and the app isn't here yet, whose garbage has the
+        # collector walk all that it doesn't know to stay.
+        gc.freeze()
 
     def is_ready(self) -> None:
         """Start recording stacks: after Gunicorn's handler of SIGABRT, which is called after the dump."""

@@ -316,6 +316,36 @@ def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
     assert not log.in_flight
 
 
+#: What the garbage collector would look at, by their modules' own dictionaries.
+WHAT_IS_WALKED = """
+import gc, json, os, sys
+from pathlib import Path
+
+def post_worker_init(worker):
+    walked = {id(found) for found in gc.get_objects()}
+    names = ("every_kind", "django.http.response", "otel_canonical.watchdog", "gunicorn.config")
+    found = {name: id(vars(sys.modules[name])) in walked for name in names}
+    Path(os.environ["FOUND"]).write_text(json.dumps(found))
+"""
+
+
+def test_collector_walks_the_app_and_not_us(tmp_path: Path) -> None:
+    """A full collection looks at no more with us than without: its pause is the app's own."""
+    (tmp_path / "conf.py").write_text(WHAT_IS_WALKED)
+    found = tmp_path / "found.json"
+    with gunicorn(
+        "every_kind",
+        tmp_path,
+        *("-c", str(tmp_path / "conf.py")),
+        FOUND=str(found),
+        SITE_DIRECTORY=str(tmp_path),
+    ) as server:
+        server.get("/ok/")
+    walked = json.loads(found.read_text())
+    assert (walked["every_kind"], walked["django.http.response"]) == (True, True)
+    assert (walked["otel_canonical.watchdog"], walked["gunicorn.config"]) == (False, False)
+
+
 def test_workers_are_of_the_version_that_was_started(tmp_path: Path) -> None:
     """An upgrade of the package on disk and SIGHUP: nothing of the new version gets into a worker."""
     package = tmp_path / "otel_canonical"
