@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from otel_canonical.fields import APP_PREFIX, STACK_ATTRIBUTE, FieldValue, attribute_of
+from otel_canonical.fields import APP_ATTRIBUTE_PREFIX, STACK_ATTRIBUTE, FieldValue
 from otel_canonical.page_words import COUNTS
 from otel_canonical.rows import LOOSE, Pair, Row
 
@@ -96,11 +96,17 @@ class CanonicalEvent:
         """
         if self._attributes is None:
             found: dict[str, FieldValue] = {}
-            own: dict[str, FieldValue] = {}
-            for key, value in self.pairs:
-                if name := attribute_of(key):
-                    (found if key.startswith(APP_PREFIX) else own)[name] = value
-            found.update(own)
+            for row, values in self._rows:
+                if row is LOOSE:  # nothing else holds facts of the app
+                    facts = row.attributes(values)
+                    app = {
+                        name: value
+                        for name, value in facts.items()
+                        if name.startswith(APP_ATTRIBUTE_PREFIX)
+                    }
+                    found = {**app, **found, **facts}
+                else:
+                    found.update(row.attributes(values))
             if not isinstance(self._stack, str):
                 found.update(self._stack())
             elif self._stack:

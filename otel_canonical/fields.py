@@ -16,6 +16,7 @@ FieldValue = str | int | float | bool
 
 #: Keys that the app sets are kept apart from ours by this prefix.
 APP_PREFIX = "app_"
+APP_ATTRIBUTE_PREFIX = "app."
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,7 @@ def attribute_of(key: str) -> str:
     if known is not None:
         return known
     if key.startswith(APP_PREFIX):
-        return "app." + key[len(APP_PREFIX) :]
+        return APP_ATTRIBUTE_PREFIX + key[len(APP_PREFIX) :]
     for suffix in _CALL_FACTS:
         if key.endswith(suffix):
             return f"canonical.{key[: -len(suffix)]}.{suffix[1:]}"

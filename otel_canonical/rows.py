@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from otel_canonical import logfmt
-from otel_canonical.fields import FIELDS, FieldValue
+from otel_canonical.fields import FIELDS, FieldValue, attribute_of
 
 Pair = tuple[str, FieldValue]
 
@@ -32,6 +32,9 @@ class Row(Protocol):
     def pairs(self, values: Any) -> Iterable[Pair]:
         """Return the facts as keys and values."""
 
+    def attributes(self, values: Any) -> dict[str, FieldValue]:
+        """Return the facts as span attributes, without those that the span carries itself."""
+
 
 class PlainRow:
     """Facts that are all there and need no quotes: numbers, durations, ids of our own making.
@@ -42,6 +45,7 @@ class PlainRow:
 
     def __init__(self, *keys: str) -> None:
         self._columns = tuple((key, _TYPES[key]) for key in keys)
+        self._attributes = tuple((attribute_of(key), _TYPES[key]) for key in keys)
         #: A method of `str`: writing a row calls no Python function.
         self.as_logfmt = " ".join(
             f"{key}={_FORMATS[type_]}" for key, type_ in self._columns
@@ -57,12 +61,25 @@ class PlainRow:
             else:
                 yield key, value
 
+    def attributes(self, values: Sequence[Any]) -> dict[str, FieldValue]:
+        """Return the facts as span attributes."""
+        return {
+            name: round(value, _DIGITS)
+            if type_ == "float"
+            else value == "true"
+            if type_ == "bool"
+            else value
+            for (name, type_), value in zip(self._attributes, values, strict=True)
+            if name
+        }
+
 
 class TextRow:
     """Facts that may be absent (None) and that may hold anything."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = keys
+        self._attributes = tuple(attribute_of(key) for key in keys)
         self._prefixes = tuple(f"{key}=" for key in keys)
 
     def as_logfmt(self, values: Sequence[FieldValue | None]) -> str:
@@ -81,6 +98,14 @@ class TextRow:
             if value is not None:
                 yield key, value
 
+    def attributes(self, values: Sequence[FieldValue | None]) -> dict[str, FieldValue]:
+        """Return the facts as span attributes."""
+        return {
+            name: value
+            for name, value in zip(self._attributes, values, strict=True)
+            if value is not None and name
+        }
+
 
 class LooseRow:
     """Facts that bring their keys along."""
@@ -92,6 +117,10 @@ class LooseRow:
     def pairs(self, values: Sequence[Pair]) -> Iterable[Pair]:
         """Return the facts as keys and values."""
         return values
+
+    def attributes(self, values: Sequence[Pair]) -> dict[str, FieldValue]:
+        """Return the facts as span attributes."""
+        return {name: value for key, value in values if (name := attribute_of(key))}
 
 
 #: The one there need be: it keeps nothing.
