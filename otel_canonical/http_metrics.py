@@ -5,7 +5,8 @@ given a meter that does nothing, so that it can step aside for requests whose sp
 a request that Django never saw is counted, too, and a streamed body's time is in its duration.
 
 What the SDK does for one `record` costs a worker that has just served a request, and finds none of it
-in its caches, three times what it costs the next one in a row. So requests are recorded many at a time.
+in its caches, three times what it costs the next one in a row. So requests are recorded many at a
+time; the time of an exemplar is when that was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TypeVar
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import SpanContext
 
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fence import Fence
@@ -59,7 +61,7 @@ class HttpMetrics:
         self._in_flight = in_flight
         #: Series that there have been: one that is not told of keeps its last value for ever.
         self._seen: set[tuple[str, str]] = set()
-        self._held: deque[tuple[_Request, float]] = deque()
+        self._held: deque[tuple[_Request, float, SpanContext | None]] = deque()
         self._duration = meter.create_histogram(
             "http.server.request.duration",
             unit="s",
@@ -74,7 +76,7 @@ class HttpMetrics:
         )
 
     def record(self, event: CanonicalEvent, scope: RequestScope) -> None:
-        """Record a request that has ended: at once, or with others before metrics are collected."""
+        """Record a request that has ended, with others and before metrics are collected."""
         if scope.root.is_excluded:
             return
         ended_ns = scope.ended_ns or scope.started_ns
@@ -86,28 +88,25 @@ class HttpMetrics:
             scope.proto,
             error_type_of(event, scope),
         )
-        duration_s = (ended_ns - scope.started_ns) / 1e9
-        if scope.root.is_exported:
-            # An exemplar leads to its trace.
-            self._record(request, duration_s, trace.set_span_in_context(scope.root.span))
-            return
-        self._held.append((request, duration_s))
+        # An exemplar leads to the trace of its request, if there will be one.
+        ids = scope.root.span.get_span_context() if scope.root.is_exported else None
+        self._held.append((request, (ended_ns - scope.started_ns) / 1e9, ids))
         if len(self._held) >= MOST_HELD:
             self._record_held()
 
     def _record_held(self) -> None:
         with Fence("recording requests' metrics"):
-            for request, duration_s in _taken_from(self._held):
-                self._record(request, duration_s, _NO_TRACE)
-
-    def _record(self, request: _Request, duration_s: float, context: Context) -> None:
-        self._seen.add(request[:2])
-        attributes = {
-            name: value
-            for name, value in zip(ATTRIBUTES, request, strict=True)
-            if value is not None
-        }
-        self._duration.record(duration_s, attributes, context)
+            for request, duration_s, ids in _taken_from(self._held):
+                self._seen.add(request[:2])
+                attributes = {
+                    name: value
+                    for name, value in zip(ATTRIBUTES, request, strict=True)
+                    if value is not None
+                }
+                context = _NO_TRACE
+                if ids is not None:
+                    context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
+                self._duration.record(duration_s, attributes, context)
 
     def _active(self, options: CallbackOptions) -> Iterable[Observation]:
         # The SDK asks before it collects; so nothing is held back from what it collects then.
