@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,29 @@ def test_memory_is_bounded_when_every_text_is_another() -> None:
     assert tally.duplicates() == (0, 0)
     tally.add_query("SELECT 0", 1)
     assert tally.duplicates() == (2, 2)
+
+
+class _Interrupted(list[int]):
+    """The runs of a text, at which a query of another thread ends whenever they are looked at."""
+
+    def __init__(self, tally: QueryTally, runs: list[int]) -> None:
+        super().__init__(runs)
+        self._tally = tally
+
+    def __iter__(self) -> Iterator[int]:
+        self._tally.add_query(f"SELECT {self._tally.count}", 1)
+        return super().__iter__()
+
+
+def test_duplicates_are_told_while_another_thread_queries() -> None:
+    """The watchdog asks while the request runs on, and a view's thread may outlast its request."""
+    tally = QueryTally()
+    for text in ("a", "a", "b", "b"):
+        tally.add_query(text, 10)
+    for text, runs in tally._by_text.items():
+        tally._by_text[text] = _Interrupted(tally, runs)
+    assert tally.duplicates() == (4, 40)
+    assert tally.count == 6
 
 
 @given(RUNS)
