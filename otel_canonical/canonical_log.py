@@ -264,13 +264,20 @@ class CanonicalLog:
         if self._page is not None:
             scope.pool = self._page.pool_state(time.monotonic_ns())
         if self._rule.exports_slow:
-            self._decide(scope, SLOW)
-        self._emit(self._composer.request_event(scope, EventType.SLOW), scope)
+            with Fence("deciding on a request's export"):
+                self._decide(scope, SLOW)
+        try:
+            event = self._composer.request_event(scope, EventType.SLOW)
+        except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+            caught("composing an event", error)
+            event = self._composer.least_event(scope, EventType.SLOW)
+        self._emit(event, scope)
 
     def abort(self, scope: RequestScope) -> None:
         """Export what a request has done so far: its worker is about to be killed because of it."""
         if self._rule.exports_timeouts:
-            self._decide(scope, TIMEOUT)
+            with Fence("deciding on a request's export"):
+                self._decide(scope, TIMEOUT)
 
     def _decide(self, scope: RequestScope, reason: str | None) -> None:
         root = scope.root

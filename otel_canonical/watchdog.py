@@ -25,6 +25,8 @@ from otel_canonical.stack_text import Describe
 LONGEST_SLEEP_S = 60.0
 #: How soon to look again at a request that could not be seen: a greenlet or task on its way.
 LOOK_AGAIN_S = 0.05
+#: How soon to look again at a request that could not be looked at, or told of, because that failed.
+TRY_AGAIN_S = 1.0
 #: The thread has this long to come back when it is stopped.
 STOP_S = 1.0
 
@@ -102,7 +104,8 @@ class Watchdog:
         for scope in list(self._in_flight.values()):
             scope.is_aborted = True
             if scope.stuck is None:
-                scope.stuck = sight(scope, self._describe)
+                with Fence("looking at an aborted request"):
+                    scope.stuck = sight(scope, self._describe)
         self._is_aborting = True
         self._ring()
 
@@ -118,29 +121,39 @@ class Watchdog:
             next_ns = min(next_ns, coming_ns if coming_ns > now_ns else now_ns + self._allowed_ns)
         if self._slow_ns is not None:
             next_ns = min(next_ns, now_ns + self._slow_ns)
-        soon_ns = now_ns + round(LOOK_AGAIN_S * _NS)
         for scope in list(self._in_flight.values()):
             if scope.ended_ns is not None:
                 # Answered; an ASGI application may still be tidying up.
                 continue
-            if self._allowed_ns and scope.stuck is None:
-                # Gunicorn's clock runs since the heartbeat, before the request's head was read.
-                since_ns = beat_ns
-                if not scope.is_exempt_from_deadline:
-                    since_ns = min(scope.started_ns, beat_ns)
-                due_ns = since_ns + self._allowed_ns
-                if due_ns <= now_ns:
-                    self._sight_due(scope)
-                    due_ns = soon_ns
-                if scope.stuck is None:
-                    next_ns = min(next_ns, due_ns)
-            if self._slow_ns is not None:
+            again_ns = now_ns + round(TRY_AGAIN_S * _NS)
+            # One for each: a request that can't be told of hides no other.
+            with Fence("watching a request"):
+                again_ns = self._look_at(scope, now_ns, beat_ns)
+            next_ns = min(next_ns, again_ns)
+        return next_ns
+
+    def _look_at(self, scope: RequestScope, now_ns: int, beat_ns: int) -> int:
+        """Look at one request if it is due by now; return when to look at it again."""
+        next_ns = now_ns + round(LONGEST_SLEEP_S * _NS)
+        soon_ns = now_ns + round(LOOK_AGAIN_S * _NS)
+        if self._allowed_ns and scope.stuck is None:
+            # Gunicorn's clock runs since the heartbeat, before the request's head was read.
+            since_ns = beat_ns
+            if not scope.is_exempt_from_deadline:
+                since_ns = min(scope.started_ns, beat_ns)
+            due_ns = since_ns + self._allowed_ns
+            if due_ns <= now_ns:
+                self._sight_due(scope)
+                due_ns = soon_ns
+            if scope.stuck is None:
+                next_ns = min(next_ns, due_ns)
+        if self._slow_ns is not None:
+            slow_ns = self._when_slow(scope)
+            if slow_ns is not None and slow_ns <= now_ns:
+                self._sight_slow(scope)
                 slow_ns = self._when_slow(scope)
-                if slow_ns is not None and slow_ns <= now_ns:
-                    self._sight_slow(scope)
-                    slow_ns = self._when_slow(scope)
-                if slow_ns is not None:
-                    next_ns = min(next_ns, max(slow_ns, soon_ns))
+            if slow_ns is not None:
+                next_ns = min(next_ns, max(slow_ns, soon_ns))
         return next_ns
 
     def _run(self) -> None:
@@ -180,9 +193,15 @@ class Watchdog:
 
     def _sight_slow(self, scope: RequestScope) -> None:
         sighting = sight(scope, self._describe)
-        if sighting is not None:
-            scope.slow = sighting
+        if sighting is None:
+            return
+        before, scope.slow = scope.slow, sighting
+        try:
             self._on_slow(scope)
+        except Exception:
+            # Not told of, so it is due still.
+            scope.slow = before
+            raise
 
 
 #: What the interpreter calls on SIGABRT: ours, that holds it back, or Gunicorn's.
@@ -198,11 +217,15 @@ def sight(scope: RequestScope, describe: Describe) -> Sighting | None:
     if not frames:
         return None
     location = stack_location.of_stack(stack_location.frames_of(frames))
+    stack = ""
+    # The place is worth having without the text.
+    with Fence("describing a stack"):
+        stack = describe(frames)
     sighting = Sighting(
         seen_ns=time.monotonic_ns(),
         loc=location.loc if location else None,
         cause_loc=location.cause_loc if location else None,
-        stack=describe(frames),
+        stack=stack,
     )
     # A thread serves one request at a time: still open means that this was its stack.
     return None if scope.is_claimed else sighting

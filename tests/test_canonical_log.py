@@ -211,6 +211,21 @@ def test_stack_of_an_exception_outlasts_a_slow_line(events: list[CanonicalEvent]
     assert scope.error.raised is None
 
 
+def test_slow_line_is_poor_when_its_event_cannot_be_composed(
+    events: list[CanonicalEvent], lenient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids that can be looked for are better than no line."""
+    log = a_log(events)
+    scope = opened(log)
+    with monkeypatch.context() as failing:
+        failing.setattr(log._composer, "request_event", lambda *_: {}["fact"])
+        log.slow(scope)
+    log.close(scope)
+    slow, whole = (dict(event.pairs) for event in events)
+    assert (slow["event_type"], slow["req_id"]) == ("slow", scope.request_id)
+    assert (whole["event_type"], whole["resp_status"]) == ("request", 200)
+
+
 def test_line_is_written_when_a_value_is_of_another_type(
     events: list[CanonicalEvent], lenient: None, tmp_path: Path
 ) -> None:
