@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import CO_OPTIMIZED
 from types import FrameType
+from typing import Any
 
 from otel_canonical import stack_location
+from otel_canonical.logfmt import UNSHOWABLE
 from otel_canonical.redaction import REDACTED, RedactionPolicy
 
 #: Bounds of what is shown of local variables.
 LONGEST_VALUE = 120
 MOST_LOCALS = 20
+
+#: Before 3.13 a function's locals are one dictionary, that each look at them brings up to date.
+_LOCALS_ARE_SHARED = sys.version_info < (3, 13)
+#: Who names one of these may be working with that very dictionary.
+_HOLDING_LOCALS = frozenset(("locals", "vars", "eval", "exec", "f_locals"))
+HELD = "locals not shown: it works with them"
 
 
 #: Makes the text of a stack, given its frames from the outermost to the innermost.
@@ -63,16 +73,51 @@ def _lines(frames: Sequence[FrameType]) -> list[str]:
 
 
 def _locals(frame: FrameType, redaction: RedactionPolicy) -> str:
+    if _may_hold_its_locals(frame):
+        return f"      {HELD}\n"
     shown: list[str] = []
-    for name, value in list(frame.f_locals.items())[:MOST_LOCALS]:
+    for name, value in _variables(frame)[:MOST_LOCALS]:
         if redaction.is_secret(name):
             text = REDACTED
         else:
-            # A repr runs the app's code, in our thread: only of what can't do anything.
-            text = repr(value) if type(value) in _PLAIN else f"<{type(value).__name__}>"
-            text = redaction.text(text[:LONGEST_VALUE])
+            text = redaction.text(_shown(value)[:LONGEST_VALUE])
         shown.append(f"{name}={text}")
     return f"      {', '.join(shown)}\n" if shown else ""
+
+
+def _may_hold_its_locals(frame: FrameType) -> bool:
+    """Return whether the app may have in hands what our look at a running frame would change.
+
+    It would find a key more while it iterates, or its own changes undone.
+    """
+    code = frame.f_code
+    return (
+        _LOCALS_ARE_SHARED
+        and bool(code.co_flags & CO_OPTIMIZED)
+        and not _HOLDING_LOCALS.isdisjoint(code.co_names)
+    )
+
+
+def _variables(frame: FrameType) -> list[tuple[str, object]]:
+    """Return a frame's variables: a copy, made without a moment in which the app could run."""
+    variables: Mapping[Any, object] = frame.f_locals
+    if frame.f_code.co_flags & CO_OPTIMIZED:
+        return list(variables.items())
+    # A module's or a class's own namespace. A metaclass may have made that of anything.
+    if not isinstance(variables, dict):
+        return []
+    return [pair for pair in list(dict.items(variables)) if isinstance(pair[0], str)]
+
+
+def _shown(value: object) -> str:
+    # A repr runs the app's code, in our thread: only of what can't do anything.
+    if type(value) not in _PLAIN:
+        return f"<{type(value).__name__}>"
+    try:
+        return repr(value)
+    except ValueError:
+        # An int beyond `sys.get_int_max_str_digits()`.
+        return UNSHOWABLE
 
 
 _PLAIN = frozenset((str, bytes, int, float, bool, complex, type(None)))
