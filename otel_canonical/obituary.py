@@ -99,7 +99,8 @@ class Obituaries:
     def pids(self, workers: Iterable[Any]) -> dict[int, int]:
         """Return the pids of workers by their numbers in the pool."""
         found: dict[int, int] = {}
-        for worker in workers:
+        # Copied: in Gunicorn 23 a signal handler takes the dead from among them.
+        for worker in list(workers):
             berth = self._berths.get(worker.age)
             if berth is not None:
                 found[berth.number] = worker.pid

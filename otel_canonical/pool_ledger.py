@@ -2,6 +2,11 @@
 
 Lives in the arbiter, in its main thread. What a worker has counted in its block goes over into the
 books when it is buried, so no total ever goes backwards, however many workers come and go.
+
+Gunicorn 23 buries and looks in its handler of SIGCHLD, so a burial may begin and end within another
+one, within a look, or within the preparation of a fork. Python runs a handler when something is called
+or a loop goes round. So what a burial changes is walked along in a copy here, and between reading a
+total and writing it nothing is called.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import add
 from typing import Any, NamedTuple
 
 from otel_canonical import backlog
@@ -98,7 +104,8 @@ class PoolLedger:
         fits = shape._replace(workers=0) == self._shape._replace(workers=0)
         self._shape = shape
         if not fits or _blocks(shape) > page.blocks:
-            self._pages.append(_page(shape))
+            page = _page(shape)
+            self._pages.append(page)
 
     def open_place(self) -> Place | None:
         """Return the place of a worker that is about to be forked; None if there is no room."""
@@ -114,19 +121,22 @@ class PoolLedger:
 
     def close_place(self, place: Place | None, cause: str) -> None:
         """Note a worker's death and take its place back."""
-        self._deaths[cause] = self._deaths.get(cause, 0) + 1
+        self._deaths.setdefault(cause, 0)
+        self._deaths[cause] += 1
         if place is None:
             return
         self._add_capacity()
         words = place.page.words
-        self._buried_busy_ns += words.busy_ns(place.block)
-        for number, count in enumerate(words.counts_of(place.block)):
-            self._buried_counts[number] += count
-        place.page.free_block(place.block)
+        busy_ns = words.busy_ns(place.block)
+        counts = words.counts_of(place.block).tolist()
+        # Lazy: it is the assignment that adds, in C.
+        sums = map(add, self._buried_counts, counts)
+        # From here on nothing is called: a worker is among the living or among the buried, never both.
+        self._buried_counts[:] = sums
+        self._buried_busy_ns += busy_ns
         del self._places[place.number]
-        current = self._pages[-1]
-        in_use = {id(place.page) for place in self._places.values()}
-        self._pages = [page for page in self._pages if page is current or id(page) in in_use]
+        place.page.free_block(place.block)
+        self._drop_empty_pages()
 
     def look(self, listeners: Iterable[Any], pids: Mapping[int, int]) -> PoolSample:
         """Return a sample of now, and note on the pages how many connections wait.
@@ -139,31 +149,31 @@ class PoolLedger:
         if waiting is None and (inodes := self._listeners_of_workers()):
             waiting = backlog.waiting_by_inode(inodes)
         now_ns = time.monotonic_ns()
-        for page in self._pages:
+        for page in [*self._pages]:
             page.set_backlog(waiting, now_ns)
-        busy_ns = self._busy()
+        counts = self._count()
         # After it: however long this process is kept waiting in between, nothing is busier than it can be.
         self._add_capacity()
         return PoolSample(
             now_ns,
             self._state(now_ns),
-            busy_ns,
+            self._busy_ns,
             self._capacity_ns,
             self._started,
             dict(self._deaths),
-            self._all_counts(),
+            counts,
             pids,
         )
 
     def _listeners_of_workers(self) -> list[int]:
         return [
             inode
-            for place in self._places.values()
+            for place in [*self._places.values()]
             for inode in place.page.words.listeners_of(place.block)
         ]
 
     def _state(self, now_ns: int) -> PoolState:
-        states = [page.pool_state(now_ns) for page in self._pages]
+        states = [page.pool_state(now_ns) for page in [*self._pages]]
         current = states[-1]
         if len(states) == 1:
             return current
@@ -178,29 +188,36 @@ class PoolLedger:
             current.waiting,
         )
 
-    def _busy(self) -> int:
-        busy_ns = self._buried_busy_ns + sum(
-            place.page.words.busy_ns(place.block) for place in self._places.values()
-        )
+    def _count(self) -> dict[str, int]:
+        """Return what all have counted, and bring `_busy_ns` up to date."""
+        living = [*self._places.values()]
+        # Nothing is called in between, so that nobody is buried there.
+        busy_ns, totals = self._buried_busy_ns, [*self._buried_counts]
+        totals = [*map(add, totals, self._counts)]
+        for place in living:
+            words = place.page.words
+            busy_ns += words.busy_ns(place.block)
+            totals = [*map(add, totals, words.counts_of(place.block))]
         # A request that ended between a look at its word and one at the clock was seen too long.
-        self._busy_ns = max(self._busy_ns, busy_ns)
-        return self._busy_ns
-
-    def _all_counts(self) -> dict[str, int]:
-        totals = [*self._buried_counts]
-        for counts in (
-            self._counts,
-            *(place.page.words.counts_of(place.block) for place in self._places.values()),
-        ):
-            for number, count in enumerate(counts):
-                totals[number] += count
+        if busy_ns > self._busy_ns:
+            self._busy_ns = busy_ns
         return dict(zip(COUNTS, totals, strict=True))
 
     def _add_capacity(self) -> None:
         now_ns = time.monotonic_ns()
-        slots = sum(place.page.slots for place in self._places.values() if place.page.is_bounded)
-        self._capacity_ns += slots * (now_ns - self._capacity_until_ns)
-        self._capacity_until_ns = now_ns
+        pages = [place.page for place in [*self._places.values()]]
+        slots = sum([page.slots for page in pages if page.is_bounded])
+        elapsed_ns = now_ns - self._capacity_until_ns
+        # Else somebody was buried meanwhile, and has added what there was.
+        if elapsed_ns > 0:
+            self._capacity_ns += slots * elapsed_ns
+            self._capacity_until_ns = now_ns
+
+    def _drop_empty_pages(self) -> None:
+        for page in self._pages[:-1]:
+            in_use = any(place.page is page for place in [*self._places.values()])
+            if not in_use and page in self._pages:
+                self._pages.remove(page)
 
 
 def _blocks(shape: PoolShape) -> int:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from otel_canonical.obituary import Obituaries
 from otel_canonical.page_words import COUNTS, no_counts, size_of
 from otel_canonical.pool_ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.settings import Settings
 from otel_canonical.shared_page import PoolState, SharedPage
 
 TEXTS = ("id", "", "", "", "GET", "", "", "/")
@@ -134,3 +143,128 @@ def test_utilization() -> None:
     assert utilization(before, before._replace(busy_ns=400, capacity_ns=2000)) == 0.3
     assert utilization(before, before._replace(busy_ns=1200, capacity_ns=2000)) == 1.0
     assert utilization(before, before) is None
+
+
+def interrupted(do: Callable[[], Any], at: int, handle: Callable[[], None]) -> bool:
+    """Run `do`, and `handle` within it as a signal handler; return False if it was over by then.
+
+    Python runs handlers where a function begins and where a call has returned; `at` is which of these.
+    """
+    moments = itertools.count()
+    has_come = False
+
+    def handle_if_due(frame: object, event: str, argument: object) -> None:
+        nonlocal has_come
+        if event != "c_call" and next(moments) == at:
+            has_come = True
+            handle()
+
+    sys.setprofile(handle_if_due)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return has_come
+
+
+class Crowd:
+    """Three workers on three pages, each of another shape; two of them are to die."""
+
+    def __init__(self) -> None:
+        self.ledger = PoolLedger(PoolShape(1, 1), no_counts())
+        self.places = []
+        for slots in (1, 2, 3):
+            self.ledger.reshape(PoolShape(slots, 1))
+            place = open_place(self.ledger)
+            begin(place, ago_ns=SECOND_NS)
+            place.page.words.counts_of(place.block)[0] += 5
+            self.places.append(place)
+        self.before = self.look()
+
+    def look(self) -> PoolSample:
+        """Return a sample, which says of each worker what it has counted, dead or alive."""
+        sample = self.ledger.look((), {})
+        assert sample.counts["request"] == 15
+        assert 3 * SECOND_NS <= sample.busy_ns <= 4 * SECOND_NS
+        return sample
+
+    def bury(self, number: int) -> None:
+        """Take the place of a worker back."""
+        self.ledger.close_place(self.places[number], "exit:7")
+
+    def bury_and_look(self, number: int) -> None:
+        """Do what Gunicorn's handler of SIGCHLD does."""
+        self.bury(number)
+        self.before = self.look()
+
+
+def a_worker_dies(crowd: Crowd) -> None:
+    """Another one."""
+    crowd.bury(0)
+
+
+def a_worker_is_started(crowd: Crowd) -> None:
+    """It gets a place of its own."""
+    place = open_place(crowd.ledger)
+    assert place.number not in (0, 2)
+    assert place is crowd.ledger._places[place.number]
+    crowd.ledger.close_place(place, "SIGKILL")
+    crowd.bury(0)
+
+
+def the_pool_is_looked_at(crowd: Crowd) -> None:
+    """As each second."""
+    crowd.look()
+    crowd.bury(0)
+
+
+def the_shape_changes(crowd: Crowd) -> None:
+    """In a reload, whose first worker is on the new page."""
+    crowd.ledger.reshape(PoolShape(4, 1))
+    place = open_place(crowd.ledger)
+    assert place.page.slots == 4
+    crowd.ledger.close_place(place, "SIGKILL")
+    crowd.bury(0)
+    crowd.bury(2)
+    crowd.places[2] = open_place(crowd.ledger)
+
+
+@pytest.mark.parametrize(
+    "do", [a_worker_dies, a_worker_is_started, the_pool_is_looked_at, the_shape_changes]
+)
+def test_books_are_right_when_a_worker_is_buried_within(do: Callable[[Crowd], None]) -> None:
+    """In Gunicorn 23 the handler of SIGCHLD buries, at any moment; tried at each there is."""
+    for at in itertools.count():
+        crowd = Crowd()
+        if not interrupted(lambda: do(crowd), at, lambda: crowd.bury_and_look(1)):  # noqa: B023
+            break
+        after = crowd.look()
+        others = 3 if do is the_shape_changes else 2
+        assert after.deaths["exit:7"] == others
+        assert after.capacity_ns >= crowd.before.capacity_ns
+        assert after.busy_ns >= crowd.before.busy_ns
+        assert list(crowd.ledger._places.values()) == [crowd.places[2]]
+        current = crowd.places[2].page
+        assert crowd.ledger._pages == [current]
+        assert (after.state.workers, after.state.slots) == (1, current.slots)
+    assert at > 20
+
+
+def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
+    """In Gunicorn 23 a signal handler takes it from among them."""
+    ledger = PoolLedger(PoolShape(1, 3), no_counts())
+    obituaries = Obituaries(Settings(), ledger, lambda event: None, lambda death: None)
+    workers = {pid: SimpleNamespace(pid=pid, age=pid - 10) for pid in (11, 12, 13)}
+    for worker in workers.values():
+        obituaries.assign(worker)
+    for at in itertools.count():
+        living = dict(workers)
+        pids: list[dict[int, int]] = []
+        if not interrupted(
+            lambda: pids.append(obituaries.pids(living.values())),  # noqa: B023
+            at,
+            lambda: living.clear(),  # noqa: B023
+        ):
+            break
+        assert pids[0] in ({0: 11, 1: 12, 2: 13}, {})
+    assert at > 3
