@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, SupportsFloat, TypeVar, cast
 
@@ -59,10 +60,15 @@ def add(key: str, amount: SupportsFloat = 1) -> None:
         return
     with Fence("adding to a fact of the app"):
         key = logfmt.as_text(key)
-        before = (scope.app or {}).get(key, 0)
-        if not isinstance(before, int | float):
-            before = 0
-        scope.set_app(key, before + (amount if isinstance(amount, int) else float(amount)))
+        number = amount if isinstance(amount, int) else float(amount)
+        if scope.app is None:
+            scope.app = {}
+        facts = cast("dict[str, Any]", scope.app)
+        before = facts.setdefault(key, 0)
+        if not isinstance(before, int | float) and facts[key] is before:
+            facts[key] = 0
+        # Other threads of the request add, too: between reading and writing nothing is called.
+        facts[key] += number
 
 
 def get(key: str, default: object = None) -> object:
@@ -77,7 +83,8 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
     """Time a block or a function, sync or async; each run adds to `app_<key>_time`, in seconds.
 
     `app_<key>_count` says how often, if more than once. The total is exact however short each run is.
-    A run inside another run of the same key counts twice.
+    A run inside another run of the same key counts twice. One timer may be used by many requests at
+    once; a run that ends in another thread or task than it began in is not counted.
 
     Args:
         key: what is timed.
@@ -95,10 +102,9 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
     def __init__(self, key: str, *, outcome: bool = False) -> None:
         self._key = logfmt.as_text(key)
         self._outcome = outcome
-        self._started_ns: list[int] = []
 
     def __enter__(self) -> timer:
-        self._started_ns.append(time.perf_counter_ns())
+        _runs.set((self, time.perf_counter_ns(), _runs.get()))
         return self
 
     def __exit__(
@@ -107,13 +113,30 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        elapsed_ns = time.perf_counter_ns() - self._started_ns.pop()
+        ended_ns = time.perf_counter_ns()
+        started_ns = self._take_start()
         scope = open_scope()
-        if scope is not None:
+        if scope is not None and started_ns is not None:
             key = self._key
             if self._outcome:
                 key += "_success" if error is None else "_failure"
-            scope.add_time(key, elapsed_ns)
+            scope.add_time(key, ended_ns - started_ns)
+
+    def _take_start(self) -> int | None:
+        """Return when the innermost run of this timer began here, and forget that."""
+        within: list[_Run] = []
+        run = _runs.get()
+        while run is not None and run[0] is not self:
+            # Two generators may be timed in turns.
+            within.append(run)
+            run = run[2]
+        if run is None:
+            return None
+        _, started_ns, runs = run
+        for other, other_ns, _ in reversed(within):
+            runs = (other, other_ns, runs)
+        _runs.set(runs)
+        return started_ns
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Time every call of `function`; of an async one, until its result is there."""
@@ -132,6 +155,13 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
                 return function(*args, **kwargs)
 
         return timed
+
+
+#: A run of a timer: whose, since when, and the run around it.
+_Run = tuple[timer, int, "_Run | None"]
+
+#: The innermost run that is under way here. Not with the timer: threads, tasks and greenlets share it.
+_runs: ContextVar[_Run | None] = ContextVar("otel_canonical_timer_runs", default=None)
 
 
 def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:

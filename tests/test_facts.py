@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import django
@@ -472,6 +475,24 @@ def test_facts_are_replaced_added_and_removed(in_process: None) -> None:
     assert seen == ["pro", "default", 3, None, 1]
 
 
+def test_nothing_is_lost_when_another_thread_adds_meanwhile(in_process: None) -> None:
+    """Here it is the number's own conversion that does, at the moment that matters."""
+
+    class Converted:
+        def __float__(self) -> float:
+            otel_canonical.add("sum", 0.5)
+            return 2.0
+
+    def view(request: Any) -> HttpResponse:
+        otel_canonical.add("sum", Converted())
+        otel_canonical.set("text", "x")
+        otel_canonical.add("text", Converted())
+        return HttpResponse()
+
+    event = event_of(view)
+    assert (event["app_sum"], event["app_text"]) == (3.0, 2.0)
+
+
 def test_lazy_value_is_read_when_it_is_set(in_process: None) -> None:
     """A lazy object is shown as it was then, not as it became."""
     from django.utils.functional import SimpleLazyObject
@@ -592,9 +613,114 @@ def test_timers_nest(in_process: None) -> None:
     assert "app_outer_count" not in event
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What timers read: nanoseconds, that stand still until a test moves them."""
+    now = [0]
+    monkeypatch.setattr(app_facts, "time", SimpleNamespace(perf_counter_ns=lambda: now[0]))
+    return now
+
+
+def elapsed_ns(scope: RequestScope) -> dict[str, int]:
+    """Return what the timers of a request have measured."""
+    return {key: timer.elapsed_ns for key, timer in (scope.timers or {}).items()}
+
+
+class InThread:
+    """A thread that does what it is told, one thing after the other."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+
+    def run(self, do: Callable[..., Any], *args: Any) -> Any:
+        """Return what that returns."""
+        return self._thread.submit(do, *args).result(10)
+
+
+@pytest.mark.parametrize("place", [InThread, contextvars.Context])
+def test_shared_timer_is_right_when_requests_overlap(
+    place: Callable[[], InThread | contextvars.Context], clock: list[int]
+) -> None:
+    """In threads, and in contexts, which is what greenlets and tasks have."""
+    pricing = otel_canonical.timer("pricing")
+    scopes, places = [RequestScope("GET", "/", {}) for _ in range(2)], [place(), place()]
+
+    def begin(n: int, at_ns: int) -> None:
+        clock[0] = at_ns
+        places[n].run(pricing.__enter__)
+
+    def end(n: int, at_ns: int) -> None:
+        clock[0] = at_ns
+        places[n].run(pricing.__exit__, None, None, None)
+
+    for n, scope in enumerate(scopes):
+        places[n].run(current_scope.set, scope)
+    begin(0, 0)
+    begin(1, 1000)
+    begin(1, 1100)
+    end(0, 1200)
+    end(1, 1300)
+    end(1, 1400)
+    assert [elapsed_ns(scope) for scope in scopes] == [{"pricing": 1200}, {"pricing": 600}]
+
+
+def test_shared_timer_is_right_when_tasks_take_turns(clock: list[int]) -> None:
+    """Each is timed from its own beginning, one that failed as well."""
+    pricing = otel_canonical.timer("pricing", outcome=True)
+    scope = RequestScope("GET", "/", {})
+
+    async def price(began: asyncio.Event, goes_on: asyncio.Event, *, fails: bool) -> None:
+        with contextlib.suppress(ValueError), pricing:
+            began.set()
+            await goes_on.wait()
+            if fails:
+                raise ValueError
+
+    async def serve() -> None:
+        current_scope.set(scope)
+        tasks, goes_on = [], []
+        for fails in (True, False):
+            began, go_on = asyncio.Event(), asyncio.Event()
+            tasks.append(asyncio.create_task(price(began, go_on, fails=fails)))
+            goes_on.append(go_on)
+            await asyncio.wait_for(began.wait(), 10)
+            clock[0] += 1000
+        for task, go_on in zip(tasks, goes_on, strict=True):
+            go_on.set()
+            await asyncio.wait_for(task, 10)
+            clock[0] += 10
+
+    asyncio.run(serve())
+    assert elapsed_ns(scope) == {"pricing_failure": 2000, "pricing_success": 1010}
+
+
+def test_timers_are_right_when_generators_take_turns(clock: list[int]) -> None:
+    """Runs of one thread that don't end in the order in which they began."""
+
+    def timed(key: str) -> Iterator[None]:
+        with otel_canonical.timer(key):
+            yield
+
+    def serve() -> None:
+        current_scope.set(scope)
+        first, second = timed("first"), timed("second")
+        for running in (first, second):
+            next(running)
+            clock[0] += 1000
+        for running in (first, second):
+            assert next(running, "over") == "over"
+            clock[0] += 10
+
+    scope = RequestScope("GET", "/", {})
+    context = contextvars.Context()
+    context.run(serve)
+    assert elapsed_ns(scope) == {"first": 2000, "second": 1010}
+    # Nothing is left of them where a thread lives on.
+    assert context.get(app_facts._runs) is None
+
+
 def test_timer_counts_in_threads_of_the_request(in_process: None) -> None:
     """What runs in a thread that carries the request's context belongs to the request."""
-    import contextvars
 
     def work() -> None:
         with otel_canonical.timer("work"):
