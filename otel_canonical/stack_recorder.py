@@ -39,7 +39,8 @@ def make_file() -> int | None:
 def record_into(fd: int) -> bool:
     """Have crashes and aborts of this process dumped into `fd` (worker, after its signal set-up).
 
-    The handler of SIGABRT that Gunicorn has installed is called after the dump, as before.
+    The handler of SIGABRT that Gunicorn has installed is called after the dump, as before. Processes that
+    the app forks dump nothing into it: a crash of theirs is not the worker's.
 
     Returns:
         False, and nothing is changed, if somebody (PYTHONFAULTHANDLER, the app) has the interpreter
@@ -48,7 +49,24 @@ def record_into(fd: int) -> bool:
     if faulthandler.is_enabled():
         return False
     faulthandler.enable(fd, all_threads=True)
+    file = _identity(fd)
+
+    def leave_in_child() -> None:
+        # Only the file is taken away: to disable `faulthandler` might disable what the app has made of it
+        # since. And only if it is ours still: the app may have closed all it didn't know.
+        with contextlib.suppress(OSError):
+            if _identity(fd) == file:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, fd, inheritable=False)
+                os.close(nowhere)
+
+    os.register_at_fork(after_in_child=leave_in_child)
     return True
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 def read_stacks(fd: int) -> dict[int, list[Frame]]:

@@ -60,6 +60,67 @@ def test_dump_of_the_user_stays_theirs() -> None:
     os.close(fd)
 
 
+FORKS = """
+import ctypes, faulthandler, os, sys
+from otel_canonical import stack_recorder
+fd = int(sys.argv[1])
+assert stack_recorder.record_into(fd)
+exec(sys.argv[2])
+def crash_in_child():
+    ctypes.string_at(0)
+pid = os.fork()
+if pid == 0:
+    crash_in_child()
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -11
+if len(sys.argv) > 3:
+    ctypes.string_at(0)
+"""
+
+
+def after_fork(*arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run a worker whose child crashes; return its end, and the functions in the dump that we have."""
+    fd = stack_recorder.make_file()
+    assert fd is not None
+    process = subprocess.run(
+        [sys.executable, "-c", FORKS, str(fd), *arguments],
+        pass_fds=[fd],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    stacks = stack_recorder.read_stacks(fd)
+    os.close(fd)
+    return process, {name for stack in stacks.values() for _, _, name in stack}
+
+
+def test_crash_of_a_child_is_not_the_workers() -> None:
+    """A process that the app has forked; what the worker itself does later is there."""
+    process, dumped = after_fork("")
+    assert (process.returncode, dumped) == (0, set()), process.stderr
+    process, dumped = after_fork("", "crashes")
+    assert process.returncode == -11, process.stderr
+    assert "<module>" in dumped
+    assert "crash_in_child" not in dumped
+
+
+def test_child_keeps_what_the_app_has_enabled() -> None:
+    """The app's own dumps of crashes go where it wants them, from its children, too."""
+    process, dumped = after_fork("faulthandler.enable(sys.stderr)")
+    assert "crash_in_child" in process.stderr
+    assert dumped == set()
+
+
+def test_child_keeps_a_file_that_has_taken_the_place() -> None:
+    """An app that closes what it doesn't know may have opened another under the number."""
+    process, _ = after_fork(
+        "read, write = os.pipe(); os.dup2(write, fd); os.close(write); faulthandler.disable();"
+        "os.register_at_fork(after_in_child=lambda: os.write(fd, b'here'));"
+        "os.register_at_fork(after_in_parent=lambda: print(os.read(read, 9)))"
+    )
+    assert "b'here'" in process.stdout, process.stderr
+
+
 def test_nothing_is_found_in_nothing() -> None:
     """No dump, no stacks; nonsense is no stack either."""
     assert stack_recorder.parse("") == {}
