@@ -246,7 +246,8 @@ class CanonicalLog:
             path = ""
             if scope.url_kwargs:
                 path = self._redaction.path(scope.path, scope.url_kwargs)
-            scope.slot.write_route((scope.route or "", scope.view or "", path or scope.path))
+            texts = (scope.route or "", scope.view or "", path or scope.path)
+            scope.slot.write_route(scope.started_ns, texts)
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
         """Write the line of a failure that the app survived."""
@@ -257,7 +258,8 @@ class CanonicalLog:
         stuck = scope.stuck
         if scope.slot is not None and stuck is not None:
             after_s = seconds(stuck.seen_ns - scope.started_ns)
-            scope.slot.write_watched((str(after_s), stuck.loc or "", stuck.cause_loc or ""))
+            texts = (str(after_s), stuck.loc or "", stuck.cause_loc or "")
+            scope.slot.write_watched(scope.started_ns, texts)
 
     def slow(self, scope: RequestScope) -> None:
         """Write the line of a request that is slow and still runs."""

@@ -155,11 +155,16 @@ class RequestScope:
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
         """Count one database query. `text` is the SQL before its parameters are filled in."""
+        if not self.is_open:
+            return
         if self.queries is None:
-            self.queries = QueryTally()
+            queries = QueryTally()
+            # Asked again: another thread of the request may have come first, but not from here on.
+            if self.queries is None:
+                self.queries = queries
         self.queries.add_query(text, elapsed_ns, failed)
         if self.slot is not None:
-            self.slot.set_queries(self.queries.count)
+            self.slot.set_queries(self.started_ns, self.queries.count)
 
     def add_call(self, system: str, elapsed_ns: int, failed: bool) -> None:
         """Count one outgoing call to `system`: http, redis, kafka…"""

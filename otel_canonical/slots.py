@@ -81,9 +81,16 @@ class OpenRequest:
 
 
 class Slot:
-    """The place of one request."""
+    """The place of one request.
 
-    __slots__ = ("_at", "_busy", "_busy_ns", "_memory", "_number", "_sequence", "_state_at")
+    What is noted of one later says when that was opened: who comes too late, a thread that it has left
+    behind or the watchdog, must not write into its successor.
+    """
+
+    __slots__ = (
+        *("_at", "_busy", "_busy_ns", "_memory", "_number", "_sequence", "_started_ns"),
+        "_state_at",
+    )
 
     def __init__(
         self, memory: mmap.mmap, at: int, state_at: int, busy: memoryview[int], number: int
@@ -92,6 +99,8 @@ class Slot:
         self._at = at
         self._state_at = state_at
         self._sequence = 0
+        #: When its present request was opened, or the last one.
+        self._started_ns = 0
         self._busy = busy
         self._number = number
         #: How long it has been busy before its present request.
@@ -106,6 +115,7 @@ class Slot:
         texts: Sequence[str],
     ) -> None:
         """Show a new request. `texts` in the order of `REQUEST_TEXTS`, cut if there is no room."""
+        self._started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
         packed = _packed(texts, _REQUEST_LIMITS)
         size = len(packed)
@@ -128,18 +138,21 @@ class Slot:
         """Change the state alone: one byte, which can't be torn."""
         self._memory[self._state_at] = state
 
-    def set_queries(self, count: int) -> None:
-        """Note how many queries the request has made."""
+    def set_queries(self, started_ns: int, count: int) -> None:
+        """Note how many queries the request has made that was opened at `started_ns`."""
         at = self._at + _QUERIES_AT
-        self._memory[at : at + 4] = _QUERIES.pack(min(count, 0xFFFFFFFF))
+        packed = _QUERIES.pack(min(count, 0xFFFFFFFF))
+        # Nothing is called from here on: no other request is opened in between.
+        if self._started_ns == started_ns:
+            self._memory[at : at + 4] = packed
 
-    def write_route(self, texts: Sequence[str]) -> None:
-        """Note what the URL was resolved to; `texts` in the order of `ROUTE_TEXTS`."""
-        self._write_part(ROUTE_START, _ROUTE_LENGTH_AT, _packed(texts, _ROUTE_LIMITS))
+    def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
+        """Note what its URL was resolved to; `texts` in the order of `ROUTE_TEXTS`."""
+        self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, _packed(texts, _ROUTE_LIMITS))
 
-    def write_watched(self, texts: Sequence[str]) -> None:
-        """Note what the watchdog found; `texts` in the order of `WATCH_TEXTS`."""
-        self._write_part(WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
+    def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
+        """Note what the watchdog found of it; `texts` in the order of `WATCH_TEXTS`."""
+        self._write_part(started_ns, WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
 
     def state(self) -> int:
         """Return the state of the slot."""
@@ -174,11 +187,15 @@ class Slot:
         end = _HEAD.size + _HEAD.unpack_from(slot)[3]
         return slot[:8] != slot[end : end + 8]
 
-    def _write_part(self, start: int, length_at: int, packed: bytes) -> None:
-        at = self._at + start
-        self._memory[at : at + len(packed)] = packed
-        at = self._at + length_at
-        self._memory[at : at + 2] = _LENGTH.pack(len(packed))
+    def _write_part(self, started_ns: int, start: int, length_at: int, packed: bytes) -> None:
+        start += self._at
+        end = start + len(packed)
+        length_at += self._at
+        length = _LENGTH.pack(len(packed))
+        # Nothing is called from here on, as above.
+        if self._started_ns == started_ns:
+            self._memory[start:end] = packed
+            self._memory[length_at : length_at + 2] = length
 
 
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
-from otel_canonical import canonical_log, error_facts
+from otel_canonical import canonical_log, error_facts, request_scope
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.emitters import LineEmitter, LineOutput
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.export_rule import ExportRule
 from otel_canonical.held_signals import HeldSignals
-from otel_canonical.request_scope import RequestScope, current_scope
+from otel_canonical.request_scope import RequestScope, Sighting, current_scope
 from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
+from otel_canonical.shared_page import SharedPage
+from otel_canonical.slots import Slot
+from otel_canonical.tallies import QueryTally
 
 
 @pytest.fixture
@@ -43,6 +47,7 @@ def a_log(
     exporter: InMemorySpanExporter | None = None,
     sampler: Sampler = ALWAYS_ON,
     signals: HeldSignals | None = None,
+    slots: Sequence[Slot] = (),
 ) -> CanonicalLog:
     """Return a log that emits to a list and, if there is an exporter, makes spans."""
     roots = RootSpans(None, str)
@@ -51,7 +56,9 @@ def a_log(
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         roots.record_with(provider.get_tracer("test"))
     return CanonicalLog(
-        Settings(), roots, lambda event, scope: events.append(event), signals=signals
+        *(Settings(), roots, lambda event, scope: events.append(event)),
+        slots=slots,
+        signals=signals,
     )
 
 
@@ -224,6 +231,51 @@ def test_slow_line_is_poor_when_its_event_cannot_be_composed(
     slow, whole = (dict(event.pairs) for event in events)
     assert (slow["event_type"], slow["req_id"]) == ("slow", scope.request_id)
     assert (whole["event_type"], whole["resp_status"]) == ("request", 200)
+
+
+def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
+    events: list[CanonicalEvent],
+) -> None:
+    """A thread that it has left behind still queries, the watchdog has looked at it just before."""
+    page = SharedPage(1, 1)
+    [slot] = page.slots_of(page.take_block() or 0)
+    log = a_log(events, slots=[slot])
+    former = opened(log)
+    former.add_query("SELECT 1", 1, failed=False)
+    former.stuck = Sighting(former.started_ns, "a.py:1:f", "b.py:2:g", "")
+    log.close(former)
+    current = opened(log)
+    former.add_query("SELECT 1", 1, failed=False)
+    former.route = "former/"
+    log.due(former)
+    log.progress(former)
+    shown = slot.read()
+    assert shown is not None
+    assert (shown.queries, shown.watched, shown.texts.get("route")) == (0, {}, None)
+    assert former.queries is not None
+    assert former.queries.count == 1
+    current.add_query("SELECT 1", 1, failed=False)
+    log.progress(current)
+    shown = slot.read()
+    assert shown is not None
+    assert (shown.queries, shown.texts["path"]) == (1, "/ok/")
+    log.close(current)
+
+
+def test_first_queries_of_two_threads_are_both_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One ends while the other makes the tally."""
+    scope = RequestScope("GET", "/", {})
+
+    class Made(QueryTally):
+        def __init__(self) -> None:
+            super().__init__()
+            monkeypatch.undo()
+            scope.add_query("SELECT 1", 1, failed=False)
+
+    monkeypatch.setattr(request_scope, "QueryTally", Made)
+    scope.add_query("SELECT 2", 1, failed=False)
+    assert scope.queries is not None
+    assert scope.queries.count == 2
 
 
 def test_line_is_written_when_a_value_is_of_another_type(

@@ -42,9 +42,9 @@ def test_request_is_read_as_it_was_written() -> None:
     assert slot.read() == OpenRequest(
         11, 22, 33, True, False, 0, dict(zip(REQUEST_TEXTS, TEXTS, strict=True)), {}
     )
-    slot.set_queries(7)
-    slot.write_route(("route/", "app.view", "/redacted/"))
-    slot.write_watched(("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_queries(22, 7)
+    slot.write_route(22, ("route/", "app.view", "/redacted/"))
+    slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
     request = slot.read()
     assert request is not None
     assert request.queries == 7
@@ -56,12 +56,26 @@ def test_new_request_has_nothing_of_the_one_before() -> None:
     """Queries, route and what the watchdog saw are those of the request that is open."""
     slot = first_slot()
     open_slot(slot)
-    slot.set_queries(7)
-    slot.write_route(("route/", "app.view", "/"))
-    slot.write_watched(("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_queries(22, 7)
+    slot.write_route(22, ("route/", "app.view", "/"))
+    slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
     slot.set_state(IDLE)
     assert slot.read() is None
     open_slot(slot)
+    request = slot.read()
+    assert request is not None
+    assert (request.queries, request.watched, request.texts.get("route")) == (0, {}, None)
+
+
+def test_new_request_gets_nothing_that_is_noted_of_the_one_before() -> None:
+    """A thread that it has left behind, and the watchdog, may come when the slot has its next."""
+    slot = first_slot()
+    open_slot(slot)
+    slot.close(30)
+    slot.open(11, 44, 55, EXPORTED, TEXTS)
+    slot.set_queries(22, 7)
+    slot.write_route(22, ("route/", "app.view", "/"))
+    slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
     request = slot.read()
     assert request is not None
     assert (request.queries, request.watched, request.texts.get("route")) == (0, {}, None)
@@ -80,7 +94,7 @@ def test_any_text_fits(texts: list[str]) -> None:
     """Whatever a client sends, each text keeps to its room, and to its place."""
     slot = first_slot()
     open_slot(slot, tuple(texts))
-    slot.write_route(tuple(texts[: len(ROUTE_TEXTS)]))
+    slot.write_route(22, tuple(texts[: len(ROUTE_TEXTS)]))
     request = slot.read()
     assert request is not None
     assert not slot.is_torn()
