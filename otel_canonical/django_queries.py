@@ -10,27 +10,21 @@ from __future__ import annotations
 import functools
 import sys
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Token
 from typing import Any
 
 from django.db import connections
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorDebugWrapper
-from opentelemetry import context as otel_context
-from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_canonical import server_cursors, sql_comments
 from otel_canonical.fence import fenced
-from otel_canonical.request_scope import RequestScope, open_scope
-from otel_canonical.span_processor import DriverSpans, inside_django_query
+from otel_canonical.inside_query import InsideQuery, QuietQuery, RecordedQuery, inside_django_query
+from otel_canonical.request_scope import open_scope
 
 _MARK = "__otel_canonical__"
-
-_InsideToken = Token[bool | DriverSpans]
-_Marks = tuple[_InsideToken, Token[Context] | None, DriverSpans | None]
 
 
 def watch_connections() -> None:
@@ -50,12 +44,13 @@ def _wrap_debug_sql() -> None:
     @functools.wraps(debug_sql)
     @contextmanager
     def debug_sql_uncounted(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
-        token = inside_django_query.set(True)
+        inside = InsideQuery()
+        token = inside.enter(inside_django_query)
         try:
             with debug_sql(self, *args, **kwargs):
                 yield
         finally:
-            inside_django_query.reset(token)
+            inside.leave(token)
 
     setattr(debug_sql_uncounted, _MARK, True)
     CursorDebugWrapper.debug_sql = debug_sql_uncounted  # type: ignore[method-assign]
@@ -79,10 +74,14 @@ def _uncounted(method: Callable[..., Any], *, needs_connection: bool) -> Callabl
     def call_uncounted(self: Any) -> Any:
         if needs_connection and self.connection is None:
             return method(self)
-        token = inside_django_query.set(True)
+        inside = InsideQuery()
+        # As `enter` and `leave` do, without their calls: this runs for every cursor.
+        inside.thread_id = get_ident()
+        token = inside_django_query.set(inside)
         try:
             return method(self)
         finally:
+            inside.thread_id = None
             inside_django_query.reset(token)
 
     setattr(call_uncounted, _MARK, True)
@@ -106,8 +105,17 @@ def _count_query(
     if scope is None:
         return execute(sql, params, many, context)
     failed = True
-    # Without the drivers' instrumentation no span can be made in here, and nothing need be marked.
-    marks = _mark(scope) if "opentelemetry.instrumentation.dbapi" in sys.modules else None
+    inside: QuietQuery | RecordedQuery | None = None
+    # Without the drivers' instrumentation no span can be made in here.
+    if "opentelemetry.instrumentation.dbapi" in sys.modules:
+        if scope.root.is_recorded:
+            inside = RecordedQuery()
+            inside.has_span = False
+        else:
+            inside = QuietQuery()
+        # As `enter` and `leave` do, without their calls: this runs for every query.
+        inside.thread_id = get_ident()
+        token = inside_django_query.set(inside)
     run = sql_comments.commenting(execute, scope) if sql_comments.is_wanted else execute
     started_ns = time.perf_counter_ns()
     try:
@@ -116,33 +124,14 @@ def _count_query(
         return result
     finally:
         elapsed_ns = time.perf_counter_ns() - started_ns
-        if marks is not None:
-            error = sys.exc_info()[0] if failed else None
-            _unmark(*marks, elapsed_ns, context, sql, params, error)
+        if inside is not None:
+            if type(inside) is RecordedQuery and not inside.has_span:
+                error = sys.exc_info()[0] if failed else None
+                _make_missing_span(elapsed_ns, context, sql, params, error)
+            inside.thread_id = None
+            inside_django_query.reset(token)
         # psycopg accepts composed SQL objects, which need not be hashable.
         scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
-
-
-def _mark(scope: RequestScope) -> _Marks:
-    """Say that what a driver does now is Django's query, and keep it from making spans for nobody."""
-    if scope.root.is_recorded:
-        spans = DriverSpans()
-        return inside_django_query.set(spans), None, spans
-    # Without an export a driver's span serves nobody: what was to be counted of it is counted here.
-    return inside_django_query.set(True), _attach_quiet(scope), None
-
-
-def _unmark(
-    inside: _InsideToken,
-    quiet: Token[Context] | None,
-    spans: DriverSpans | None,
-    *query: Any,
-) -> None:
-    if quiet is not None:
-        otel_context.detach(quiet)
-    elif spans is not None and not spans.made:
-        _make_missing_span(*query)
-    inside_django_query.reset(inside)
 
 
 @fenced("making the span of a query")
@@ -154,11 +143,3 @@ def _make_missing_span(
             *(context, sql, params, time.time_ns() - elapsed_ns),
             error.__name__ if error is not None else None,
         )
-
-
-def _attach_quiet(scope: RequestScope) -> Token[Context]:
-    root = scope.root
-    if root.quiet is None:
-        with suppress_instrumentation():
-            root.quiet = otel_context.get_current()
-    return otel_context.attach(root.quiet)

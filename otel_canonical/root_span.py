@@ -6,6 +6,7 @@ is written onto the span of one that is, and ends it.
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
 from collections.abc import Mapping
 from contextvars import Token
@@ -14,6 +15,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -27,6 +29,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.event import CanonicalEvent, EventType
 from otel_canonical.fields import ERROR_STACK_ATTRIBUTE
+from otel_canonical.inside_query import while_quiet
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.slots import UNEXPORTED
 
@@ -35,6 +38,16 @@ SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
 
 #: Under which OpenTelemetry keeps the current span; found out by asking, the name isn't public.
 _SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+
+
+@suppress_instrumentation()
+def _suppressed() -> Context:
+    return otel_context.get_current()
+
+
+#: In the context of a request that isn't recorded, under the keys by which OpenTelemetry suppresses
+#: instrumentations; found out in the same way.
+_QUIET = dict.fromkeys(contextvars.Context().run(_suppressed), while_quiet)
 
 #: Server spans answer for their own failures only (HTTP semantic conventions, "Status").
 FIRST_SERVER_ERROR = 500
@@ -58,8 +71,7 @@ class Root:
     `is_exported` says whether the trace leaves, as far as that is known; `is_recorded` whether its
     spans are made, because it does or because a rule may ask for it in the end. `caller` is the
     incoming trace context, None if there is none; `handed_out` says whether Django's instrumentation
-    has taken this root for its own; `quiet` is a context in which instrumentations make no spans, once
-    one was needed.
+    has taken this root for its own.
     """
 
     span: Span
@@ -80,7 +92,6 @@ class Root:
     #: Ended spans of a request that may yet have to be exported, and how many were too many.
     kept_spans: deque[Any] | None = None
     forgotten_spans: int = 0
-    quiet: Context | None = None
     _token: Token[Context] | None = None
 
     @property
@@ -95,20 +106,21 @@ class Root:
 
     def attach(self, parent: Context | None, scope: RequestScope) -> None:
         """Make its span, and the scope, the current ones of this thread, greenlet or task."""
-        # In one step: each `set_value` would copy the context.
-        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
+        # In one step: each `set_value` would copy the context. And once: to suppress in each query would
+        # need a context of its own, and one that is given up on would leave it behind.
+        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span, **({} if self.is_recorded else _QUIET)}
         self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
         """Leave the context as it was before `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
-            # Both hold contexts that hold the scope: circles, that only the garbage collector finds.
-            self._token = self.quiet = None
+            # It holds a context that holds the scope: a circle, that only the garbage collector finds.
+            self._token = None
 
     def abandon(self) -> None:
         """Never go back: the context of `attach` is no more, or another one is current now."""
-        self._token = self.quiet = None
+        self._token = None
 
 
 class UnexportedRoot(Root, NonRecordingSpan):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -18,22 +17,11 @@ from opentelemetry.trace import StatusCode
 
 from otel_canonical import sql_comments
 from otel_canonical.fence import fenced
+from otel_canonical.inside import now_inside
+from otel_canonical.inside_query import RecordedQuery, inside_django_query
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import SCOPE_KEY
 from otel_canonical.span_sampler import COUNTED_KINDS
-
-
-class DriverSpans:
-    """Whether a driver's instrumentation has made a span of the query under way."""
-
-    made = False
-
-
-#: True while Django itself talks to a database; spans made in there are of queries counted already.
-#: In an exported request it is asked whether any were made.
-inside_django_query: ContextVar[bool | DriverSpans] = ContextVar(
-    "otel_canonical_inside_query", default=False
-)
 
 #: Databases that don't speak SQL; calls to them get keys of their own (`redis_calls`).
 NOT_SQL = frozenset(
@@ -56,13 +44,13 @@ class CallCounter(SpanProcessor):
         """Remember whose call this is, while its parent's context is at hand."""
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
-        inside = inside_django_query.get()
+        inside = now_inside(inside_django_query)
         # In this order: before 3.12 a look-up of an enum's member calls Python.
-        is_counted = not inside and span.kind in COUNTED_KINDS
+        is_counted = inside is None and span.kind in COUNTED_KINDS
         if not is_sampled and not is_counted:
             return
-        if isinstance(inside, DriverSpans):
-            inside.made = True
+        if isinstance(inside, RecordedQuery):
+            inside.has_span = True
             if sql_comments.is_wanted:
                 sql_comments.keep_off(span)
         scope = otel_context.get_value(SCOPE_KEY, parent_context)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -124,7 +123,6 @@ def test_nothing_is_left_for_the_garbage_collector(
     gc.disable()
     try:
         scope = opened(log)
-        scope.root.quiet = Context({"in": scope})  # as a query makes it
         left = [weakref.ref(scope)]
         if exports:
             left.append(weakref.ref(scope.root.span))

@@ -13,10 +13,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from otel_canonical import span_processor
+from otel_canonical.inside import Inside
+from otel_canonical.inside_query import inside_django_query
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import SCOPE_KEY
 from otel_canonical.root_spans import RootSpans
-from otel_canonical.span_processor import CallCounter, inside_django_query
+from otel_canonical.span_processor import CallCounter
 from otel_canonical.span_sampler import CountingSampler
 
 
@@ -143,9 +145,10 @@ def test_call_is_not_counted_again_when_django_counts_it(
     tracer: Tracer, scope: RequestScope
 ) -> None:
     """Inside of Django's own queries the driver's spans are left to Django."""
-    token = inside_django_query.set(True)
+    inside = Inside()
+    token = inside.enter(inside_django_query)
     call(tracer, {"db.system": "postgresql"})
-    inside_django_query.reset(token)
+    inside.leave(token)
     assert scope.queries is None
 
 

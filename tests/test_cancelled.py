@@ -1,0 +1,85 @@
+"""A view that gives up on what a thread is still at: asgiref hands it that thread's context, as it is then.
+
+Nothing that was true of the thread alone may be true of the view, or of who comes after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.otlp_sink import otlp_sink
+from tests.servers import gunicorn
+from tests.traced_site import Traced
+
+WORKERS = {"wsgi": ("cancels:application",), "asgi": ("cancels:asgi", "-k", "asgi")}
+SAMPLERS = {"exported": "always_on", "unexported": "parentbased_always_off"}
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(scope="module", params=[f"{w} {s}" for w in WORKERS for s in SAMPLERS])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Traced]:
+    """One thread that serves, or one loop, with each request's spans exported or none's."""
+    worker, sampled = request.param.split()
+    app, *arguments = WORKERS[worker]
+    directory = tmp_path_factory.mktemp("cancels")
+    with otlp_sink() as sink:
+        settings = {
+            "SITE_DIRECTORY": str(directory),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "20",
+            "OTEL_TRACES_SAMPLER": SAMPLERS[sampled],
+        }
+        with gunicorn(app, directory, *arguments, **settings) as server:
+            server.name = request.param
+            yield Traced(server, sink)
+
+
+class Neighbour(ThreadingHTTPServer):
+    """Another service, which notes the trace that each call names."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.traces: list[str | None] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Neighbour
+
+    def do_GET(self) -> None:
+        parent = self.headers.get("traceparent")
+        self.server.traces.append(parent and parent.split("-")[1])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Neighbour]:
+    """Another service."""
+    server = Neighbour()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="neighbour")
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_calls_are_counted_when_query_is_given_up_on(site: Traced, neighbour: Neighbour) -> None:
+    """While it still runs and after it, and by the next request of the thread; each is told its trace."""
+    caller = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-0{site.server.name.count(' exp')}"}
+    _, line = site.server.ask(f"/gives-up-on-query/?url={neighbour.url}", **caller)
+    _, after = site.server.ask(f"/calls/?url={neighbour.url}", **caller)
+    assert (line["http_calls"], line["db_queries"]) == ("2", "1")
+    assert (after["http_calls"], "db_queries" in after) == ("1", False)
+    assert neighbour.traces == [TRACE_ID] * 3
