@@ -21,6 +21,7 @@ from typing import Any
 from opentelemetry import trace
 
 from otel_canonical import inner_spans
+from otel_canonical.inside import Inside, now_inside
 from otel_canonical.request_scope import RequestScope, open_scope
 
 _MARK = "__otel_canonical__"
@@ -29,12 +30,22 @@ _MISSING = object()
 #: What a backend may do by several other operations; it is one all the same.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
 
-_inside_span: ContextVar[bool] = ContextVar("otel_canonical_inside_cache_span", default=False)
+_inside_span: ContextVar[Inside | None] = ContextVar("otel_canonical_cache_span", default=None)
 
-_inside_lookup: ContextVar[bool] = ContextVar("otel_canonical_inside_cache", default=False)
+_inside_lookup: ContextVar[Inside | None] = ContextVar("otel_canonical_lookup", default=None)
 
-#: The key that a `get_or_set` under way is about, and whether it has looked it up already.
-_getting_or_setting: ContextVar[list[Any] | None] = ContextVar(
+
+class _GetOrSet(Inside):
+    """A `get_or_set` under way: the key that it is about, and whether it has looked it up already."""
+
+    __slots__ = ("is_looked_up", "key")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.is_looked_up = False
+
+
+_inside_get_or_set: ContextVar[_GetOrSet | None] = ContextVar(
     "otel_canonical_get_or_set", default=None
 )
 
@@ -86,7 +97,7 @@ def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get)
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or _inside_lookup.get() or _is_asked_again(key):
+        if scope is None or now_inside(_inside_lookup) is not None or _is_asked_again(key):
             return get(key, default, *args, **kwargs)
         with _Lookup(scope, "cache.get", alias) as lookup:
             value = get(key, _MISSING, *args, **kwargs)
@@ -101,7 +112,7 @@ def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[...
     @functools.wraps(get_many)
     def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or _inside_lookup.get():
+        if scope is None or now_inside(_inside_lookup) is not None:
             return get_many(keys, *args, **kwargs)
         keys = list(keys)
         with _Lookup(scope, "cache.get_many", alias) as lookup:
@@ -121,18 +132,19 @@ def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable
         scope = open_scope()
         if scope is None or not _has_span(scope):
             return write(*args, **kwargs)
-        token = _inside_span.set(True)
+        inside = Inside()
+        token = inside.enter(_inside_span)
         try:
             with inner_spans.span(inner_spans.CACHES, f"cache.{name}", attributes):
                 return write(*args, **kwargs)
         finally:
-            _inside_span.reset(token)
+            inside.leave(token)
 
     return write_in_span
 
 
 def _has_span(scope: RequestScope) -> bool:
-    return inner_spans.are_made_in(scope, inner_spans.CACHES) and not _inside_span.get()
+    return inner_spans.are_made_in(scope, inner_spans.CACHES) and now_inside(_inside_span) is None
 
 
 def _attributes(alias: str) -> dict[str, str]:
@@ -142,11 +154,12 @@ def _attributes(alias: str) -> dict[str, str]:
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_or_set)
     def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _getting_or_setting.set([key, False])
+        inside = _GetOrSet(key)
+        token = inside.enter(_inside_get_or_set)
         try:
             return get_or_set(key, *args, **kwargs)
         finally:
-            _getting_or_setting.reset(token)
+            inside.leave(token)
 
     return get_or_set_in_one
 
@@ -154,22 +167,24 @@ def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
 def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(aget_or_set)
     async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _getting_or_setting.set([key, False])
+        inside = _GetOrSet(key)
+        token = inside.enter(_inside_get_or_set)
         try:
             return await aget_or_set(key, *args, **kwargs)
         finally:
-            _getting_or_setting.reset(token)
+            inside.leave(token)
 
     return aget_or_set_in_one
 
 
 def _is_asked_again(key: Any) -> bool:
     """Return whether this is the `get` by which `get_or_set` reads back what it has just set."""
-    asked = _getting_or_setting.get()
-    if asked is None or asked[0] != key:
+    # In whatever thread: `aget_or_set` has asgiref's look the key up.
+    inside = _inside_get_or_set.get()
+    if inside is None or inside.thread_id is None or inside.key != key:
         return False
-    again: bool = asked[1]
-    asked[1] = True
+    again = inside.is_looked_up
+    inside.is_looked_up = True
     return again
 
 
@@ -179,6 +194,8 @@ class _Lookup:
     __slots__ = (
         "_alias",
         "_entered",
+        "_inside",
+        "_inside_span",
         "_name",
         "_scope",
         "_span",
@@ -198,9 +215,11 @@ class _Lookup:
         self.found = 0
 
     def __enter__(self) -> _Lookup:
-        self._token = _inside_lookup.set(True)
+        self._inside = Inside()
+        self._token = self._inside.enter(_inside_lookup)
         if _has_span(self._scope):
-            self._span_token = _inside_span.set(True)
+            self._inside_span = Inside()
+            self._span_token = self._inside_span.enter(_inside_span)
             self._entered = inner_spans.span(
                 inner_spans.CACHES, self._name, _attributes(self._alias)
             )
@@ -221,7 +240,7 @@ class _Lookup:
             self._span.set_attribute("canonical.cache.hits", self.found)
             self._span.set_attribute("canonical.cache.misses", missed)
             self._entered.__exit__(kind, error, traceback)
-            _inside_span.reset(self._span_token)
+            self._inside_span.leave(self._span_token)
         scope.cache_hits += self.found
         scope.cache_misses += self.asked - self.found
-        _inside_lookup.reset(self._token)
+        self._inside.leave(self._token)

@@ -83,3 +83,19 @@ def test_calls_are_counted_when_query_is_given_up_on(site: Traced, neighbour: Ne
     assert (line["http_calls"], line["db_queries"]) == ("2", "1")
     assert (after["http_calls"], "db_queries" in after) == ("1", False)
     assert neighbour.traces == [TRACE_ID] * 3
+
+
+def test_look_ups_are_counted_when_one_is_given_up_on(site: Traced) -> None:
+    """While it is still made and after it, and by the next request of the thread."""
+    _, line = site.server.ask("/gives-up-on-look-up/")
+    _, after = site.server.ask("/looks-up/")
+    assert (line["cache_hits"], line["cache_misses"]) == ("1", "3")
+    assert (after["cache_hits"], after["cache_misses"]) == ("1", "1")
+
+
+def test_look_ups_are_counted_when_value_to_set_is_given_up_on(site: Traced) -> None:
+    """What looks the same key up later isn't `get_or_set` that reads back what it has set."""
+    _, line = site.server.ask("/gives-up-on-get-or-set/")
+    _, after = site.server.ask("/looks-up/")
+    assert (line.get("cache_hits"), line["cache_misses"]) == ("1", "1")
+    assert (after.get("cache_hits"), after["cache_misses"]) == ("1", "1")
