@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import functools
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from otel_canonical import inner_spans
+from otel_canonical.inside import Inside, now_inside
 from otel_canonical.request_scope import open_scope
 
 _MARK = "__otel_canonical__"
+
+_inside_render: ContextVar[Inside | None] = ContextVar("otel_canonical_inside_render", default=None)
 
 
 def wrap_template(module: Any) -> None:
@@ -24,9 +28,10 @@ def wrap_template(module: Any) -> None:
     @functools.wraps(render)
     def render_and_count(self: Any, context: Any) -> Any:
         scope = open_scope()
-        if scope is None or scope.template_depth:
+        if scope is None or now_inside(_inside_render) is not None:
             return render(self, context)
-        scope.template_depth += 1
+        inside = Inside()
+        token = inside.enter(_inside_render)
         started_ns = time.perf_counter_ns()
         try:
             if not inner_spans.are_made_in(scope, inner_spans.TEMPLATES):
@@ -41,7 +46,7 @@ def wrap_template(module: Any) -> None:
         finally:
             scope.template_ns += time.perf_counter_ns() - started_ns
             scope.template_renders += 1
-            scope.template_depth -= 1
+            inside.leave(token)
 
     setattr(render_and_count, _MARK, True)
     module.Template.render = render_and_count

@@ -61,7 +61,7 @@ class RequestScope:
         *("user_id", "django_request", "django_response", "status", "bytes_written"),
         *("started_ns", "started_wall_ns", "started_cpu_ns", "first_byte_ns", "ended_ns"),
         *("ended_cpu_ns", "client_gone", "outer_error", "error", "queries", "calls"),
-        *("template_renders", "template_ns", "template_depth", "cache_hits", "cache_misses"),
+        *("template_renders", "template_ns", "cache_hits", "cache_misses"),
         *("cache_ns", "app", "timers", "thread_id", "pid", "worker_requests", "keeper", "slot"),
         *("pool", "stuck", "slow", "is_exempt_from_slow", "is_aborted", "open_spans", "is_open"),
         *("is_exempt_from_deadline", "runner", "lost_cause"),
@@ -113,7 +113,7 @@ class RequestScope:
         # What it took.
         self.queries: QueryTally | None = None
         self.calls: dict[str, CallTally] | None = None
-        self.template_renders = self.template_ns = self.template_depth = 0
+        self.template_renders = self.template_ns = 0
         self.cache_hits = self.cache_misses = self.cache_ns = 0
         self.app: dict[str, FieldValue] | None = None
         self.timers: dict[str, CallTally] | None = None

@@ -99,3 +99,19 @@ def test_look_ups_are_counted_when_value_to_set_is_given_up_on(site: Traced) -> 
     _, after = site.server.ask("/looks-up/")
     assert (line.get("cache_hits"), line["cache_misses"]) == ("1", "1")
     assert (after.get("cache_hits"), after["cache_misses"]) == ("1", "1")
+
+
+def test_renders_are_counted_when_one_is_given_up_on(site: Traced) -> None:
+    """While it still runs and after it, and by the next request of the thread."""
+    _, line = site.server.ask("/gives-up-on-render/")
+    _, after = site.server.ask("/renders/")
+    assert (line["tpl_renders"], after["tpl_renders"]) == ("3", "1")
+
+
+def test_renders_are_counted_each_when_threads_render_side_by_side(site: Traced) -> None:
+    """Neither is part of the other; in an exported request each has its span."""
+    _, line = site.server.ask("/renders-side-by-side/")
+    assert line["tpl_renders"] == "2"
+    if line["sampled"] == "true":
+        spans = site.sink.children_of(site.sink.root_of(line))
+        assert [span.name for span in spans] == ["template.render page.html"] * 2
