@@ -23,6 +23,7 @@ from opentelemetry.instrumentation.log_utils import std_to_otel
 
 from otel_canonical.fence import fenced
 from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
+from otel_canonical.inside import Inside, now_inside
 from otel_canonical.log_ids import NO_ID
 from otel_canonical.redaction import RedactionPolicy
 
@@ -40,7 +41,7 @@ _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
 _MARK = "__otel_canonical__"
 
-_is_exporting: ContextVar[bool] = ContextVar("otel_canonical_exporting_log", default=False)
+_inside_export: ContextVar[Inside | None] = ContextVar("otel_canonical_exporting_log", default=None)
 
 
 class LogExport:
@@ -78,10 +79,11 @@ class LogExport:
         if (
             logger is None
             or otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)
-            or _is_exporting.get()
+            or now_inside(_inside_export) is not None
         ):
             return
-        token = _is_exporting.set(True)
+        inside = Inside()
+        token = inside.enter(_inside_export)
         try:
             logger.emit(
                 timestamp=int(record.created * 1e9),
@@ -93,7 +95,7 @@ class LogExport:
                 attributes=self._attributes(record),
             )
         finally:
-            _is_exporting.reset(token)
+            inside.leave(token)
 
     def _logger(self, name: str) -> Logger | None:
         try:

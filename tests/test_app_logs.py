@@ -94,6 +94,14 @@ def test_no_ids_when_no_request_runs(site: Site) -> None:
         assert REQUEST_ID not in site.exported(text).attributes
 
 
+def test_records_are_exported_when_one_is_given_up_on(site: Site) -> None:
+    """Of a view that was handed the context of a thread that is still at it, and of the next request."""
+    site.server.ask("/gives-up/?name=given-up")
+    site.server.ask("/says/?name=next")
+    for text in ("given-up first", "given-up second", "given-up third", "next plain"):
+        assert site.exported(text).body == text
+
+
 def test_no_ids_but_a_line_when_app_is_preloaded(tmp_path: Path) -> None:
     """With `--preload` the app logs in the arbiter, in the same format."""
     with logging_site(tmp_path, "--preload") as site:

@@ -8,6 +8,7 @@ import os
 import threading
 
 from django.http import HttpResponse, StreamingHttpResponse
+from giving_up import Hold, give_up_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", __name__)
 
@@ -47,6 +48,26 @@ plain = logging.getLogger("plain")
 
 class OwnRecord(logging.LogRecord):
     """A factory of the app's own, that calls nobody else's."""
+
+
+class Extra:
+    """What is given as `extra`, held while it is exported."""
+
+    __slots__ = ("hold",)
+
+    def __str__(self):
+        return str(self.hold())
+
+
+async def gives_up(request):
+    """Log under a name: what is given up on while it is exported, then while that lasts and after it."""
+    name, extra = request.GET["name"], Extra()
+    extra.hold = Hold()
+    await give_up_on(plain.info, f"{name} first", extra={"held": extra})
+    plain.info("%s second", name)
+    await extra.hold.let_go()
+    plain.info("%s third", name)
+    return HttpResponse("gave up")
 
 
 def says(request):
@@ -112,7 +133,7 @@ def fails(request):
 def _urls():
     from django.urls import path
 
-    names = "says says_itself own_factory secret streams background fails".split()
+    names = "says says_itself own_factory secret streams background fails gives_up".split()
     views = {name: value for name, value in globals().items() if callable(value)}
     return [path(f"{name.replace('_', '-')}/", views[name]) for name in names]
 
