@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import itertools
 import json
 import logging
 import re
@@ -25,7 +26,7 @@ from django.test import Client, override_settings
 from django.urls import path
 
 import otel_canonical
-from otel_canonical import app_facts
+from otel_canonical import app_facts, django_cache, django_templates
 from otel_canonical.composition import Composer
 from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_scope import RequestScope, current_scope
@@ -174,6 +175,48 @@ def test_renders_are_counted_each_when_view_renders_twice(in_process: None) -> N
 class _Raises:
     def __str__(self) -> str:
         raise ZeroDivisionError
+
+
+class Interrupted:
+    """A clock that ticks once a second, and is interrupted by another thread of the request once."""
+
+    def __init__(self, at: int, work: Callable[[], object]) -> None:
+        self._ticks = itertools.count(1)
+        self._at = at
+        self._work = work
+
+    def perf_counter_ns(self) -> int:
+        """Return the time; at the tick that was asked for, when another thread has worked."""
+        tick = next(self._ticks)
+        if tick == self._at:
+            context = contextvars.copy_context()
+            thread = threading.Thread(target=context.run, args=(self._work,))
+            thread.start()
+            thread.join()
+        return tick * 10**9
+
+
+def test_times_are_of_all_threads_when_two_end_at_once(
+    in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that adds its time while another one is about to."""
+    from django.template.loader import render_to_string
+
+    caches["default"].clear()
+
+    def view(request: Any) -> HttpResponse:
+        for room, work in (
+            (django_templates, lambda: render_to_string("part.html")),
+            (django_cache, lambda: caches["default"].get("gone")),
+        ):
+            # It begins, it ends: meanwhile the other one begins and ends, a tick later each.
+            monkeypatch.setattr(room, "time", Interrupted(2, work))
+            work()
+        return HttpResponse()
+
+    event = event_of(view)
+    assert (event["tpl_renders"], event["tpl_time"]) == (2, 2.0)
+    assert (event["cache_misses"], event["cache_time"]) == (2, 2.0)
 
 
 def test_lookups_are_counted_by_key(site: Server) -> None:
