@@ -131,7 +131,7 @@ def _count_query(
             inside.thread_id = None
             inside_django_query.reset(token)
         # psycopg accepts composed SQL objects, which need not be hashable.
-        scope.add_query(sql if isinstance(sql, str) else str(sql), elapsed_ns, failed)
+        scope.add_query(sql if type(sql) is str else str(sql), elapsed_ns, failed)
 
 
 @fenced("making the span of a query")

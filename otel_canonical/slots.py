@@ -141,7 +141,7 @@ class Slot:
     def set_queries(self, started_ns: int, count: int) -> None:
         """Note how many queries the request has made that was opened at `started_ns`."""
         at = self._at + _QUERIES_AT
-        packed = _QUERIES.pack(min(count, 0xFFFFFFFF))
+        packed = _QUERIES.pack(count & 0xFFFFFFFF)
         # Nothing is called from here on: no other request is opened in between.
         if self._started_ns == started_ns:
             self._memory[at : at + 4] = packed
