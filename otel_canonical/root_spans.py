@@ -34,6 +34,12 @@ EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCL
 class AsksFirst(Protocol):
     """What decides on a root before it is made; see `span_sampler.AskedFirst`."""
 
+    def begin(self) -> None:
+        """Get ready: from now on roots are made."""
+
+    def drops(self, trace_id: int) -> bool:
+        """Return True if a root without a caller is certainly not recorded."""
+
     def ask(
         self, context: Context, trace_id: int, name: str, attributes: Attributes
     ) -> tuple[bool, TraceState | None]:
@@ -78,6 +84,8 @@ class RootSpans:
             asked_first: says whether a span has to be made; None if only the tracer can tell.
             rates: with which probability it takes a request without, and one with a caller's trace.
         """
+        if asked_first is not None:
+            asked_first.begin()
         self._tracer = tracer
         self._asked_first = asked_first
         self._rates = rates
@@ -135,6 +143,9 @@ class RootSpans:
         digits: str,
     ) -> Root:
         """Return the root that the sampler wants: a span, or ids alone."""
+        trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
+        if caller is None and self._asked_first is not None and self._asked_first.drops(trace_id):
+            return _unexported(None, digits)
         if self._keeps:
             # With the scope in its context the sampler sees that this is a request's.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
@@ -143,7 +154,6 @@ class RootSpans:
         name = scope.method if scope.method in METHODS else "HTTP"
         attributes = {"http.request.method": scope.method, "url.path": scope.path}
         if self._asked_first is not None:
-            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
             is_recorded, state = self._asked_first.ask(parent, trace_id, name, attributes)
             if not is_recorded:
                 return _unexported(caller, digits, state)

@@ -17,7 +17,6 @@ from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import Tracer
 
 from otel_canonical import export_choice, inner_spans
@@ -97,7 +96,9 @@ def join(
     return root_spans, release
 
 
-def _root_tracer(provider: TracerProvider, sampler: Sampler) -> tuple[Tracer, AskedFirst | None]:
+def _root_tracer(
+    provider: TracerProvider, sampler: CountingSampler
+) -> tuple[Tracer, AskedFirst | None]:
     """Return what makes roots and, unless that would be noticed, what is asked before it does."""
     tracer: Any = provider.get_tracer(DJANGO_INSTRUMENTATION)
     # Other generators' ids may mean something; and the SDK can be told to count what is not sampled.

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     Decision,
     ParentBased,
+    ParentBasedTraceIdRatio,
     Sampler,
     SamplingResult,
     StaticSampler,
@@ -50,6 +51,17 @@ def rates_of(sampler: Sampler | None) -> Rates:
     if isinstance(sampler, ParentBased):
         return Rates(rates_of(getattr(sampler, "_root", None)).without_caller, None)
     return Rates(None, None)
+
+
+def bound_of(sampler: Sampler | None) -> int | None:
+    """Return from which trace id on a root without a caller is dropped; None if only asking tells.
+
+    Compared with the lower 64 bits of the id, as `TraceIdRatioBased` does: asked in its place, for it is
+    asked for every request, and most of its answers are that one.
+    """
+    if type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
+        sampler = getattr(sampler, "_root", None)
+    return sampler.bound if type(sampler) is TraceIdRatioBased else None
 
 
 class CountingSampler(Sampler):
@@ -104,6 +116,10 @@ class CountingSampler(Sampler):
         """Return at which rates requests are sampled."""
         return rates_of(self._sampler)
 
+    def bound(self) -> int | None:
+        """Return from which trace id on a root is dropped, see `bound_of`."""
+        return None if self._records_all else bound_of(self._sampler)
+
     def get_description(self) -> str:
         """Return the description of both samplers."""
         inner = self._sampler.get_description() if self._sampler is not None else "none"
@@ -120,10 +136,21 @@ class AskedFirst(RandomIdGenerator, Sampler):
         sampler: decides.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: CountingSampler) -> None:
         self._sampler = sampler
+        self._bound: int | None = None
         #: Of the root that is about to be made in this thread, greenlet or task.
         self._answer: ContextVar[tuple[int, SamplingResult]] = ContextVar("otel_canonical_answer")
+
+    def begin(self) -> None:
+        """Take note of the sampler's bound, which changes only with what it obeys."""
+        self._bound = self._sampler.bound()
+
+    def drops(self, trace_id: int) -> bool:
+        """Return True if a root without a caller is dropped; False may mean that, too."""
+        return (
+            self._bound is not None and trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound
+        )
 
     def ask(
         self, context: Context, trace_id: int, name: str, attributes: Attributes
