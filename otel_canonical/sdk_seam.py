@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Tracer
 
-from otel_canonical import export_choice, inner_spans
+from otel_canonical import export_choice, inner_spans, otlp_encoding
 from otel_canonical._version import __version__
 from otel_canonical.export_rule import ExportRule
 from otel_canonical.http_metrics import HttpMetrics
@@ -40,6 +40,8 @@ def set_up() -> None:
     """Do what `opentelemetry-instrument` does at the start of a process: SDK and instrumentations."""
     export_choice.set_defaults()
     initialize()
+    if export_choice.exports_anything():
+        otlp_encoding.join()
 
 
 Release = Callable[[RequestScope], None]
