@@ -35,6 +35,9 @@ class EventType(Enum):
 #: Of these each request has exactly one.
 ENDINGS = (EventType.REQUEST, EventType.TIMEOUT, EventType.LOST)
 
+#: How many attributes the stacks of an event are.
+MOST_STACKS = 2
+
 #: Makes the attributes of stacks.
 Stacks = Callable[[], Mapping[str, str]]
 
@@ -88,6 +91,15 @@ class CanonicalEvent:
             if text := row.as_logfmt(values):
                 facts.append(text)  # before 3.12 a comprehension is a call
         return " ".join(facts)
+
+    def size(self) -> int:
+        """Return a number of attributes that it hasn't more of."""
+        return MOST_STACKS + sum([len(values) for _, values in self._rows])
+
+    def settle(self) -> None:
+        """Make the stacks now: later, what they tell of may have gone on."""
+        if not isinstance(self._stack, str):
+            self.attributes()
 
     def attributes(self) -> dict[str, FieldValue]:
         """Return the event as span attributes, the app's first; made once, not to be changed.

@@ -5,13 +5,20 @@ Lives in every process that has an SDK. Backends without traces get the wide eve
 
 from __future__ import annotations
 
+import functools
 import time
+from collections import UserDict
+from collections.abc import MutableMapping
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry._logs import Logger, SeverityNumber
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import Logger as SdkLogger
+from opentelemetry.sdk._logs import LogRecordLimits, ReadWriteLogRecord
 
 from otel_canonical.event import CanonicalEvent, EventType
-from otel_canonical.fields import attribute_of
 
 #: Also the body, so that a backend that shows nothing else shows this.
 NAME_PREFIX = "canonical."
@@ -26,25 +33,106 @@ _SEVERITIES = {
 }
 
 
+class EventAttributes(UserDict[str, Any]):
+    """The attributes of an event, made when somebody asks for them.
+
+    That is mostly an exporter's thread, which makes many in a row; the thread that has served the
+    request has other things to do.
+    """
+
+    def __init__(self, event: CanonicalEvent) -> None:
+        event.settle()
+        self._event = event
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:  # type: ignore[override]
+        """What `UserDict` is about."""
+        return dict(self._event.attributes())
+
+    def copy(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return what is there as a dictionary."""
+        return self.data.copy()
+
+
+class EventRecord(LogRecord):
+    """An event as a log record."""
+
+    # Not the base class's `__init__`: it looks the ids up in a context, which few will ask for.
+    def __init__(
+        self,
+        event: CanonicalEvent,
+        attributes: MutableMapping[str, Any],
+        span: trace.Span,
+        status: int | None,
+    ) -> None:
+        ids = span.get_span_context()
+        severity = severity_of(event.event_type, status)
+        self.timestamp = self.observed_timestamp = time.time_ns()
+        self.trace_id = ids.trace_id
+        self.span_id = ids.span_id
+        self.trace_flags = ids.trace_flags
+        self.severity_number = severity
+        self.severity_text = severity.name
+        self.body = self.event_name = NAME_PREFIX + event.event_type.value
+        self.attributes = attributes
+        self.exception = None
+        self._span: trace.Span | None = span
+
+    @property
+    def context(self) -> Context:
+        """The context of the request's root."""
+        return trace.set_span_in_context(self._span) if self._span is not None else Context()
+
+    @context.setter
+    def context(self, context: Context) -> None:
+        # Who queues a record gives it an empty one, to let go of the request.
+        self._span = None
+
+    def __copy__(self) -> EventRecord:
+        # As `copy` does by itself, without the way through `pickle`: each record is copied once.
+        copied = EventRecord.__new__(EventRecord)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+
+class _Unchecked(ReadWriteLogRecord):
+    """A record whose attributes the SDK needs not check: they are an event's."""
+
+    def __post_init__(self) -> None:
+        """Do nothing, where the SDK reads and copies all attributes."""
+
+
 class LogEvents:
     """Emits events through OpenTelemetry's Logs API."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
+        self._limits = getattr(logger, "_log_record_limits", None) or LogRecordLimits()
 
-    def emit(self, event: CanonicalEvent, span: trace.Span) -> None:
-        """Emit the event in the context of `span`, its request's root."""
-        name = NAME_PREFIX + event.event_type.value
-        severity = severity_of(event)
-        self._logger.emit(
-            timestamp=time.time_ns(),
-            context=trace.set_span_in_context(span),
-            severity_number=severity,
-            severity_text=severity.name,
-            body=name,
-            attributes=event.attributes(),
-            event_name=name,
-        )
+    def emit(self, event: CanonicalEvent, span: trace.Span, status: int | None = None) -> None:
+        """Emit an event.
+
+        Args:
+            event: what is emitted.
+            span: the root of its request.
+            status: of its response, None if there is none.
+        """
+        record = EventRecord(event, self._attributes(event), span, status)
+        logger = self._logger
+        if isinstance(logger, SdkLogger):
+            unchecked: Any = _Unchecked(
+                record, logger.resource, logger.instrumentation_scope, self._limits
+            )
+            logger.emit(unchecked)
+        else:
+            logger.emit(record)
+
+    def _attributes(self, event: CanonicalEvent) -> MutableMapping[str, Any]:
+        most = self._limits.max_log_record_attributes
+        longest = self._limits.max_log_record_attribute_length
+        if longest is None and (most is None or event.size() <= most):
+            return EventAttributes(event)
+        return BoundedAttributes(most, event.attributes(), immutable=False, max_value_len=longest)
 
 
 def has_failed(event: CanonicalEvent, status: int | None) -> bool:
@@ -54,11 +142,10 @@ def has_failed(event: CanonicalEvent, status: int | None) -> bool:
     return status is None or status >= FIRST_SERVER_ERROR
 
 
-def severity_of(event: CanonicalEvent) -> SeverityNumber:
+def severity_of(event_type: EventType, status: int | None) -> SeverityNumber:
     """Return ERROR for what failed, WARN for what the app survived or is slow, else INFO."""
-    known = _SEVERITIES.get(event.event_type)
+    known = _SEVERITIES.get(event_type)
     if known is not None:
         return known
-    status = event.attributes().get(attribute_of("resp_status"))
-    failed = isinstance(status, int) and status >= FIRST_SERVER_ERROR
+    failed = status is not None and status >= FIRST_SERVER_ERROR
     return SeverityNumber.ERROR if failed else SeverityNumber.INFO

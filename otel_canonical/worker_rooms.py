@@ -198,7 +198,7 @@ def _emit(emitter: LineEmitter, settings: Settings, metrics: HttpMetrics | None)
         if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
             return
         with Fence("emitting a log event"):
-            log_events.emit(event, scope.root.span)
+            log_events.emit(event, scope.root.span, scope.status)
 
     return emit_all
 

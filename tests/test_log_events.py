@@ -1,0 +1,172 @@
+"""The log event as processors, exporters and other loggers get it; without a Gunicorn."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry._logs import Logger, LogRecord
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import (
+    LoggerProvider,
+    LogRecordLimits,
+    LogRecordProcessor,
+    ReadableLogRecord,
+    ReadWriteLogRecord,
+)
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    InMemoryLogRecordExporter,
+    SimpleLogRecordProcessor,
+)
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.log_events import LogEvents
+
+IDS = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+ROOT = NonRecordingSpan(IDS)
+
+
+def an_event(stack: Any = "") -> CanonicalEvent:
+    """A request that has failed."""
+    facts = [
+        ("event_type", "request"),
+        ("req_id", "abc"),
+        ("resp_status", 503),
+        ("app_cart", "full"),
+    ]
+    return CanonicalEvent.of_pairs(EventType.REQUEST, facts, stack)
+
+
+class Events:
+    """Emits, and keeps what is exported."""
+
+    def __init__(self, *processors: LogRecordProcessor, limits: LogRecordLimits | None = None):
+        self._exporter = InMemoryLogRecordExporter()
+        self.provider = LoggerProvider(shutdown_on_exit=False, log_record_limits=limits)
+        for processor in processors:
+            self.provider.add_log_record_processor(processor)
+        self.provider.add_log_record_processor(BatchLogRecordProcessor(self._exporter))
+        self.out = LogEvents(self.provider.get_logger("otel_canonical"))
+
+    def exported(self) -> list[ReadableLogRecord]:
+        self.provider.force_flush()
+        return list(self._exporter.get_finished_logs())
+
+
+def test_record_is_complete() -> None:
+    """Ids, name, severity, attributes; nothing dropped."""
+    events = Events()
+    events.out.emit(an_event(), ROOT, 503)
+    [readable] = events.exported()
+    record = readable.log_record
+    assert (record.trace_id, record.span_id, record.trace_flags) == (0xABC, 0xDEF, 1)
+    assert (record.event_name, record.body) == ("canonical.request", "canonical.request")
+    assert (record.severity_text, readable.dropped_attributes) == ("ERROR", 0)
+    assert dict(record.attributes or {}) == an_event().attributes()
+    assert readable.resource is events.provider.resource
+
+
+def test_attributes_are_made_only_when_they_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that has served the request doesn't wait for them."""
+    made = []
+    attributes = CanonicalEvent.attributes
+    monkeypatch.setattr(
+        CanonicalEvent, "attributes", lambda self: made.append(self) or attributes(self)
+    )
+    events = Events()
+    events.out.emit(an_event(), ROOT, 200)
+    assert not made
+    assert dict(events.exported()[0].log_record.attributes or {})
+    assert made
+
+
+def test_stacks_are_made_at_once() -> None:
+    """Later the request may be gone, and with it what they tell of."""
+    made = []
+
+    def stacks() -> dict[str, str]:
+        made.append(1)
+        return {"exception.stacktrace": "here"}
+
+    events = Events()
+    events.out.emit(an_event(stacks), ROOT, 503)
+    assert made == [1]
+    assert (events.exported()[0].log_record.attributes or {})["exception.stacktrace"] == "here"
+    assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept", "dropped"),
+    [
+        (LogRecordLimits(max_log_record_attributes=2), {"resp": 503}, 2),
+        (LogRecordLimits(max_log_record_attribute_length=2), {"id": "ab"}, 0),
+        (LogRecordLimits(max_log_record_attributes=1000), {"id": "abc"}, 0),
+    ],
+)
+def test_limits_are_obeyed(limits: LogRecordLimits, kept: dict[str, Any], dropped: int) -> None:
+    """What OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT and its kin say."""
+    events = Events(limits=limits)
+    events.out.emit(an_event(), ROOT, 503)
+    [readable] = events.exported()
+    found = readable.log_record.attributes or {}
+    names = {"resp": "http.response.status_code", "id": "http.request.id"}
+    assert {name: found[names[name]] for name in kept} == kept
+    assert readable.dropped_attributes == dropped
+
+
+def test_processor_of_the_user_sees_and_changes_the_record() -> None:
+    """It comes before the exporter's; so does what it adds."""
+    seen: list[Any] = []
+
+    class Adds(LogRecordProcessor):
+        def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+            record = log_record.log_record
+            seen.append(trace.get_current_span(record.context).get_span_context())
+            attributes: Any = record.attributes
+            attributes["deployment"] = "blue"
+            del attributes["app.cart"]
+
+        def shutdown(self) -> None: ...
+
+        def force_flush(self, timeout_millis: int = 30000) -> bool:
+            return True
+
+    event = an_event()
+    events = Events(Adds())
+    events.out.emit(event, ROOT, 503)
+    found = dict(events.exported()[0].log_record.attributes or {})
+    assert seen == [IDS]
+    assert found.pop("deployment") == "blue"
+    assert {**found, "app.cart": "full"} == event.attributes()
+
+
+def test_exporter_gets_json_as_of_any_record() -> None:
+    """What the console exporter writes."""
+    events = Events()
+    exporter = InMemoryLogRecordExporter()
+    events.provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    events.out.emit(an_event(), ROOT, 503)
+    assert '"http.request.id": "abc"' in exporter.get_finished_logs()[0].to_json()
+    queued = copy.copy(exporter.get_finished_logs()[0].log_record)
+    queued.context = Context()
+    assert queued.context == {}
+
+
+def test_logger_that_is_not_the_sdks_gets_the_record() -> None:
+    """Whoever has put another provider there."""
+    got: list[LogRecord] = []
+
+    class Other(Logger):
+        def enabled(self, **_: Any) -> bool:
+            return True
+
+        def emit(self, record: Any = None, **_: Any) -> None:
+            got.append(record)
+
+    LogEvents(Other("other")).emit(an_event(), ROOT, 503)
+    assert dict(got[0].attributes or {}) == an_event().attributes()
+    assert trace.get_current_span(got[0].context).get_span_context() == IDS
