@@ -70,6 +70,8 @@ class SharedPage:
         self._slots_at = words_at + page_words.size_of(blocks, slots)
         self._memory = mmap.mmap(-1, self._slots_at + blocks * slots * SLOT)
         self.words = PageWords(self._memory, words_at, blocks, slots)
+        #: All of it by halves of a word: everything behind the table is aligned.
+        self._halves = memoryview(self._memory).cast("I")
 
     def take_block(self) -> int | None:
         """Give out a free block (arbiter, before a fork); None if all are taken."""
@@ -94,7 +96,10 @@ class SharedPage:
         """Return the slots of a block, for its worker to write or the arbiter to read."""
         first = number * self.slots
         return [
-            Slot(self._memory, self._slots_at + n * SLOT, self._states_at + n, self.words.busy, n)
+            Slot(
+                *(self._memory, self._halves, self._slots_at + n * SLOT),
+                *(self._states_at + n, self.words.busy, n),
+            )
             for n in range(first, first + self.slots)
         ]
 

@@ -1,7 +1,7 @@
 """A slot of the shared page: the place of one open request, written by its worker, read by the arbiter.
 
-A slot of 2688 bytes. Three parts, each replaced by one slice assignment (never by `struct.pack_into`,
-which writes zeros first)::
+A slot of 2688 bytes, its numbers in the machine's order. Three parts, each replaced by one slice
+assignment (never by `struct.pack_into`, which writes zeros first)::
 
       0  uint64  sequence
       8  uint8   unused
@@ -9,7 +9,7 @@ which writes zeros first)::
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet
      14  uint16  bytes of the watchdog's texts; 0 = it has not looked
-     16  uint32  queries so far
+     16  uint32  queries so far: one store, never seen half written
      24  uint64  ident of the serving thread
      32  uint64  opened at, monotonic ns
      40  uint64  opened at, ns since the epoch
@@ -51,10 +51,9 @@ ROUTE_TEXTS = {"route": 180, "view": 200, "path": 600}
 #: What the watchdog found when it looked at the request.
 WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 
-_HEAD = struct.Struct("<QBBHHHI4xQQQ")
-_SEQUENCE = struct.Struct("<Q")
-_LENGTH = struct.Struct("<H")
-_QUERIES = struct.Struct("<I")
+_HEAD = struct.Struct("=QBBHHHI4xQQQ")
+_SEQUENCE = struct.Struct("=Q")
+_LENGTH = struct.Struct("=H")
 _ROUTE_LENGTH_AT = 12
 _WATCH_LENGTH_AT = 14
 _QUERIES_AT = 16
@@ -85,17 +84,33 @@ class Slot:
 
     What is noted of one later says when that was opened: who comes too late, a thread that it has left
     behind or the watchdog, must not write into its successor.
+
+    Args:
+        memory: the page.
+        halves: the page again, by halves of a word: 4 bytes each.
+        at: where the slot begins, a multiple of 4.
+        state_at: where its state is.
+        busy: for how long each slot has been busy.
+        number: which of these it is.
     """
 
     __slots__ = (
-        *("_at", "_busy", "_busy_ns", "_memory", "_number", "_sequence", "_started_ns"),
-        "_state_at",
+        *("_at", "_busy", "_busy_ns", "_memory", "_number", "_halves", "_queries_at"),
+        *("_sequence", "_started_ns", "_state_at"),
     )
 
     def __init__(
-        self, memory: mmap.mmap, at: int, state_at: int, busy: memoryview[int], number: int
+        self,
+        memory: mmap.mmap,
+        halves: memoryview[int],
+        at: int,
+        state_at: int,
+        busy: memoryview[int],
+        number: int,
     ) -> None:
         self._memory = memory
+        self._halves = halves
+        self._queries_at = (at + _QUERIES_AT) // halves.itemsize
         self._at = at
         self._state_at = state_at
         self._sequence = 0
@@ -140,11 +155,9 @@ class Slot:
 
     def set_queries(self, started_ns: int, count: int) -> None:
         """Note how many queries the request has made that was opened at `started_ns`."""
-        at = self._at + _QUERIES_AT
-        packed = _QUERIES.pack(count & 0xFFFFFFFF)
         # Nothing is called from here on: no other request is opened in between.
         if self._started_ns == started_ns:
-            self._memory[at : at + 4] = packed
+            self._halves[self._queries_at] = count & 0xFFFFFFFF
 
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
         """Note what its URL was resolved to; `texts` in the order of `ROUTE_TEXTS`."""
