@@ -22,7 +22,7 @@ from django.db.backends.utils import CursorDebugWrapper
 from otel_canonical import server_cursors, sql_comments
 from otel_canonical.fence import fenced
 from otel_canonical.inside_query import InsideQuery, QuietQuery, RecordedQuery, inside_django_query
-from otel_canonical.request_scope import open_scope
+from otel_canonical.request_scope import current_scope
 
 _MARK = "__otel_canonical__"
 
@@ -101,8 +101,9 @@ def _watch(connection: Any) -> None:
 def _count_query(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
 ) -> Any:
-    scope = open_scope()
-    if scope is None:
+    # As `open_scope` does, without its call: this runs for every query.
+    scope = current_scope.get()
+    if scope is None or not scope.is_open:
         return execute(sql, params, many, context)
     failed = True
     inside: QuietQuery | RecordedQuery | None = None
@@ -113,7 +114,7 @@ def _count_query(
             inside.has_span = False
         else:
             inside = QuietQuery()
-        # As `enter` and `leave` do, without their calls: this runs for every query.
+        # As `enter` and `leave` do, without their calls.
         inside.thread_id = get_ident()
         token = inside_django_query.set(inside)
     run = sql_comments.commenting(execute, scope) if sql_comments.is_wanted else execute

@@ -44,12 +44,13 @@ class QueryTally(CallTally):
         self.elapsed_ns += elapsed_ns
         if failed:
             self.errors += 1
-        seen = self._by_text.get(text)
-        if seen is not None:
+        by_text = self._by_text
+        if text in by_text:
+            seen = by_text[text]
             seen[0] += 1
             seen[1] += elapsed_ns
-        elif len(self._by_text) < DISTINCT_SQL_TEXTS:
-            self._by_text[text] = [1, elapsed_ns]
+        elif len(by_text) < DISTINCT_SQL_TEXTS:
+            by_text[text] = [1, elapsed_ns]
 
     def duplicates(self) -> tuple[int, int]:
         """Return (queries, nanoseconds) of every run of a text that ran more than once."""
