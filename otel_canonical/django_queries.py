@@ -26,6 +26,8 @@ from otel_canonical.request_scope import current_scope
 
 _MARK = "__otel_canonical__"
 
+_HEALTH_CHECK = "close_if_health_check_failed"
+
 
 def watch_connections() -> None:
     """Watch every connection there is and every one to come."""
@@ -63,19 +65,26 @@ def wrap_connect(module: Any) -> None:
     query of the request.
     """
     wrapper = module.BaseDatabaseWrapper
-    for name in ("connect", "close_if_health_check_failed", "close_if_unusable_or_obsolete"):
+    for name in ("connect", _HEALTH_CHECK, "close_if_unusable_or_obsolete"):
         method = getattr(wrapper, name)
         if not hasattr(method, _MARK):
-            setattr(wrapper, name, _uncounted(method, needs_connection=name != "connect"))
+            setattr(wrapper, name, _uncounted(name, method))
 
 
-def _uncounted(method: Callable[..., Any], *, needs_connection: bool) -> Callable[..., Any]:
+def _uncounted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    needs_connection = name != "connect"
+    is_health_check = name == _HEALTH_CHECK
+
     @functools.wraps(method)
     def call_uncounted(self: Any) -> Any:
-        if needs_connection and self.connection is None:
+        # Where nothing is asked there is nothing to keep from being counted: this runs for every cursor,
+        # and a connection's health is checked once in a request, if at all.
+        if (needs_connection and self.connection is None) or (
+            is_health_check and (self.health_check_done or not self.health_check_enabled)
+        ):
             return method(self)
         inside = InsideQuery()
-        # As `enter` and `leave` do, without their calls: this runs for every cursor.
+        # As `enter` and `leave` do, without their calls.
         inside.thread_id = get_ident()
         token = inside_django_query.set(inside)
         try:
