@@ -21,7 +21,7 @@ from typing import Any
 from opentelemetry import trace
 
 from otel_canonical import inner_spans
-from otel_canonical.inside import Inside, now_inside
+from otel_canonical.inside import Inside
 from otel_canonical.request_scope import RequestScope, open_scope
 
 _MARK = "__otel_canonical__"
@@ -30,24 +30,24 @@ _MISSING = object()
 #: What a backend may do by several other operations; it is one all the same.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
 
-_inside_span: ContextVar[Inside | None] = ContextVar("otel_canonical_cache_span", default=None)
+_inside_span: Inside[bool] = Inside()
 
-_inside_lookup: ContextVar[Inside | None] = ContextVar("otel_canonical_lookup", default=None)
+_inside_lookup: Inside[bool] = Inside()
 
 
-class _GetOrSet(Inside):
-    """A `get_or_set` under way: the key that it is about, and whether it has looked it up already."""
+class _GetOrSet:
+    """A `get_or_set`: the key that it is about, whether it has looked it up already, whether it is over."""
 
-    __slots__ = ("is_looked_up", "key")
+    __slots__ = ("is_looked_up", "is_over", "key")
 
     def __init__(self, key: Any) -> None:
         self.key = key
-        self.is_looked_up = False
+        self.is_looked_up = self.is_over = False
 
 
-_inside_get_or_set: ContextVar[_GetOrSet | None] = ContextVar(
-    "otel_canonical_get_or_set", default=None
-)
+#: In whatever thread: `aget_or_set` has asgiref's look the key up. So not an `Inside`, and copies of a
+#: context have it still when it is over.
+_get_or_set: ContextVar[_GetOrSet | None] = ContextVar("otel_canonical_get_or_set", default=None)
 
 
 def wrap_caches(module: Any) -> None:
@@ -97,7 +97,7 @@ def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get)
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or now_inside(_inside_lookup) is not None or _is_asked_again(key):
+        if scope is None or _inside_lookup.now() or _is_asked_again(key):
             return get(key, default, *args, **kwargs)
         with _Lookup(scope, "cache.get", alias) as lookup:
             value = get(key, _MISSING, *args, **kwargs)
@@ -112,7 +112,7 @@ def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[...
     @functools.wraps(get_many)
     def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or now_inside(_inside_lookup) is not None:
+        if scope is None or _inside_lookup.now():
             return get_many(keys, *args, **kwargs)
         keys = list(keys)
         with _Lookup(scope, "cache.get_many", alias) as lookup:
@@ -132,19 +132,18 @@ def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable
         scope = open_scope()
         if scope is None or not _has_span(scope):
             return write(*args, **kwargs)
-        inside = Inside()
-        token = inside.enter(_inside_span)
+        outer = _inside_span.enter(True)
         try:
             with inner_spans.span(inner_spans.CACHES, f"cache.{name}", attributes):
                 return write(*args, **kwargs)
         finally:
-            inside.leave(token)
+            _inside_span.leave(outer)
 
     return write_in_span
 
 
 def _has_span(scope: RequestScope) -> bool:
-    return inner_spans.are_made_in(scope, inner_spans.CACHES) and now_inside(_inside_span) is None
+    return inner_spans.are_made_in(scope, inner_spans.CACHES) and not _inside_span.now()
 
 
 def _attributes(alias: str) -> dict[str, str]:
@@ -154,12 +153,13 @@ def _attributes(alias: str) -> dict[str, str]:
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_or_set)
     def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        inside = _GetOrSet(key)
-        token = inside.enter(_inside_get_or_set)
+        under_way = _GetOrSet(key)
+        token = _get_or_set.set(under_way)
         try:
             return get_or_set(key, *args, **kwargs)
         finally:
-            inside.leave(token)
+            under_way.is_over = True
+            _get_or_set.reset(token)
 
     return get_or_set_in_one
 
@@ -167,24 +167,24 @@ def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
 def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(aget_or_set)
     async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-        inside = _GetOrSet(key)
-        token = inside.enter(_inside_get_or_set)
+        under_way = _GetOrSet(key)
+        token = _get_or_set.set(under_way)
         try:
             return await aget_or_set(key, *args, **kwargs)
         finally:
-            inside.leave(token)
+            under_way.is_over = True
+            _get_or_set.reset(token)
 
     return aget_or_set_in_one
 
 
 def _is_asked_again(key: Any) -> bool:
     """Return whether this is the `get` by which `get_or_set` reads back what it has just set."""
-    # In whatever thread: `aget_or_set` has asgiref's look the key up.
-    inside = _inside_get_or_set.get()
-    if inside is None or inside.thread_id is None or inside.key != key:
+    under_way = _get_or_set.get()
+    if under_way is None or under_way.is_over or under_way.key != key:
         return False
-    again = inside.is_looked_up
-    inside.is_looked_up = True
+    again = under_way.is_looked_up
+    under_way.is_looked_up = True
     return again
 
 
@@ -194,14 +194,12 @@ class _Lookup:
     __slots__ = (
         "_alias",
         "_entered",
-        "_inside",
-        "_inside_span",
         "_name",
+        "_outer",
+        "_outer_span",
         "_scope",
         "_span",
-        "_span_token",
         "_started_ns",
-        "_token",
         "asked",
         "found",
     )
@@ -215,11 +213,9 @@ class _Lookup:
         self.found = 0
 
     def __enter__(self) -> _Lookup:
-        self._inside = Inside()
-        self._token = self._inside.enter(_inside_lookup)
+        self._outer = _inside_lookup.enter(True)
         if _has_span(self._scope):
-            self._inside_span = Inside()
-            self._span_token = self._inside_span.enter(_inside_span)
+            self._outer_span = _inside_span.enter(True)
             self._entered = inner_spans.span(
                 inner_spans.CACHES, self._name, _attributes(self._alias)
             )
@@ -237,12 +233,15 @@ class _Lookup:
         # Not in one: while the clock is asked, another thread of the request may add its time.
         elapsed_ns = time.perf_counter_ns() - self._started_ns
         scope.cache_ns += elapsed_ns
-        if self._entered is not None:
-            missed = self.asked - self.found
-            self._span.set_attribute("canonical.cache.hits", self.found)
-            self._span.set_attribute("canonical.cache.misses", missed)
-            self._entered.__exit__(kind, error, traceback)
-            self._inside_span.leave(self._span_token)
+        missed = self.asked - self.found
         scope.cache_hits += self.found
-        scope.cache_misses += self.asked - self.found
-        self._inside.leave(self._token)
+        scope.cache_misses += missed
+        try:
+            if self._entered is not None:
+                self._span.set_attribute("canonical.cache.hits", self.found)
+                self._span.set_attribute("canonical.cache.misses", missed)
+                self._entered.__exit__(kind, error, traceback)
+        finally:
+            if self._entered is not None:
+                _inside_span.leave(self._outer_span)
+            _inside_lookup.leave(self._outer)

@@ -7,10 +7,10 @@ driver's instrumentation makes of the same queries are not counted again.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import sys
 import time
-from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +21,7 @@ from django.db.backends.utils import CursorDebugWrapper
 
 from otel_canonical import server_cursors, sql_comments
 from otel_canonical.fence import fenced
-from otel_canonical.inside_query import InsideQuery, QuietQuery, RecordedQuery, inside_django_query
+from otel_canonical.inside_query import OWN, QUIET, Query, RecordedQuery, inside_django_query
 from otel_canonical.request_scope import current_scope
 
 _MARK = "__otel_canonical__"
@@ -46,13 +46,12 @@ def _wrap_debug_sql() -> None:
     @functools.wraps(debug_sql)
     @contextmanager
     def debug_sql_uncounted(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
-        inside = InsideQuery()
-        token = inside.enter(inside_django_query)
+        outer = inside_django_query.enter(OWN)
         try:
             with debug_sql(self, *args, **kwargs):
                 yield
         finally:
-            inside.leave(token)
+            inside_django_query.leave(outer)
 
     setattr(debug_sql_uncounted, _MARK, True)
     CursorDebugWrapper.debug_sql = debug_sql_uncounted  # type: ignore[method-assign]
@@ -83,15 +82,17 @@ def _uncounted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             is_health_check and (self.health_check_done or not self.health_check_enabled)
         ):
             return method(self)
-        inside = InsideQuery()
         # As `enter` and `leave` do, without their calls.
-        inside.thread_id = get_ident()
-        token = inside_django_query.set(inside)
+        me = _thread.get_ident()
+        outer = inside_django_query[me] if me in inside_django_query else None  # noqa: SIM401
+        inside_django_query[me] = OWN
         try:
             return method(self)
         finally:
-            inside.thread_id = None
-            inside_django_query.reset(token)
+            if outer is not None:
+                inside_django_query[me] = outer
+            elif me in inside_django_query:
+                del inside_django_query[me]
 
     setattr(call_uncounted, _MARK, True)
     return call_uncounted
@@ -114,32 +115,34 @@ def _count_query(
     scope = current_scope.get()
     if scope is None or not scope.is_open:
         return execute(sql, params, many, context)
+    run = sql_comments.commenting(execute, scope) if sql_comments.is_wanted else execute
     failed = True
-    inside: QuietQuery | RecordedQuery | None = None
+    query: Query | None = None
+    outer: Query | None = None
+    # Before the mark: whatever were to fail between that and the query would leave it behind.
+    started_ns = time.perf_counter_ns()
     # Without the drivers' instrumentation no span can be made in here.
     if "opentelemetry.instrumentation.dbapi" in sys.modules:
-        if scope.root.is_recorded:
-            inside = RecordedQuery()
-            inside.has_span = False
-        else:
-            inside = QuietQuery()
+        query = RecordedQuery() if scope.root.is_recorded else QUIET
         # As `enter` and `leave` do, without their calls.
-        inside.thread_id = get_ident()
-        token = inside_django_query.set(inside)
-    run = sql_comments.commenting(execute, scope) if sql_comments.is_wanted else execute
-    started_ns = time.perf_counter_ns()
+        me = _thread.get_ident()
+        outer = inside_django_query[me] if me in inside_django_query else None  # noqa: SIM401
+        inside_django_query[me] = query
     try:
         result = run(sql, params, many, context)
         failed = False
         return result
     finally:
         elapsed_ns = time.perf_counter_ns() - started_ns
-        if inside is not None:
-            if type(inside) is RecordedQuery and not inside.has_span:
+        try:
+            if type(query) is RecordedQuery and not query.has_span:
                 error = sys.exc_info()[0] if failed else None
                 _make_missing_span(elapsed_ns, context, sql, params, error)
-            inside.thread_id = None
-            inside_django_query.reset(token)
+        finally:
+            if outer is not None:
+                inside_django_query[me] = outer
+            elif query is not None and me in inside_django_query:
+                del inside_django_query[me]
         # psycopg accepts composed SQL objects, which need not be hashable.
         scope.add_query(sql if type(sql) is str else str(sql), elapsed_ns, failed)
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import functools
 import time
-from contextvars import ContextVar
 from typing import Any
 
 from otel_canonical import inner_spans
-from otel_canonical.inside import Inside, now_inside
+from otel_canonical.inside import Inside
 from otel_canonical.request_scope import open_scope
 
 _MARK = "__otel_canonical__"
 
-_inside_render: ContextVar[Inside | None] = ContextVar("otel_canonical_inside_render", default=None)
+_inside_render: Inside[bool] = Inside()
 
 
 def wrap_template(module: Any) -> None:
@@ -28,10 +27,9 @@ def wrap_template(module: Any) -> None:
     @functools.wraps(render)
     def render_and_count(self: Any, context: Any) -> Any:
         scope = open_scope()
-        if scope is None or now_inside(_inside_render) is not None:
+        if scope is None or _inside_render.now():
             return render(self, context)
-        inside = Inside()
-        token = inside.enter(_inside_render)
+        outer = _inside_render.enter(True)
         started_ns = time.perf_counter_ns()
         try:
             if not inner_spans.are_made_in(scope, inner_spans.TEMPLATES):
@@ -48,7 +46,7 @@ def wrap_template(module: Any) -> None:
             elapsed_ns = time.perf_counter_ns() - started_ns
             scope.template_ns += elapsed_ns
             scope.template_renders += 1
-            inside.leave(token)
+            _inside_render.leave(outer)
 
     setattr(render_and_count, _MARK, True)
     module.Template.render = render_and_count

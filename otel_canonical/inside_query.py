@@ -6,49 +6,38 @@ of suppression: there a driver's span of such a query would serve nobody, and is
 
 from __future__ import annotations
 
-from _thread import get_ident
-from contextvars import ContextVar
+import _thread
 
 from otel_canonical.inside import Inside
 
 
-class InsideQuery(Inside):
-    """What Django asks a database for itself, or more than that: one of those below."""
-
-    __slots__ = ()
-
-    is_quiet = False
+class Query:
+    """What Django asks a database: one of those below."""
 
 
-class QuietQuery(InsideQuery):
-    """A query of a request that isn't recorded."""
-
-    __slots__ = ()
-
-    is_quiet = True
-
-
-class RecordedQuery(InsideQuery):
+class RecordedQuery(Query):
     """A query of a request that is recorded. `has_span` is whether its driver has made its span."""
 
-    __slots__ = ("has_span",)
+    has_span = False
 
-    has_span: bool
 
+#: A query of a request that isn't recorded.
+QUIET = Query()
+
+#: What Django asks for itself, or more than that.
+OWN = Query()
 
 #: Spans made in there are of queries counted already, or not to be counted.
-inside_django_query: ContextVar[InsideQuery | None] = ContextVar(
-    "otel_canonical_inside_query", default=None
-)
+inside_django_query: Inside[Query] = Inside()
 
 
 class _WhileQuiet:
     """True in a thread that is inside a quiet query: instrumentations ask for truth, no more."""
 
     def __bool__(self) -> bool:
-        # As `now_inside` does, without its call: a driver's instrumentation asks twice for every query.
-        inside = inside_django_query.get()
-        return inside is not None and inside.is_quiet and inside.thread_id == get_ident()
+        # As `now` does, without its calls: a driver's instrumentation asks twice for every query.
+        me = _thread.get_ident()
+        return me in inside_django_query and inside_django_query[me] is QUIET
 
 
 while_quiet = _WhileQuiet()

@@ -13,7 +13,6 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -23,7 +22,7 @@ from opentelemetry.instrumentation.log_utils import std_to_otel
 
 from otel_canonical.fence import fenced
 from otel_canonical.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
-from otel_canonical.inside import Inside, now_inside
+from otel_canonical.inside import Inside
 from otel_canonical.log_ids import NO_ID
 from otel_canonical.redaction import RedactionPolicy
 
@@ -41,7 +40,7 @@ _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
 _MARK = "__otel_canonical__"
 
-_inside_export: ContextVar[Inside | None] = ContextVar("otel_canonical_exporting_log", default=None)
+_inside_export: Inside[bool] = Inside()
 
 
 class LogExport:
@@ -79,11 +78,10 @@ class LogExport:
         if (
             logger is None
             or otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)
-            or now_inside(_inside_export) is not None
+            or _inside_export.now()
         ):
             return
-        inside = Inside()
-        token = inside.enter(_inside_export)
+        outer = _inside_export.enter(True)
         try:
             logger.emit(
                 timestamp=int(record.created * 1e9),
@@ -95,7 +93,7 @@ class LogExport:
                 attributes=self._attributes(record),
             )
         finally:
-            inside.leave(token)
+            _inside_export.leave(outer)
 
     def _logger(self, name: str) -> Logger | None:
         try:

@@ -17,7 +17,6 @@ from opentelemetry.trace import StatusCode
 
 from otel_canonical import sql_comments
 from otel_canonical.fence import fenced
-from otel_canonical.inside import now_inside
 from otel_canonical.inside_query import RecordedQuery, inside_django_query
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import SCOPE_KEY
@@ -44,13 +43,13 @@ class CallCounter(SpanProcessor):
         """Remember whose call this is, while its parent's context is at hand."""
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
-        inside = now_inside(inside_django_query)
+        query = inside_django_query.now()
         # In this order: before 3.12 a look-up of an enum's member calls Python.
-        is_counted = inside is None and span.kind in COUNTED_KINDS
+        is_counted = query is None and span.kind in COUNTED_KINDS
         if not is_sampled and not is_counted:
             return
-        if isinstance(inside, RecordedQuery):
-            inside.has_span = True
+        if isinstance(query, RecordedQuery):
+            query.has_span = True
             if sql_comments.is_wanted:
                 sql_comments.keep_off(span)
         scope = otel_context.get_value(SCOPE_KEY, parent_context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,26 @@ def test_calls_are_counted_when_query_is_given_up_on(site: Traced, neighbour: Ne
     assert (line["http_calls"], line["db_queries"]) == ("2", "1")
     assert (after["http_calls"], "db_queries" in after) == ("1", False)
     assert neighbour.traces == [TRACE_ID] * 3
+
+
+@pytest.mark.parametrize("sampled", list(SAMPLERS))
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_call_is_counted_beside_query_of_its_request(
+    worker_class: str, sampled: str, tmp_path: Path, neighbour: Neighbour
+) -> None:
+    """In another thread, or in a greenlet: where the app is loaded before threads become greenlets, too."""
+    if worker_class == "gevent":
+        pytest.importorskip("gevent", reason="pip install gevent")
+    arguments = ("-k", worker_class, "--preload")
+    with otlp_sink() as sink:
+        settings = {
+            "SITE_DIRECTORY": str(tmp_path),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_TRACES_SAMPLER": SAMPLERS[sampled],
+        }
+        with gunicorn("cancels:application", tmp_path, *arguments, **settings) as server:
+            _, line = server.ask(f"/calls-beside-query/?url={neighbour.url}")
+    assert (line["http_calls"], line["db_queries"]) == ("1", "1")
 
 
 def test_look_ups_are_counted_when_one_is_given_up_on(site: Traced) -> None:

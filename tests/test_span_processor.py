@@ -13,8 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from otel_canonical import span_processor
-from otel_canonical.inside import Inside
-from otel_canonical.inside_query import inside_django_query
+from otel_canonical.inside_query import OWN, inside_django_query
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.root_span import SCOPE_KEY
 from otel_canonical.root_spans import RootSpans
@@ -145,10 +144,9 @@ def test_call_is_not_counted_again_when_django_counts_it(
     tracer: Tracer, scope: RequestScope
 ) -> None:
     """Inside of Django's own queries the driver's spans are left to Django."""
-    inside = Inside()
-    token = inside.enter(inside_django_query)
+    outer = inside_django_query.enter(OWN)
     call(tracer, {"db.system": "postgresql"})
-    inside.leave(token)
+    inside_django_query.leave(outer)
     assert scope.queries is None
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from pathlib import Path
@@ -85,6 +86,31 @@ async def gives_up_on_query(request):
     return HttpResponse("gave up")
 
 
+def calls_beside_query(request):
+    """A query in a thread of the request, or a greenlet, and a call while that still runs."""
+    from django.db import connection
+
+    runs, goes_on = threading.Event(), threading.Event()
+
+    def hold():
+        runs.set()
+        return goes_on.wait(PATIENCE_S)
+
+    def query():
+        with connection.cursor() as cursor:
+            connection.connection.create_function("hold", 0, hold)
+            cursor.execute("SELECT hold()")
+        connection.close()
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(query,))
+    thread.start()
+    runs.wait(PATIENCE_S)
+    _call(request.GET["url"])
+    goes_on.set()
+    thread.join()
+    return HttpResponse("called")
+
+
 async def gives_up_on_look_up(request):
     """Three misses, one of them of what was given up on, and a hit."""
     from django.core.cache import cache
@@ -155,7 +181,7 @@ async def renders_side_by_side(request):
 def _urls():
     from django.urls import path
 
-    names = """calls gives_up_on_query gives_up_on_look_up gives_up_on_get_or_set looks_up
+    names = """calls gives_up_on_query calls_beside_query gives_up_on_look_up gives_up_on_get_or_set looks_up
     gives_up_on_render renders renders_side_by_side""".split()
     return [path(f"{name.replace('_', '-')}/", globals()[name]) for name in names]
 
