@@ -32,7 +32,7 @@ _HEALTH_CHECK = "close_if_health_check_failed"
 def watch_connections() -> None:
     """Watch every connection there is and every one to come."""
     _wrap_debug_sql()
-    connection_created.connect(_watch_new, dispatch_uid="otel_canonical.django_queries")
+    connection_created.connect(_watch, dispatch_uid="otel_canonical.django_queries")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
 
@@ -98,11 +98,7 @@ def _uncounted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return call_uncounted
 
 
-def _watch_new(connection: Any, **_: object) -> None:
-    _watch(connection)
-
-
-def _watch(connection: Any) -> None:
+def _watch(connection: Any, **_: object) -> None:
     if _count_query not in connection.execute_wrappers:
         # First is outermost: the time of other wrappers is time that the query took.
         connection.execute_wrappers.insert(0, _count_query)
