@@ -129,8 +129,9 @@ def _count_query(
         failed = False
         return result
     finally:
-        elapsed_ns = time.perf_counter_ns() - started_ns
+        # No call before this: a signal's handler may raise in one, and the mark must go even then.
         try:
+            elapsed_ns = time.perf_counter_ns() - started_ns
             if type(query) is RecordedQuery and not query.has_span:
                 error = sys.exc_info()[0] if failed else None
                 _make_missing_span(elapsed_ns, context, sql, params, error)
