@@ -52,12 +52,13 @@ class CanonicalEvent:
             attributes of several such stacks, asked only if the event is exported.
     """
 
-    __slots__ = ("_attributes", "_event_type", "_rows", "_stack")
+    __slots__ = ("_attributes", "_rows", "_stack", "event_type")
 
     def __init__(
         self, event_type: EventType, rows: Sequence[tuple[Row, Any]], stack: str | Stacks = ""
     ) -> None:
-        self._event_type = event_type
+        #: What the event reports.
+        self.event_type = event_type
         self._rows = rows
         self._stack = stack
         self._attributes: dict[str, FieldValue] | None = None
@@ -68,11 +69,6 @@ class CanonicalEvent:
     ) -> CanonicalEvent:
         """Return the event of facts that are pairs."""
         return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
-
-    @property
-    def event_type(self) -> EventType:
-        """What the event reports."""
-        return self._event_type
 
     @property
     def stack(self) -> str:
@@ -94,7 +90,10 @@ class CanonicalEvent:
 
     def size(self) -> int:
         """Return a number of attributes that it hasn't more of."""
-        return MOST_STACKS + sum([len(values) for _, values in self._rows])
+        most = MOST_STACKS
+        for _, values in self._rows:
+            most += len(values)  # before 3.12 a comprehension is a call
+        return most
 
     def settle(self) -> None:
         """Make the stacks now: later, what they tell of may have gone on."""

@@ -9,7 +9,7 @@ import functools
 import time
 from collections import UserDict
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
@@ -25,12 +25,38 @@ NAME_PREFIX = "canonical."
 
 FIRST_SERVER_ERROR = 500
 
+#: ERROR is what failed, WARN what the app survived or is slow; all else is INFO.
 _SEVERITIES = {
     EventType.TIMEOUT: SeverityNumber.ERROR,
     EventType.LOST: SeverityNumber.ERROR,
     EventType.SLOW: SeverityNumber.WARN,
     EventType.PARTIAL_FAILURE: SeverityNumber.WARN,
 }
+
+
+class Kind(NamedTuple):
+    """What all events of a kind have in common as log records."""
+
+    name: str
+    severity: SeverityNumber
+    severity_text: str
+
+
+def _kind(event_type: EventType, severity: SeverityNumber) -> Kind:
+    return Kind(NAME_PREFIX + event_type.value, severity, severity.name)
+
+
+#: By `EventType.number`: enums' own hashes and names are calls.
+_KINDS = {one.number: _kind(one, _SEVERITIES.get(one, SeverityNumber.INFO)) for one in EventType}
+_REQUEST = EventType.REQUEST
+_FAILED_REQUEST = _kind(_REQUEST, SeverityNumber.ERROR)
+
+
+def kind_of(event_type: EventType, status: int | None) -> Kind:
+    """Return name and severity of an event; `status` is that of the response, if there is one."""
+    if event_type is _REQUEST and status is not None and status >= FIRST_SERVER_ERROR:
+        return _FAILED_REQUEST
+    return _KINDS[event_type.number]
 
 
 class EventAttributes(UserDict[str, Any]):
@@ -66,14 +92,14 @@ class EventRecord(LogRecord):
         status: int | None,
     ) -> None:
         ids = span.get_span_context()
-        severity = severity_of(event.event_type, status)
+        kind = kind_of(event.event_type, status)
         self.timestamp = self.observed_timestamp = time.time_ns()
         self.trace_id = ids.trace_id
         self.span_id = ids.span_id
         self.trace_flags = ids.trace_flags
-        self.severity_number = severity
-        self.severity_text = severity.name
-        self.body = self.event_name = NAME_PREFIX + event.event_type.value
+        self.severity_number = kind.severity
+        self.severity_text = kind.severity_text
+        self.body = self.event_name = kind.name
         self.attributes = attributes
         self.exception = None
         self._span: trace.Span | None = span
@@ -85,7 +111,7 @@ class EventRecord(LogRecord):
 
     @context.setter
     def context(self, context: Context) -> None:
-        # Who queues a record gives it an empty one, to let go of the request.
+        """Let go of the request: who queues a record gives it an empty context."""
         self._span = None
 
     def __copy__(self) -> EventRecord:
@@ -140,12 +166,3 @@ def has_failed(event: CanonicalEvent, status: int | None) -> bool:
     if event.event_type is not EventType.REQUEST:
         return True
     return status is None or status >= FIRST_SERVER_ERROR
-
-
-def severity_of(event_type: EventType, status: int | None) -> SeverityNumber:
-    """Return ERROR for what failed, WARN for what the app survived or is slow, else INFO."""
-    known = _SEVERITIES.get(event_type)
-    if known is not None:
-        return known
-    failed = status is not None and status >= FIRST_SERVER_ERROR
-    return SeverityNumber.ERROR if failed else SeverityNumber.INFO

@@ -27,7 +27,7 @@ from otel_canonical.canonical_log import CanonicalLog, Emit
 from otel_canonical.emitters import LineEmitter
 from otel_canonical.event import ENDINGS, CanonicalEvent
 from otel_canonical.export_losses import ExportLosses
-from otel_canonical.fence import Fence
+from otel_canonical.fence import caught
 from otel_canonical.gunicorn_seam import WorkerSeam
 from otel_canonical.held_signals import HeldSignals
 from otel_canonical.http_metrics import HttpMetrics
@@ -191,14 +191,18 @@ def _emit(emitter: LineEmitter, settings: Settings, metrics: HttpMetrics | None)
     def emit_all(event: CanonicalEvent, scope: RequestScope) -> None:
         emitter.emit(event)
         if metrics is not None and event.event_type in ENDINGS:
-            with Fence("recording a request's metrics"):
+            try:
                 metrics.record(event, scope)
+            except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+                caught("recording a request's metrics", error)
         if log_events is None:
             return
         if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
             return
-        with Fence("emitting a log event"):
+        try:
             log_events.emit(event, scope.root.span, scope.status)
+        except Exception as error:  # noqa: BLE001  # a fence, see `caught`
+            caught("emitting a log event", error)
 
     return emit_all
 

@@ -174,9 +174,10 @@ def test_severity_is_that_of_the_log_event(
 ) -> None:
     """The Collector judges as we do."""
     from otel_canonical.event import EventType
-    from otel_canonical.log_events import severity_of
+    from otel_canonical.log_events import kind_of
 
-    assert severity_of(EventType(event["event_type"]), event.get("resp_status")).name == severity
+    ours = kind_of(EventType(event["event_type"]), event.get("resp_status"))
+    assert ours.severity_text == severity
     write(lines_file, [logfmt.encode(({**event} | {"req_id": "a"}).items())])
     [log] = read(reader, 1)
     name = f"canonical.{event['event_type']}"
