@@ -96,9 +96,10 @@ class CanonicalEvent:
         return most
 
     def settle(self) -> None:
-        """Make the stacks now: later, what they tell of may have gone on."""
+        """Make the stacks now, and let go of the exception and the frames that they are made of."""
         if not isinstance(self._stack, str):
             self.attributes()
+            self._stack = ""
 
     def attributes(self) -> dict[str, FieldValue]:
         """Return the event as span attributes, the app's first; made once, not to be changed.
