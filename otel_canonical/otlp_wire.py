@@ -17,7 +17,9 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
 #: Distinct attribute names whose bytes are kept. Names are few; those who make them up start anew.
-MOST_NAMES = 4096
+MOST_NAMES = 2048
+#: Distinct attributes with a text whose bytes are kept, and the longest of these, in characters.
+MOST_TEXTS, LONGEST_TEXT = 1024, 512
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
@@ -50,10 +52,8 @@ def varint(number: int) -> bytes:
     return bytes(written)
 
 
-#: Most lengths and many counts.
-_SMALL = tuple(varint(number) for number in range(512))
-#: An `AnyValue` of a text whose length takes one byte, as the value of a `KeyValue`, but for the text.
-_TEXT_HEADS = tuple(b"\x12" + varint(size + 2) + b"\x0a" + varint(size) for size in range(126))
+#: Small numbers: kinds, codes.
+_SMALL = tuple(varint(number) for number in range(128))
 
 
 def framed(field: int, content: bytes) -> bytes:
@@ -67,9 +67,10 @@ class _Name(NamedTuple):
     key: bytes
     true: bytes
     false: bytes
-    #: All but the eight bytes of a float, or the one of a number below 128.
+    #: All but the eight bytes of a float.
     before_float: bytes
-    before_small: bytes
+    #: All but the bytes of a whole number, by how many these are.
+    before_int: tuple[bytes, ...]
 
 
 class _Attributes:
@@ -77,52 +78,52 @@ class _Attributes:
 
     def __init__(self, field: int) -> None:
         self._field = field
-        self._tag = varint(field << 3 | _LENGTH)
         self._names: dict[str, _Name] = {}
+        #: Most texts come again: methods, routes, views, statements.
+        self._texts: dict[tuple[str, str], bytes] = {}
 
     def write(self, attributes: Mapping[str, Any], parts: list[bytes]) -> None:
         """Append the bytes of all attributes to `parts`."""
         names = self._names
+        texts = self._texts
         for name, value in attributes.items():
-            known = names.get(name) or self._learn(name)
             kind = type(value)
             if kind is str:
-                text = value.encode()
-                size = len(text)
-                if size < len(_TEXT_HEADS):
-                    key = known.key
-                    head = _TEXT_HEADS[size]
-                    parts += (self._tag, _size(len(key) + 4 + size), key, head, text)
-                else:
-                    self._write_any(known.key, framed(1, text), parts)
-            elif kind is float:
+                parts.append(texts.get((name, value)) or self._text(name, value))
+                continue
+            known = names.get(name) or self._learn(name)
+            if kind is float:
                 parts += (known.before_float, _double(value))
-            elif kind is int and 0 <= value <= 0x7F:
-                parts += (known.before_small, _SMALL[value])
+            elif kind is int:
+                number = _SMALL[value] if 0 <= value < len(_SMALL) else varint(value)
+                parts += (known.before_int[len(number)], number)
             elif kind is bool:
                 parts.append(known.true if value else known.false)
             else:
-                self._write_any(known.key, any_value(value), parts)
+                parts.append(framed(self._field, known.key + framed(2, any_value(value))))
 
-    def _write_any(self, key: bytes, value: bytes, parts: list[bytes]) -> None:
-        parts.append(framed(self._field, key + framed(2, value)))
+    def _text(self, name: str, value: str) -> bytes:
+        known = self._names.get(name) or self._learn(name)
+        written = framed(self._field, known.key + framed(2, framed(1, value.encode())))
+        if len(value) <= LONGEST_TEXT:
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
+            self._texts[name, value] = written
+        return written
 
     def _learn(self, name: str) -> _Name:
         if len(self._names) >= MOST_NAMES:
             self._names.clear()
         key = framed(1, name.encode())
+        ints = [framed(self._field, key + framed(2, b"\x18" + bytes(size))) for size in range(11)]
         known = self._names[name] = _Name(
             key=key,
             true=framed(self._field, key + framed(2, any_value(True))),
             false=framed(self._field, key + framed(2, any_value(False))),
             before_float=framed(self._field, key + framed(2, any_value(0.0)))[:-8],
-            before_small=framed(self._field, key + framed(2, any_value(0)))[:-1],
+            before_int=tuple(written[: len(written) - size] for size, written in enumerate(ints)),
         )
         return known
-
-
-def _size(length: int) -> bytes:
-    return _SMALL[length] if length < len(_SMALL) else varint(length)
 
 
 def any_value(value: object) -> bytes:

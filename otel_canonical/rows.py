@@ -45,7 +45,10 @@ class PlainRow:
 
     def __init__(self, *keys: str) -> None:
         self._columns = tuple((key, _TYPES[key]) for key in keys)
-        self._attributes = tuple((attribute_of(key), _TYPES[key]) for key in keys)
+        self._attributes = tuple(attribute_of(key) for key in keys)
+        named = [(attribute_of(key), _TYPES[key]) for key in keys if attribute_of(key)]
+        self._floats = tuple(name for name, type_ in named if type_ == "float")
+        self._bools = tuple(name for name, type_ in named if type_ == "bool")
         #: A method of `str`: writing a row calls no Python function.
         self.as_logfmt = " ".join(
             f"{key}={_FORMATS[type_]}" for key, type_ in self._columns
@@ -63,15 +66,13 @@ class PlainRow:
 
     def attributes(self, values: Sequence[Any]) -> dict[str, FieldValue]:
         """Return the facts as span attributes."""
-        return {
-            name: round(value, _DIGITS)
-            if type_ == "float"
-            else value == "true"
-            if type_ == "bool"
-            else value
-            for (name, type_), value in zip(self._attributes, values, strict=True)
-            if name
-        }
+        found = dict(zip(self._attributes, values))  # noqa: B905  # strict costs
+        for name in self._floats:
+            found[name] = round(found[name], _DIGITS)
+        for name in self._bools:
+            found[name] = found[name] == "true"
+        found.pop("", None)  # what the span carries itself
+        return found
 
 
 class TextRow:
@@ -102,7 +103,7 @@ class TextRow:
         """Return the facts as span attributes."""
         return {
             name: value
-            for name, value in zip(self._attributes, values, strict=True)
+            for name, value in zip(self._attributes, values)  # noqa: B905  # strict costs
             if value is not None and name
         }
 
