@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from otel_canonical import (
     django_watch,
+    emitters,
     export_choice,
     gunicorn_arbiter,
     log_ids,
@@ -28,7 +28,7 @@ from otel_canonical import (
 )
 from otel_canonical import settings as settings_room
 from otel_canonical._version import __version__
-from otel_canonical.emitters import LineEmitter, LineOutput
+from otel_canonical.emitters import LineEmitter
 from otel_canonical.obituary import Berth, Obituaries
 from otel_canonical.page_words import no_counts
 from otel_canonical.pool_ledger import PoolLedger, PoolShape
@@ -143,7 +143,7 @@ class _Roles:
             return
         former = _process.emitter
         if former is None or previous != settings:
-            _process.emitter = _emitter(settings, cfg, arbiter.log.warning)
+            _process.emitter = emitters.open_as(settings, cfg, _process.counts, arbiter.log.warning)
         assert _process.emitter is not None
         emit = _process.emitter.emit
         exports = {
@@ -279,25 +279,6 @@ def _reporter_arguments() -> list[str]:
 
 def _is_enabled() -> bool:
     return _process.settings is not None and _process.settings.enabled
-
-
-def _emitter(settings: Settings, cfg: Any, warn: Callable[[str], None]) -> LineEmitter:
-    owner = (cfg.uid, cfg.gid) if os.geteuid() == 0 else None
-    try:
-        output = LineOutput(settings.output, owner)
-    except OSError as error:
-        default = settings_room.Settings().output
-        warn(
-            f"{settings_room.variable_of('output')}={settings.output!r} can't be opened "
-            f"({error.strerror}); using the default, {default}"
-        )
-        output = LineOutput(default, owner)
-    if cfg.daemon and output.is_null():
-        warn(
-            f"{settings_room.variable_of('output')}={output.target!r} is {os.devnull} in a daemon, so "
-            "nobody will read the lines; set it to the path of a file"
-        )
-    return LineEmitter(output, settings.format, settings.max_line, _process.counts)
 
 
 def _reopen() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import time
@@ -14,24 +13,17 @@ from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, seconds
 from otel_canonical.export_rule import SLOW, TIMEOUT, ExportRule
 from otel_canonical.fence import Fence, caught
-from otel_canonical.fields import FIELDS, FORMER_ATTRIBUTES
+from otel_canonical.fields import FIELDS
 from otel_canonical.held_signals import HeldSignals
 from otel_canonical.page_words import UNSHOWN, Counts, no_counts
 from otel_canonical.redaction import REDACTED, RedactionPolicy
+from otel_canonical.request_head import FACT_HEADERS, LENGTH_DIGITS, OWN_HEADERS, without_port
 from otel_canonical.request_scope import RequestScope, current_scope, readers
-from otel_canonical.root_span import URL_ATTRIBUTES
+from otel_canonical.root_span import FORMER_ATTRIBUTES, URL_ATTRIBUTES
 from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import SharedPage
 from otel_canonical.slots import CLOSING, Slot
-
-#: Headers that say something of the request itself. Names as Gunicorn spells them.
-OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
-#: Headers that facts come from, beside those of the trace context.
-FACT_HEADERS = OWN_HEADERS.union(request_ids.ID_HEADERS, request_ids.QUEUE_HEADERS)
-
-#: Of a `Content-Length`: 64 bits of it. Python itself refuses some thousands.
-LENGTH_DIGITS = 18
 
 Emit = Callable[[CanonicalEvent, RequestScope], None]
 
@@ -127,7 +119,7 @@ class CanonicalLog:
         scope.keeper = self
         scope.client = client
         if "HOST" in headers:
-            scope.host = _without_port(headers["HOST"])
+            scope.host = without_port(headers["HOST"])
         length = headers.get("CONTENT-LENGTH")
         if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
             scope.content_length = int(length)
@@ -296,9 +288,3 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
-
-
-@functools.lru_cache(maxsize=256)
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")

@@ -1,7 +1,7 @@
 """How the facts of a scope become its event: which keys, in which order, redacted. Pure.
 
 Runs once per request, after the last byte. The order on the line can be read in `request_event` and
-in the rows from top to bottom; what few requests have comes in pairs.
+in `event_rows` from top to bottom; what few requests have comes in pairs.
 """
 
 from __future__ import annotations
@@ -12,31 +12,26 @@ from typing import Any
 from otel_canonical import error_facts, stack_text
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
+from otel_canonical.event_rows import (
+    CACHE,
+    IDENTITY,
+    POOL,
+    POOL_WITH_QUEUES,
+    QUERIES,
+    REQUEST,
+    RESPONSE,
+    TEMPLATES,
+    WORKER,
+)
 from otel_canonical.fields import APP_PREFIX, ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, FieldValue
 from otel_canonical.redaction import RedactionPolicy
 from otel_canonical.request_ids import queue_time_s
 from otel_canonical.request_scope import RequestScope
-from otel_canonical.rows import LOOSE, PlainRow, Row, TextRow
+from otel_canonical.rows import LOOSE, Row
 from otel_canonical.settings import Settings
 from otel_canonical.shared_page import PoolState
 
 Pairs = list[tuple[str, FieldValue]]
-
-IDENTITY = PlainRow("event_type", "ts", "req_id", "trace_id", "span_id", "sampled")
-REQUEST = TextRow(
-    *("req_method", "req_path", "req_host", "req_scheme", "req_proto", "req_query", "req_route"),
-    *("req_referrer", "req_user_agent", "req_client", "req_bytes", "req_queue_time"),
-    *("user_id", "resp_view"),
-)
-RESPONSE = PlainRow("resp_status", "resp_bytes", "resp_time", "resp_cpu_time", "resp_ttfb")
-QUERIES = PlainRow("db_queries", "db_time", "db_dup_queries", "db_dup_time")
-TEMPLATES = PlainRow("tpl_renders", "tpl_time")
-CACHE = PlainRow("cache_hits", "cache_misses", "cache_time")
-POOL = PlainRow("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active")
-POOL_WITH_QUEUES = PlainRow(
-    *("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active", "g_t_waiting")
-)
-WORKER = PlainRow("g_pid", "g_w_requests")
 
 
 class Composer:

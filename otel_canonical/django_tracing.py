@@ -25,8 +25,8 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.util.types import Attributes
 
 from otel_canonical import export_choice
+from otel_canonical.event import FIRST_SERVER_ERROR
 from otel_canonical.request_scope import open_scope
-from otel_canonical.root_span import FIRST_SERVER_ERROR
 
 UPSTREAM = f"{_DjangoMiddleware.__module__}.{_DjangoMiddleware.__qualname__}"
 

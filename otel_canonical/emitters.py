@@ -12,12 +12,14 @@ import select
 import socket
 import stat
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from otel_canonical import json_lines, line_length, logfmt
 from otel_canonical.event import CanonicalEvent
 from otel_canonical.fence import caught, report
 from otel_canonical.fields import PROTECTED, FieldValue
 from otel_canonical.page_words import DROPPED, SHORTENED, Counts, no_counts
+from otel_canonical.settings import Settings, variable_of
 
 #: How long a full pipe may hold a worker up before its line is given up.
 PATIENCE_MS = 200
@@ -191,3 +193,32 @@ class LineEmitter:
             counts[SHORTENED] += shortened
         if not self.output.write(line):
             counts[DROPPED] += 1
+
+
+def open_as(
+    settings: Settings, cfg: Any, counts: Counts, warn: Callable[[str], None]
+) -> LineEmitter:
+    """Return the way out that the operator wants; one that can't be had is said, and not a failure.
+
+    Args:
+        settings: the operator's choice.
+        cfg: Gunicorn's configuration.
+        counts: where lines are counted.
+        warn: told what is wrong with a setting.
+    """
+    owner = (cfg.uid, cfg.gid) if os.geteuid() == 0 else None
+    try:
+        output = LineOutput(settings.output, owner)
+    except OSError as error:
+        default = Settings().output
+        warn(
+            f"{variable_of('output')}={settings.output!r} can't be opened "
+            f"({error.strerror}); using the default, {default}"
+        )
+        output = LineOutput(default, owner)
+    if cfg.daemon and output.is_null():
+        warn(
+            f"{variable_of('output')}={output.target!r} is {os.devnull} in a daemon, so "
+            "nobody will read the lines; set it to the path of a file"
+        )
+    return LineEmitter(output, settings.format, settings.max_line, counts)

@@ -32,6 +32,9 @@ class EventType(Enum):
         self.number = COUNTS.index(name)
 
 
+#: A response of this status, or a higher one, is a failure of the server.
+FIRST_SERVER_ERROR = 500
+
 #: Of these each request has exactly one.
 ENDINGS = (EventType.REQUEST, EventType.TIMEOUT, EventType.LOST)
 

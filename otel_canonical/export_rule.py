@@ -5,14 +5,13 @@ Asked when a request's outcome is known, in the worker and, for those that died,
 
 from __future__ import annotations
 
-from otel_canonical.event import EventType
+from otel_canonical.event import FIRST_SERVER_ERROR, EventType
 from otel_canonical.request_scope import RequestScope
 from otel_canonical.settings import Settings
 
 ERROR, TIMEOUT, LOST, SLOW = "error", "timeout", "lost", "slow"
 
 FIRST_CLIENT_ERROR = 400
-FIRST_SERVER_ERROR = 500
 
 
 class ExportRule:

@@ -257,19 +257,6 @@ PATTERNS: tuple[FieldDescription, ...] = (
     _field("app_<key>_count", "app.<key>_count", "int", "times it ran, when more than once"),
 )
 
-#: What the HTTP semantic conventions called an attribute before they were stable; instrumentations
-#: still write these names on request (`OTEL_SEMCONV_STABILITY_OPT_IN`).
-FORMER_ATTRIBUTES = {
-    "http.request.method": ("http.method",),
-    "url.path": ("http.target", "http.url"),
-    "url.scheme": ("http.scheme",),
-    "server.address": ("http.host", "http.server_name", "net.host.name"),
-    "network.protocol.version": ("http.flavor",),
-    "user_agent.original": ("http.user_agent",),
-    "client.address": ("http.client_ip", "net.peer.ip"),
-    "http.response.status_code": ("http.status_code",),
-}
-
 PROTECTED = frozenset(description.key for description in FIELDS if description.protected)
 
 _ATTRIBUTES = {description.key: description.attribute for description in FIELDS}

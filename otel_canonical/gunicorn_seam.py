@@ -13,16 +13,13 @@ are. Versions 23 to 27 are served by the same moments:
 
 from __future__ import annotations
 
-import errno
 import functools
-import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
-from otel_canonical import error_facts
+from otel_canonical import error_facts, gunicorn_facts
 from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.composition import as_meant
 from otel_canonical.fence import Fence, caught
@@ -31,9 +28,6 @@ from otel_canonical.request_scope import RequestScope, current_scope
 #: As semantic conventions spell `network.protocol.version`.
 _PROTOCOLS = {(1, 0): "1.0", (1, 1): "1.1", (2, 0): "2"}
 
-#: Modules in which a socket is written to, whoever asked for it.
-SOCKETS = ("ssl", "socket", "gevent._socket", "gevent.ssl", "gevent._ssl")
-
 #: How Gunicorn says that an HTTP/2 client has reset a stream, or left.
 STREAM_GONE = ("HTTP2StreamError", "HTTP2ConnectionError")
 
@@ -41,9 +35,6 @@ SERVER_ERROR = 500
 
 #: Marks a request of Gunicorn's whose scope was opened, or is not wanted.
 _SEEN = "_otel_canonical_seen"
-
-#: How a socket says that nobody is at its other end.
-GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 class WorkerSeam:
@@ -100,7 +91,7 @@ class WorkerSeam:
                 scope.client = client
             if resp is not None and resp.headers_sent:
                 scope.status = resp.status_code
-                scope.bytes_written = resp.sent or _body_bytes(resp)
+                scope.bytes_written = resp.sent or gunicorn_facts.body_bytes(resp)
             if error is None or error is scope.outer_error:
                 # Told to die, and answered all the same.
                 scope.is_aborted = False
@@ -125,10 +116,10 @@ class WorkerSeam:
         if isinstance(error, StopIteration):
             # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
             cause = error.__context__
-        elif not _is_final(error):
+        elif not gunicorn_facts.is_final(error):
             self._note_error(scope, error)
             return True
-        if cause is not None and _is_client_gone(cause):
+        if cause is not None and gunicorn_facts.is_client_gone(cause):
             scope.client_gone = True
         elif cause is not None:
             self._note_error(scope, cause)
@@ -149,7 +140,7 @@ class WorkerSeam:
         client = peer[0] if isinstance(peer, tuple) and peer else None
         path = getattr(req, "path", None)
         if path is None or not path.isascii():
-            path = _path_of(req)
+            path = gunicorn_facts.path_of(req)
         scope = self._log.open(getattr(req, "method", None) or "", path, headers, client)
         if scope is None:
             return None
@@ -220,7 +211,7 @@ class WorkerSeam:
         self, scope: RequestScope | None, req: Any, addr: Any, exc: BaseException
     ) -> RequestScope | None:
         if scope is None and req is None:
-            scope = self._open(_refused_request(exc))
+            scope = self._open(gunicorn_facts.refused_request(exc))
             if scope is not None:
                 scope.error = error_facts.of_refusal(exc)
                 if isinstance(addr, tuple) and addr:
@@ -272,48 +263,3 @@ def _wrap(owner: Any, path: str, wrap: Callable[[Callable[..., Any]], Callable[.
     function = getattr(owner, name, None)
     if function is not None:
         setattr(owner, name, wrap(function))
-
-
-def _path_of(req: Any) -> str:
-    path: str | None = getattr(req, "path", None)
-    if path is None:
-        # Refused before it was taken apart: what there is of the target, without its query.
-        path = (getattr(req, "uri", None) or "").partition("?")[0]
-    return as_meant(path)
-
-
-def _body_bytes(resp: Any) -> int:
-    # Gunicorn doesn't count what it hands to sendfile(2); it sends the announced length then.
-    if resp.sent == 0 and resp.response_length and not getattr(resp, "_omits_body", False):
-        return int(resp.response_length)
-    return int(resp.sent)
-
-
-def _is_final(error: BaseException) -> bool:
-    """Return whether Gunicorn will close the connection on `error` without another answer."""
-    return isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
-
-
-def _is_client_gone(error: BaseException) -> bool:
-    """Return whether `error` says that the client went away, and not a server that the app called."""
-    if not isinstance(error, OSError) or error.errno not in GONE:
-        return False
-    frame = error_facts.last_frame(error, SOCKETS)
-    return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
-
-
-def _refused_request(exc: BaseException) -> Any:
-    """Return as much of a request as Gunicorn had parsed when it refused it.
-
-    The parser never returned it: it is the `self` of the frame that raised.
-    """
-    if (req := getattr(exc, "req", None)) is not None:
-        return req
-    trace: TracebackType | None = exc.__traceback__
-    found: Any = None
-    while trace is not None:
-        candidate = trace.tb_frame.f_locals.get("self")
-        if hasattr(candidate, "headers") and hasattr(candidate, "method"):
-            found = candidate
-        trace = trace.tb_next
-    return found

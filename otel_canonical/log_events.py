@@ -18,12 +18,11 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import Logger as SdkLogger
 from opentelemetry.sdk._logs import LogRecordLimits, ReadWriteLogRecord
 
-from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.event import FIRST_SERVER_ERROR, CanonicalEvent, EventType
 
 #: Also the body, so that a backend that shows nothing else shows this.
 NAME_PREFIX = "canonical."
 
-FIRST_SERVER_ERROR = 500
 
 #: ERROR is what failed, WARN what the app survived or is slow; all else is INFO.
 _SEVERITIES = {

@@ -17,6 +17,9 @@ from otel_canonical.fence import warn
 #: Resources and scopes whose envelopes are kept. A process has a resource, and a scope for each library.
 MOST_ENVELOPES = 64
 
+#: The field of a `ScopeSpans`, or a `ScopeLogs`, that holds its records.
+_RECORDS = 2
+
 
 class Kind(NamedTuple):
     """One kind of record: how to write it, and the names of its places in a request."""
@@ -102,9 +105,9 @@ class BatchEncoder:
             if envelopes[key].message is None:
                 left.append(record)
             elif key in written:
-                written[key].append(otlp_wire.framed(2, content))
+                written[key].append(otlp_wire.framed(_RECORDS, content))
             else:
-                written[key] = [otlp_wire.framed(2, content)]
+                written[key] = [otlp_wire.framed(_RECORDS, content)]
         request = self._upstream(left)
         for key, parts in written.items():
             of_resource = getattr(request, kind.of_request).add()
@@ -122,8 +125,8 @@ class BatchEncoder:
         is_same = _bytes_of(theirs) == _bytes_of(ours)
         if not is_same:
             warn(
-                f"`{kind.function}` of this version of OpenTelemetry writes other fields than ours; it is "
-                "used, and the export costs what it would without us"
+                f"this version of OpenTelemetry exports {kind.of_scope} with fields that otel-canonical "
+                "doesn't know; its own encoder is used, which is slower"
             )
         del records[:]
         return _Envelope(

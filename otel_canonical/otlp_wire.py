@@ -21,6 +21,7 @@ MOST_NAMES = 2048
 #: Distinct attributes with a text whose bytes are kept, and the longest of these, in characters.
 MOST_TEXTS, LONGEST_TEXT = 1024, 512
 
+#: How what follows a tag is to be read.
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 #: Of `SpanFlags`: that the next bit is meant, and that the parent is in another process.
@@ -56,9 +57,22 @@ def varint(number: int) -> bytes:
 _SMALL = tuple(varint(number) for number in range(128))
 
 
+def _tag(field: int, wire_type: int) -> bytes:
+    return varint(field << 3 | wire_type)
+
+
 def framed(field: int, content: bytes) -> bytes:
     """Return a field of a message that holds bytes, a text or another message."""
-    return varint(field << 3 | _LENGTH) + varint(len(content)) + content
+    return _tag(field, _LENGTH) + varint(len(content)) + content
+
+
+# The fields of a `KeyValue`, and the kinds of an `AnyValue`.
+_KEY, _VALUE = 1, 2
+_ANY_TEXT = 1
+_ANY_BOOL = _tag(2, _VARINT)
+_ANY_INT = _tag(3, _VARINT)
+_ANY_FLOAT = _tag(4, _FIXED64)
+_ANY_ARRAY = 5
 
 
 class _Name(NamedTuple):
@@ -100,11 +114,11 @@ class _Attributes:
             elif kind is bool:
                 parts.append(known.true if value else known.false)
             else:
-                parts.append(framed(self._field, known.key + framed(2, any_value(value))))
+                parts.append(framed(self._field, known.key + framed(_VALUE, any_value(value))))
 
     def _text(self, name: str, value: str) -> bytes:
         known = self._names.get(name) or self._learn(name)
-        written = framed(self._field, known.key + framed(2, framed(1, value.encode())))
+        written = framed(self._field, known.key + framed(_VALUE, any_value(value)))
         if len(value) <= LONGEST_TEXT:
             if len(self._texts) >= MOST_TEXTS:
                 self._texts.clear()
@@ -114,13 +128,15 @@ class _Attributes:
     def _learn(self, name: str) -> _Name:
         if len(self._names) >= MOST_NAMES:
             self._names.clear()
-        key = framed(1, name.encode())
-        ints = [framed(self._field, key + framed(2, b"\x18" + bytes(size))) for size in range(11)]
+        key = framed(_KEY, name.encode())
+        ints = [
+            framed(self._field, key + framed(_VALUE, _ANY_INT + bytes(size))) for size in range(11)
+        ]
         known = self._names[name] = _Name(
             key=key,
-            true=framed(self._field, key + framed(2, any_value(True))),
-            false=framed(self._field, key + framed(2, any_value(False))),
-            before_float=framed(self._field, key + framed(2, any_value(0.0)))[:-8],
+            true=framed(self._field, key + framed(_VALUE, any_value(True))),
+            false=framed(self._field, key + framed(_VALUE, any_value(False))),
+            before_float=framed(self._field, key + framed(_VALUE, any_value(0.0)))[:-8],
             before_int=tuple(written[: len(written) - size] for size, written in enumerate(ints)),
         )
         return known
@@ -136,21 +152,48 @@ def any_value(value: object) -> bytes:
     """
     kind = type(value)
     if kind is str:
-        return framed(1, str(value).encode())
+        return framed(_ANY_TEXT, str(value).encode())
     if kind is bool:
-        return b"\x10\x01" if value else b"\x10\x00"
+        return _ANY_BOOL + (b"\x01" if value else b"\x00")
     if kind is int:
-        return b"\x18" + varint(int(value))  # type: ignore[call-overload]
+        return _ANY_INT + varint(int(value))  # type: ignore[call-overload]
     if kind is float:
-        return b"\x21" + _double(value)
+        return _ANY_FLOAT + _double(value)
     if kind is tuple or kind is list:
         values: Any = value
-        return framed(5, b"".join([framed(1, any_value(one)) for one in values]))
+        return framed(_ANY_ARRAY, b"".join([framed(1, any_value(one)) for one in values]))
     raise Unusual(kind.__name__)
 
 
+# The fields of a `Span`, each by its tag; an id's with its length.
+_SPAN_TRACE_ID = _tag(1, _LENGTH) + b"\x10"
+_SPAN_SPAN_ID = _tag(2, _LENGTH) + b"\x08"
+_SPAN_TRACE_STATE = 3
+_SPAN_PARENT_ID = _tag(4, _LENGTH) + b"\x08"
+_SPAN_NAME = 5
+_SPAN_KIND = _tag(6, _VARINT)
+_SPAN_STARTED = _tag(7, _FIXED64)
+_SPAN_ENDED = _tag(8, _FIXED64)
 _span_attributes = _Attributes(9)
+_SPAN_DROPPED_ATTRIBUTES = _tag(10, _VARINT)
+_SPAN_STATUS = 15
+_SPAN_FLAGS = _tag(16, _FIXED32)
+# Of a `Status`.
+_STATUS_MESSAGE = 2
+_STATUS_CODE = _tag(3, _VARINT)
+
+# The fields of a `LogRecord`.
+_LOG_TIME = _tag(1, _FIXED64)
+_LOG_SEVERITY = _tag(2, _VARINT)
+_LOG_SEVERITY_TEXT = 3
+_LOG_BODY = 5
 _log_attributes = _Attributes(6)
+_LOG_DROPPED_ATTRIBUTES = _tag(7, _VARINT)
+_LOG_FLAGS = _tag(8, _FIXED32)
+_LOG_TRACE_ID = _tag(9, _LENGTH) + b"\x10"
+_LOG_SPAN_ID = _tag(10, _LENGTH) + b"\x08"
+_LOG_OBSERVED_TIME = _tag(11, _FIXED64)
+_LOG_EVENT_NAME = 12
 
 
 @functools.lru_cache(maxsize=1024)
@@ -174,29 +217,29 @@ def span(span: ReadableSpan) -> bytes:
     status = span.status
     flags = _KNOWS_REMOTE
     parts = [
-        *(b"\x0a\x10", ids.trace_id.to_bytes(16, "big")),
-        *(b"\x12\x08", ids.span_id.to_bytes(8, "big")),
-        _known_text(5, span.name),
-        *(b"\x30", _SMALL[span.kind.value + 1]),
-        *(b"\x39", _fixed64(span.start_time)),
-        *(b"\x41", _fixed64(span.end_time)),
+        *(_SPAN_TRACE_ID, ids.trace_id.to_bytes(16, "big")),
+        *(_SPAN_SPAN_ID, ids.span_id.to_bytes(8, "big")),
+        _known_text(_SPAN_NAME, span.name),
+        *(_SPAN_KIND, _SMALL[span.kind.value + 1]),
+        *(_SPAN_STARTED, _fixed64(span.start_time)),
+        *(_SPAN_ENDED, _fixed64(span.end_time)),
     ]
     if ids.trace_state:
         state = ",".join(f"{name}={value}" for name, value in ids.trace_state.items())
-        parts.append(framed(3, state.encode()))
+        parts.append(framed(_SPAN_TRACE_STATE, state.encode()))
     if parent is not None:
-        parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
+        parts += (_SPAN_PARENT_ID, parent.span_id.to_bytes(8, "big"))
         if parent.is_remote:
             flags |= _IS_REMOTE
     if attributes:
         # A copy: to go through the SDK's own mapping is a call of Python for each.
         _span_attributes.write(attributes.copy(), parts)
     if span.dropped_attributes:
-        parts += (b"\x50", varint(span.dropped_attributes))
-    said = framed(2, status.description.encode()) if status.description else b""
+        parts += (_SPAN_DROPPED_ATTRIBUTES, varint(span.dropped_attributes))
+    said = framed(_STATUS_MESSAGE, status.description.encode()) if status.description else b""
     code = status.status_code.value
-    parts.append(framed(15, said + b"\x18" + _SMALL[code] if code else said))
-    parts += (b"\x85\x01", _fixed32(flags))
+    parts.append(framed(_SPAN_STATUS, said + _STATUS_CODE + _SMALL[code] if code else said))
+    parts += (_SPAN_FLAGS, _fixed32(flags))
     return b"".join(parts)
 
 
@@ -210,25 +253,25 @@ def log_record(readable: ReadableLogRecord) -> bytes:
     record = readable.log_record
     parts: list[bytes] = []
     if record.timestamp:
-        parts += (b"\x09", _fixed64(record.timestamp))
+        parts += (_LOG_TIME, _fixed64(record.timestamp))
     if record.observed_timestamp:
-        parts += (b"\x59", _fixed64(record.observed_timestamp))
+        parts += (_LOG_OBSERVED_TIME, _fixed64(record.observed_timestamp))
     if record.severity_number is not None:
-        parts += (b"\x10", _SMALL[record.severity_number.value])
+        parts += (_LOG_SEVERITY, _SMALL[record.severity_number.value])
     if record.severity_text:
-        parts.append(_known_text(3, record.severity_text))
+        parts.append(_known_text(_LOG_SEVERITY_TEXT, record.severity_text))
     if record.event_name:
-        parts.append(_known_text(12, record.event_name))
-    parts.append(framed(5, any_value(record.body) if record.body is not None else b""))
+        parts.append(_known_text(_LOG_EVENT_NAME, record.event_name))
+    parts.append(framed(_LOG_BODY, any_value(record.body) if record.body is not None else b""))
     attributes: Any = record.attributes
     if attributes:
         _log_attributes.write(attributes.copy(), parts)
         if readable.dropped_attributes:
-            parts += (b"\x38", varint(readable.dropped_attributes))
+            parts += (_LOG_DROPPED_ATTRIBUTES, varint(readable.dropped_attributes))
     if record.trace_flags:
-        parts += (b"\x45", _fixed32(record.trace_flags))
+        parts += (_LOG_FLAGS, _fixed32(record.trace_flags))
     if record.trace_id:
-        parts += (b"\x4a\x10", record.trace_id.to_bytes(16, "big"))
+        parts += (_LOG_TRACE_ID, record.trace_id.to_bytes(16, "big"))
     if record.span_id:
-        parts += (b"\x52\x08", record.span_id.to_bytes(8, "big"))
+        parts += (_LOG_SPAN_ID, record.span_id.to_bytes(8, "big"))
     return b"".join(parts)

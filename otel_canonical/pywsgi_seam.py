@@ -20,7 +20,7 @@ from otel_canonical.canonical_log import CanonicalLog
 from otel_canonical.composition import as_meant
 from otel_canonical.error_facts import ErrorFacts
 from otel_canonical.fence import Fence
-from otel_canonical.gunicorn_seam import GONE
+from otel_canonical.gunicorn_facts import GONE
 from otel_canonical.request_scope import RequestScope
 
 

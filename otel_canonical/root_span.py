@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.http import detect_synthetic_user_agent
 from opentelemetry.util.types import AttributeValue
 
-from otel_canonical.event import CanonicalEvent, EventType
+from otel_canonical.event import FIRST_SERVER_ERROR, CanonicalEvent, EventType
 from otel_canonical.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.inside_query import while_quiet
 from otel_canonical.request_scope import RequestScope
@@ -49,11 +49,21 @@ def _suppressed() -> Context:
 #: instrumentations; found out in the same way.
 _QUIET = dict.fromkeys(contextvars.Context().run(_suppressed), while_quiet)
 
-#: Server spans answer for their own failures only (HTTP semantic conventions, "Status").
-FIRST_SERVER_ERROR = 500
-
 #: Attributes in which instrumentations put a URL as it was sent, secrets included.
 URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
+
+#: What the HTTP semantic conventions called an attribute before they were stable; instrumentations
+#: still write these names on request (`OTEL_SEMCONV_STABILITY_OPT_IN`).
+FORMER_ATTRIBUTES = {
+    "http.request.method": ("http.method",),
+    "url.path": ("http.target", "http.url"),
+    "url.scheme": ("http.scheme",),
+    "server.address": ("http.host", "http.server_name", "net.host.name"),
+    "network.protocol.version": ("http.flavor",),
+    "user_agent.original": ("http.user_agent",),
+    "client.address": ("http.client_ip", "net.peer.ip"),
+    "http.response.status_code": ("http.status_code",),
+}
 
 #: What a span's event `exception` holds (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
@@ -246,6 +256,7 @@ def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
     """Return what failed, as `error.type` of span and metrics; None if nothing of ours did."""
     if event.event_type is EventType.TIMEOUT:
         return "timeout"
+    # Server spans answer for their own failures only (HTTP semantic conventions, "Status").
     failed = scope.status is None or scope.status >= FIRST_SERVER_ERROR
     if not failed or scope.client_gone:
         return None
