@@ -1,0 +1,132 @@
+"""What it costs to encode a batch for OTLP: our encoder and OpenTelemetry's, interleaved in one interpreter.
+
+`.venv/bin/python benchmarks/batches.py`. The attributes are those of a real request, the ids and paths
+of each record its own. Both encode the same batch in turn, and what they make of it is compared first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from encoders import PATHS, capture_events, revive
+from machine import describe_machine
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from otel_canonical.otlp_encoding import LOG_RECORDS, SPANS, BatchEncoder
+
+#: As the batch processors of the SDK export them.
+BATCH = 512
+
+QUERY = {
+    "db.system": "sqlite",
+    "db.name": "site.sqlite3",
+    "db.statement": 'SELECT "item"."id", "item"."name", "item"."price" FROM "item" WHERE "item"."id" = %s',
+}
+
+Encode = Callable[[Sequence[Any]], Any]
+
+
+def request_attributes() -> dict[str, Any]:
+    """Return the attributes of the event of a request with queries, from a real worker."""
+    return dict(revive(capture_events(Path(sys.prefix))[PATHS[1]]).attributes())
+
+
+def varied(attributes: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return the same with what no two requests have in common."""
+    own = {"http.request.id": f"{number:032x}", "url.path": f"/items/{number}/"}
+    return {**attributes, **own, "canonical.cpu_time": number / 1e6}
+
+
+def make_spans(name: str, kind: SpanKind, of: Callable[[int], Mapping[str, Any]]) -> Sequence[Any]:
+    """Return a batch of ended spans."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("benchmark", "1")
+    for number in range(BATCH):
+        tracer.start_span(name, kind=kind, attributes=of(number)).end()
+    return exporter.get_finished_spans()
+
+
+def make_log_events(attributes: Mapping[str, Any]) -> Sequence[Any]:
+    """Return a batch of log events."""
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    logger = provider.get_logger("benchmark", "1")
+    for number in range(BATCH):
+        logger.emit(
+            timestamp=time.time_ns(),
+            body="canonical.request",
+            event_name="canonical.request",
+            attributes=varied(attributes, number),
+        )
+    return exporter.get_finished_logs()
+
+
+def measure(
+    encoders: Mapping[str, Encode], batch: Sequence[Any], rounds: int
+) -> dict[str, list[float]]:
+    """Return the µs a record of each encoder and round, by the CPU clock of this process."""
+    spent: dict[str, list[float]] = {name: [] for name in encoders}
+    for number in range(rounds):
+        for name in random.Random(number).sample(list(encoders), len(encoders)):
+            began_ns = time.process_time_ns()
+            encoders[name](batch).SerializeToString()
+            spent[name].append((time.process_time_ns() - began_ns) / len(batch) / 1000)
+    return spent
+
+
+def main() -> None:
+    """Measure each kind of record and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50, help="%(default)s")
+    options = parser.parse_args()
+    attributes = request_attributes()
+    kinds: list[tuple[str, Any, Encode, Sequence[Any]]] = [
+        (
+            f"root span, {len(attributes)} attributes",
+            *(SPANS, encode_spans),
+            make_spans("GET items/", SpanKind.SERVER, lambda number: varied(attributes, number)),
+        ),
+        (
+            f"span of a query, {len(QUERY)} attributes",
+            *(SPANS, encode_spans),
+            make_spans("SELECT", SpanKind.CLIENT, lambda number: QUERY),
+        ),
+        (
+            f"log event, {len(attributes)} attributes",
+            *(LOG_RECORDS, encode_logs),
+            make_log_events(attributes),
+        ),
+    ]
+    print(f"{describe_machine()}; {options.rounds} rounds of {BATCH} records\n")
+    print("| record | OpenTelemetry's, µs | ours, µs | ratio | middle half |")
+    print("|---|--:|--:|--:|--:|")
+    for name, kind, upstream, batch in kinds:
+        ours = BatchEncoder(kind, upstream)
+        if sorted(ours(batch).SerializeToString()) != sorted(upstream(batch).SerializeToString()):
+            raise SystemExit(f"{name}: encoded differently")
+        spent = measure({"theirs": upstream, "ours": ours}, batch, options.rounds)
+        ratios = [own / base for own, base in zip(spent["ours"], spent["theirs"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        theirs, own = (statistics.median(spent[name]) for name in ("theirs", "ours"))
+        print(f"| {name} | {theirs:.1f} | {own:.1f} | {middle:.2f} | {low:.2f}..{high:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
