@@ -130,21 +130,25 @@ class OtlpSink:
         )
 
     def take(self, path: str, body: bytes) -> Message | None:
-        """Decode and keep one request; return its answer, None for a path that isn't OTLP's."""
+        """Decode and keep one request; return its answer, None for a path that isn't OTLP's.
+
+        Kept whole: a list that is extended by a generator shows half a request, the root of which may
+        stand first.
+        """
         if path == "/v1/traces":
             traces = ExportTraceServiceRequest.FromString(body)
             self.requests.append(str(traces))
-            self.spans.extend(_spans(traces))
+            self.spans.extend([*_spans(traces)])
             return ExportTraceServiceResponse()
         if path == "/v1/metrics":
             metrics = ExportMetricsServiceRequest.FromString(body)
             self.requests.append(str(metrics))
-            self.metrics.extend(_metrics(metrics))
+            self.metrics.extend([*_metrics(metrics)])
             return ExportMetricsServiceResponse()
         if path == "/v1/logs":
             logs = ExportLogsServiceRequest.FromString(body)
             self.requests.append(str(logs))
-            self.logs.extend(_logs(logs))
+            self.logs.extend([*_logs(logs)])
             return ExportLogsServiceResponse()
         return None
 
