@@ -143,9 +143,11 @@ class RootSpans:
         digits: str,
     ) -> Root:
         """Return the root that the sampler wants: a span, or ids alone."""
-        trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
-        if caller is None and self._asked_first is not None and self._asked_first.drops(trace_id):
-            return _unexported(None, digits)
+        asked_first = self._asked_first
+        if asked_first is not None:
+            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
+            if caller is None and asked_first.drops(trace_id):
+                return _unexported(None, digits)
         if self._keeps:
             # With the scope in its context the sampler sees that this is a request's.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
@@ -153,8 +155,8 @@ class RootSpans:
             parent = Context()
         name = scope.method if scope.method in METHODS else "HTTP"
         attributes = {"http.request.method": scope.method, "url.path": scope.path}
-        if self._asked_first is not None:
-            is_recorded, state = self._asked_first.ask(parent, trace_id, name, attributes)
+        if asked_first is not None:
+            is_recorded, state = asked_first.ask(parent, trace_id, name, attributes)
             if not is_recorded:
                 return _unexported(caller, digits, state)
         span = tracer.start_span(
