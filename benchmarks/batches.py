@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from otel_canonical.otlp_encoding import LOG_RECORDS, SPANS, BatchEncoder
+from otel_canonical.otel.otlp_encoder import LOG_RECORDS, SPANS, BatchEncoder
 
 #: As the batch processors of the SDK export them.
 BATCH = 512

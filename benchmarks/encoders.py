@@ -32,7 +32,7 @@ from servers import create_database, start_server
 from traffic import BROWSER, Request, send_all
 
 if TYPE_CHECKING:  # this file runs once outside the environment that has them
-    from otel_canonical.event import CanonicalEvent
+    from otel_canonical.event.event import CanonicalEvent
 
 PATHS = ("/ok/", "/queries/10/")
 ENVIRONMENT = "encoders"
@@ -87,18 +87,18 @@ def _ask(address: Address, path: str) -> None:
 
 def revive(literal: str) -> CanonicalEvent:
     """Return the event as the worker had it."""
-    from otel_canonical import composition
-    from otel_canonical.event import CanonicalEvent, EventType
+    from otel_canonical.event import rows
+    from otel_canonical.event.event import CanonicalEvent, EventType
 
-    event_type, rows = ast.literal_eval(literal)
+    event_type, captured = ast.literal_eval(literal)
     return CanonicalEvent(
-        EventType(event_type), [(getattr(composition, name), values) for name, values in rows]
+        EventType(event_type), [(getattr(rows, name), values) for name, values in captured]
     )
 
 
 def make_encoders(event: CanonicalEvent) -> dict[str, Encode]:
     """Return who can write the event; each starts with the event as its own caller has it."""
-    from otel_canonical import json_lines, logfmt
+    from otel_canonical.event import json_lines, logfmt
 
     logfmter, structlog = map(import_module, PEERS)  # the linters' environment has neither
     pairs = event.pairs
@@ -125,7 +125,7 @@ def make_encoders(event: CanonicalEvent) -> dict[str, Encode]:
 
 def check_line(name: str, line: str, facts: Facts) -> None:
     """Fail unless the line says all of the event, and nothing else."""
-    from otel_canonical.logfmt import parse
+    from otel_canonical.event.logfmt import parse
 
     found: Facts = json.loads(line) if line.startswith("{") else parse(line)
     wrong = [

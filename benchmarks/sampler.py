@@ -1,7 +1,7 @@
 """What the arbiter's look at the pool costs, as a share of one core, beside Gunicorn's own look.
 
 Needs the package installed: `.venv/bin/python benchmarks/sampler.py`. A pool of simulated workers is
-looked at again and again: their slots are on a real shared page, half of them busy, and the kernel is
+looked at again and again: their slots are on a real scoreboard, half of them busy, and the kernel is
 asked about real listening sockets. Gunicorn's own look, once a second as well, is at the heartbeat file
 of each worker; both take turns in one run. Time is the CPU time of the process, so neither other
 processes nor waiting count.
@@ -20,11 +20,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from otel_canonical import backlog
-from otel_canonical.page_words import no_counts
-from otel_canonical.pool_ledger import PoolLedger, PoolSample, PoolShape
-from otel_canonical.pool_metrics import parsed_sample
-from otel_canonical.pool_watch import PoolWatch
+from otel_canonical.arbiter.pool_sampler import PoolSampler
+from otel_canonical.pool import backlog
+from otel_canonical.pool.counters import no_counts
+from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
+from otel_canonical.reporter.pool_metrics import parsed_sample
 from otel_canonical.settings import Settings
 
 TEXTS = ("id", "", "", "", "GET", "", "", "/")
@@ -43,13 +43,13 @@ class Pool:
         self._sockets = sockets
         self.WORKERS = {10_000 + place.number: place for place in places}
         for place in places:
-            for slot in place.page.slots_of(place.block)[::2]:
+            for slot in place.scoreboard.slots_of(place.block)[::2]:
                 slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
             if own_sockets:
                 inodes = backlog.inodes_of(sockets[place.number : place.number + 1])
-                place.page.words.set_listeners(place.block, inodes)
+                place.scoreboard.counters.set_listeners(place.block, inodes)
         self._pids = {place.number: pid for pid, place in self.WORKERS.items()}
-        self._watch = PoolWatch(
+        self._watch = PoolSampler(
             Settings(), ledger, lambda event: None, lambda workers: self._pids, self._tell
         )
 

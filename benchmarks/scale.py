@@ -24,7 +24,7 @@ from otlp_volume import KeepingSink, Volume, find_series, weigh
 from recycling import COUNTED, count_instances
 from shop import open_shop, read_lines, visit
 
-from otel_canonical import logfmt
+from otel_canonical.event import logfmt
 
 RATE = 1000
 DAY_S = 86_400

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_canonical import fields, metrics, settings
+from otel_canonical import settings
+from otel_canonical.event import fields
+from otel_canonical.reporter import instruments
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +53,7 @@ def metrics_table() -> str:
             f"`{metric.attribute}`: {metric.values}" if metric.attribute else "",
             metric.meaning,
         )
-        for metric in metrics.METRICS
+        for metric in instruments.METRICS
     ]
     return table(("metric", "instrument, unit", "attribute", "meaning"), rows)
 
@@ -115,22 +117,35 @@ def attributes_of_keys() -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def rooms_table() -> str:
-    """Return every module with the first sentence of its docstring, layer by layer from the top."""
+def modules_table() -> str:
+    """Return every module with the first sentence of its docstring, package by package from the top."""
     configuration = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     contracts = configuration["tool"]["importlinter"]["contracts"]
     [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     rows = [
-        (str(number), f"[`{name}`](../otel_canonical/{name}.py)", purpose_of(name))
+        (
+            str(number),
+            f"[`{module.relative_to(PACKAGE)}`](../{module.relative_to(REPOSITORY)})",
+            purpose_of(module),
+        )
         for number, layer in enumerate(layers, 1)
         for name in re.findall(r"\w+", layer)
+        for module in modules_of(name)
     ]
-    return table(("layer", "room", "what it is for"), rows)
+    return table(("layer", "module", "what it is for"), rows)
 
 
-def purpose_of(module: str) -> str:
+def modules_of(name: str) -> list[Path]:
+    """Return the files of a package or, if it is a module, its one file."""
+    package = PACKAGE / name
+    if package.is_dir():
+        return sorted(package.glob("*.py"))
+    return [PACKAGE / f"{name}.py"]
+
+
+def purpose_of(module: Path) -> str:
     """Return the first sentence of a module's docstring."""
-    docstring = ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text())) or ""
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
     first = " ".join(docstring.partition("\n\n")[0].split())
     return first.partition(". ")[0].rstrip(".")
 
@@ -149,7 +164,7 @@ PLACEHOLDER = "<!-- a table -->"
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"fields": fields_table, "settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
-    "docs/ARCHITECTURE.md": {"rooms": rooms_table},
+    "docs/ARCHITECTURE.md": {"modules": modules_table},
     "collector-lines.yaml": {
         "numeric_keys": numeric_keys,
         "attributes": attributes_of_keys,

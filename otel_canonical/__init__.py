@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from otel_canonical.app_facts import add, enrich, get, partial_failure, set, timer
-from otel_canonical.log_ids import RequestIds
+from otel_canonical.request.app_facts import add, enrich, get, partial_failure, set, timer
+from otel_canonical.request.log_ids import RequestIds
 
 __all__ = ["RequestIds", "add", "enrich", "get", "partial_failure", "set", "timer"]
 

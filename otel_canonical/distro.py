@@ -15,7 +15,8 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from otel_canonical import assembly, export_choice
+from otel_canonical import assembly
+from otel_canonical.otel import configurator
 
 
 class CanonicalDistro(BaseDistro):
@@ -44,28 +45,10 @@ class CanonicalConfigurator:
     def configure(self, **kwargs: Any) -> None:
         """Set the SDK up if this is the process for it."""
         if not assembly.sets_sdk_up():
-            _sdk_configurator().configure(**kwargs)
+            configurator.upstream().configure(**kwargs)
         elif assembly.is_worker():
-            configure_sdk(**kwargs)
-
-
-def configure_sdk(**kwargs: Any) -> None:
-    """Set the SDK up as `OTEL_*` says, with our name on all that it exports."""
-    kwargs["resource_attributes"] = {
-        **assembly.resource_attributes(),
-        **(kwargs.get("resource_attributes") or {}),
-    }
-    # Beside a file that declares all of it, the SDK's configurator warns of every argument.
-    _sdk_configurator().configure(**({} if export_choice.is_declared() else kwargs))
-
-
-def _sdk_configurator() -> Any:
-    # Not before it is needed: what the SDK takes from the standard library when it is imported in the
-    # arbiter, gevent no longer patches in the worker. A thread class of before never lets itself be
-    # joined then, and a worker's leave-taking waited for one.
-    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-
-    return _OTelSDKConfigurator()
+            given = kwargs.pop("resource_attributes", None) or {}
+            configurator.configure_sdk({**assembly.resource_attributes(), **given}, **kwargs)
 
 
 class CanonicalInstrumentor(BaseInstrumentor):

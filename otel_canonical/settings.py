@@ -248,7 +248,7 @@ def described() -> tuple[Field[Any], ...]:
     return fields(Settings)
 
 
-def read(environ: Mapping[str, str], warn: Callable[[str], None]) -> Settings:
+def read_settings(environ: Mapping[str, str], warn: Callable[[str], None]) -> Settings:
     """Return the settings of `environ`; every bad value is told to `warn` and replaced.
 
     An empty variable counts as unset, as everywhere in OpenTelemetry.

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from otel_canonical import django_watch
-from otel_canonical.canonical_log import CanonicalLog
-from otel_canonical.event import CanonicalEvent
-from otel_canonical.fields import FieldValue
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_spans import RootSpans
+from otel_canonical.django import setup as django_setup
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.event.fields import FieldValue
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
-_one_at_a_time = threading.RLock()  # guards `django_handler.openers`
+_one_at_a_time = threading.RLock()  # guards `handler.openers`
 
 
 @contextmanager
@@ -36,14 +36,14 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
     Yields:
         The list that fills with events, each a dict of the line's keys, in the order they were made.
     """
-    from otel_canonical import django_cache, django_handler
+    from otel_canonical.django import cache, handler
 
     events: list[dict[str, FieldValue]] = []
 
     def collect(event: CanonicalEvent, scope: RequestScope) -> None:
         events.append(dict(event.pairs))
 
-    log = CanonicalLog(Settings(), RootSpans(None, str), collect)
+    log = CanonicalLog(Settings(), RootFactory(None, str), collect)
 
     @contextmanager
     def opened(request: Any) -> Iterator[None]:
@@ -60,16 +60,16 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
                 scope.status = response.status_code
             log.close(scope)
 
-    django_watch.watch(with_spans=False)
-    django_watch.before_middleware(with_spans=False)
-    django_cache.watch_caches(importlib.import_module("django.core.cache").caches)
+    django_setup.watch(with_spans=False)
+    django_setup.before_middleware(with_spans=False)
+    cache.watch_caches(importlib.import_module("django.core.cache").caches)
     with _one_at_a_time:
-        django_handler.openers.append(opened)
+        handler.openers.append(opened)
     try:
         yield events
     finally:
         with _one_at_a_time:
-            django_handler.openers.remove(opened)
+            handler.openers.remove(opened)
 
 
 def _headers(request: Any) -> dict[str, str]:

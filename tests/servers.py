@@ -18,7 +18,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import TypeVar
 
-from otel_canonical import logfmt
+from otel_canonical.event import logfmt
 
 T = TypeVar("T")
 

@@ -14,18 +14,19 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
-from otel_canonical import canonical_log, error_facts, request_scope
-from otel_canonical.canonical_log import CanonicalLog
-from otel_canonical.emitters import LineEmitter, LineOutput
-from otel_canonical.event import CanonicalEvent, EventType
-from otel_canonical.export_rule import ExportRule
-from otel_canonical.held_signals import HeldSignals
-from otel_canonical.request_scope import RequestScope, Sighting, current_scope
-from otel_canonical.root_spans import RootSpans
+from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.pool.slots import Slot
+from otel_canonical.request import canonical_log
+from otel_canonical.request.always_export import AlwaysExport
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.scope import RequestScope, StackSample, current_scope
+from otel_canonical.request.tallies import QueryTally
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import SharedPage
-from otel_canonical.slots import Slot
-from otel_canonical.tallies import QueryTally
+from otel_canonical.stacks import errors
 
 
 @pytest.fixture
@@ -45,11 +46,11 @@ def a_log(
     *,
     exporter: InMemorySpanExporter | None = None,
     sampler: Sampler = ALWAYS_ON,
-    signals: HeldSignals | None = None,
+    signals: DeferredSignals | None = None,
     slots: Sequence[Slot] = (),
 ) -> CanonicalLog:
     """Return a log that emits to a list and, if there is an exporter, makes spans."""
-    roots = RootSpans(None, str)
+    roots = RootFactory(None, str)
     if exporter is not None:
         provider = TracerProvider(sampler, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -73,11 +74,11 @@ def test_signals_are_heard_while_the_app_adds_its_facts(
     events: list[CanonicalEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An enricher may hang; a worker that is told to end by then ends, behind the whole line."""
-    signals = HeldSignals()
+    signals = DeferredSignals()
     held: list[bool] = []
 
     def enrich(scope: RequestScope) -> None:
-        held.append(signals.are_held)
+        held.append(signals.are_deferred)
         raise SystemExit(0)
 
     monkeypatch.setattr(canonical_log, "readers", [enrich])
@@ -86,7 +87,7 @@ def test_signals_are_heard_while_the_app_adds_its_facts(
     with pytest.raises(SystemExit):
         log.close(scope)
     assert held == [False]
-    assert not signals.are_held
+    assert not signals.are_deferred
     assert [dict(event.pairs)["resp_status"] for event in events] == [200]
 
 
@@ -206,7 +207,7 @@ def test_stack_of_an_exception_outlasts_a_slow_line(events: list[CanonicalEvent]
     try:
         raise ValueError("first")
     except ValueError as error:
-        scope.error = error_facts.of_error(error)
+        scope.error = errors.of_error(error)
     log.slow(scope)
     log.close(scope)
     assert ["ValueError: first" in str(e.attributes()["exception.stacktrace"]) for e in events] == [
@@ -235,12 +236,12 @@ def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
     events: list[CanonicalEvent],
 ) -> None:
     """A thread that it has left behind still queries, the watchdog has looked at it just before."""
-    page = SharedPage(1, 1)
-    [slot] = page.slots_of(page.take_block() or 0)
+    scoreboard = Scoreboard(1, 1)
+    [slot] = scoreboard.slots_of(scoreboard.take_block() or 0)
     log = a_log(events, slots=[slot])
     former = opened(log)
     former.add_query("SELECT 1", 1, failed=False)
-    former.stuck = Sighting(former.started_ns, "a.py:1:f", "b.py:2:g", "")
+    former.stuck = StackSample(former.started_ns, "a.py:1:f", "b.py:2:g", "")
     log.close(former)
     current = opened(log)
     former.add_query("SELECT 1", 1, failed=False)
@@ -270,7 +271,7 @@ def test_first_queries_of_two_threads_are_both_counted(monkeypatch: pytest.Monke
             monkeypatch.undo()
             scope.add_query("SELECT 1", 1, failed=False)
 
-    monkeypatch.setattr(request_scope, "QueryTally", Made)
+    monkeypatch.setattr("otel_canonical.request.scope.QueryTally", Made)
     scope.add_query("SELECT 2", 1, failed=False)
     assert scope.queries is not None
     assert scope.queries.count == 2
@@ -285,7 +286,7 @@ def test_line_is_written_when_a_value_is_of_another_type(
     scope.status, scope.bytes_written, scope.first_byte_ns = "200", 0, 0  # type: ignore[assignment]
     log.close(scope)
     output = LineOutput(str(tmp_path / "lines"))
-    LineEmitter(output, "logfmt", 4096).emit(events[0])
+    LineWriter(output, "logfmt", 4096).emit(events[0])
     assert " resp_status=200 " in (tmp_path / "lines").read_text()
 
 
@@ -293,5 +294,5 @@ def test_lost_requests_are_exported_for_that_reason() -> None:
     """Also where the worker itself says that they are lost."""
     scope = RequestScope("GET", "/ok/", {})
     for chosen, reason in [("lost", "lost"), ("errors,lost", "lost"), ("errors", "error")]:
-        rule = ExportRule(Settings(always_export=frozenset(chosen.split(","))))
+        rule = AlwaysExport(Settings(always_export=frozenset(chosen.split(","))))
         assert rule.reason(scope, EventType.LOST) == reason

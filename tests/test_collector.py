@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.fields import attribute_of
+from otel_canonical.event.fields import attribute_of
 from tests.peers.collector import Collector, collector
 from tests.peers.rotel import Rotel, rotel
 from tests.servers import eventually, gunicorn

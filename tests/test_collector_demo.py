@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.fields import FIELDS, attribute_of
-from otel_canonical.logfmt import as_text
+from otel_canonical.event.fields import FIELDS, attribute_of
+from otel_canonical.event.logfmt import as_text
 from tests.otlp_sink import OtlpSink, SunkLog, SunkSpan, is_server
 from tests.peers.collector import Collector, shipped_collector
 from tests.servers import DEMO, Line, Server, clean_environment, eventually, gunicorn

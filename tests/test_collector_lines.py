@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from otel_canonical import fields, json_lines, logfmt
-from otel_canonical.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, attribute_of
+from otel_canonical.event import fields, json_lines, logfmt
+from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, attribute_of
 from tests.otlp_sink import SunkLog
 from tests.peers.collector import (
     CONFIG,
@@ -173,8 +173,8 @@ def test_severity_is_that_of_the_log_event(
     reader: Collector, lines_file: Path, event: dict[str, Any], severity: str
 ) -> None:
     """The Collector judges as we do."""
-    from otel_canonical.event import EventType
-    from otel_canonical.log_events import kind_of
+    from otel_canonical.event.event import EventType
+    from otel_canonical.otel.log_events import kind_of
 
     ours = kind_of(EventType(event["event_type"]), event.get("resp_status"))
     assert ours.severity_text == severity

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from otel_canonical import fields
+from otel_canonical.event import fields
 from tests.peers.tools import REPOSITORY, go_program, node_program
 from tests.servers import DEMO, eventually, stop
 from tests.test_collector_demo import shop

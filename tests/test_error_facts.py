@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from otel_canonical import error_facts
-from otel_canonical.error_facts import ErrorFacts
+from otel_canonical.stacks import errors
+from otel_canonical.stacks.errors import ErrorFacts
 
 
 class Nameless(Exception):
@@ -19,9 +19,9 @@ class Nameless(Exception):
 
 def raised(error: BaseException) -> BaseException:
     """Return the exception, raised here."""
-    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any there is
+    with pytest.raises(BaseException) as report_caught:  # noqa: PT011  # any there is
         raise error
-    return caught.value
+    return report_caught.value
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def raised(error: BaseException) -> BaseException:
 )
 def test_facts_are_type_and_message(error: BaseException, type_: str, message: str) -> None:
     """The class that was raised and its own text; `!err` if that raises."""
-    facts = error_facts.of_error(raised(error))
+    facts = errors.of_error(raised(error))
     assert (facts.type, facts.message) == (type_, message)
     assert re.fullmatch(r"(.*/)?test_error_facts\.py:\d+:raised", facts.loc or "")
     assert facts.template is None
@@ -45,7 +45,7 @@ def test_facts_are_type_and_message(error: BaseException, type_: str, message: s
 
 def test_facts_have_no_place_when_error_was_never_raised() -> None:
     """An exception object that somebody only made."""
-    assert error_facts.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
+    assert errors.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
 
 
 def test_stack_has_both_ends_when_it_is_long() -> None:
@@ -53,8 +53,8 @@ def test_stack_has_both_ends_when_it_is_long() -> None:
     try:
         raise ValueError("x" * 100_000 + " the end")
     except ValueError as error:
-        text = error_facts.stack_of(error)
-    assert len(text) < error_facts.LONGEST_STACK + 100
+        text = errors.stack_of(error)
+    assert len(text) < errors.LONGEST_STACK + 100
     assert text.startswith("Traceback (most recent call last):")
     assert text.endswith(" the end\n")
     assert "characters left out" in text
@@ -62,10 +62,10 @@ def test_stack_has_both_ends_when_it_is_long() -> None:
 
 def test_last_frame_is_where_it_was_raised() -> None:
     """The innermost frame, and none of what was never raised."""
-    frame = error_facts.last_frame(raised(ValueError()))
+    frame = errors.last_frame(raised(ValueError()))
     assert frame is not None
     assert frame.f_code.co_name == "raised"
-    assert error_facts.last_frame(ValueError()) is None
+    assert errors.last_frame(ValueError()) is None
 
 
 TEMPLATES = {
@@ -116,15 +116,15 @@ def test_template_line_is_innermost_one(
 
     failures = (ZeroDivisionError, TemplateDoesNotExist, TemplateSyntaxError)
     engine = Engine(debug=debug, loaders=[("django.template.loaders.locmem.Loader", TEMPLATES)])
-    with pytest.raises(failures) as caught:
+    with pytest.raises(failures) as report_caught:
         engine.get_template(template).render(Context({"thing": Thing(), "numbers": [1, 2]}))
-    assert error_facts.of_error(caught.value).template == line
+    assert errors.of_error(report_caught.value).template == line
 
 
 def test_template_line_is_there_when_source_has_no_file(in_process: None) -> None:
     """A template made of a string is called what Django calls it."""
     from django.template import Context, Engine
 
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ZeroDivisionError) as report_caught:
         Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
-    assert error_facts.of_error(caught.value).template == "<unknown source>:2"
+    assert errors.of_error(report_caught.value).template == "<unknown source>:2"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
 
 #: From 1970 to 2200, in nanoseconds since the epoch.
 MOMENTS = st.integers(0, 7_258_118_400 * 10**9)

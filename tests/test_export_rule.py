@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.kept_spans import MOST_SPANS
+from otel_canonical.otel.tail_sampling import MOST_SPANS
 from tests.otlp_sink import SunkSpan, otlp_sink
 from tests.servers import Line, eventually, gunicorn
 from tests.traced_site import Traced

@@ -26,10 +26,11 @@ from django.test import Client, override_settings
 from django.urls import path
 
 import otel_canonical
-from otel_canonical import app_facts, django_cache, django_templates
-from otel_canonical.composition import Composer
-from otel_canonical.redaction import RedactionPolicy
-from otel_canonical.request_scope import RequestScope, current_scope
+from otel_canonical.django import cache, templates
+from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.request import app_facts
+from otel_canonical.request.composer import Composer
+from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.settings import Settings
 from otel_canonical.testing import capture_events
 from tests.servers import Line, Server, eventually, gunicorn
@@ -206,8 +207,8 @@ def test_times_are_of_all_threads_when_two_end_at_once(
 
     def view(request: Any) -> HttpResponse:
         for room, work in (
-            (django_templates, lambda: render_to_string("part.html")),
-            (django_cache, lambda: caches["default"].get("gone")),
+            (templates, lambda: render_to_string("part.html")),
+            (cache, lambda: caches["default"].get("gone")),
         ):
             # It begins, it ends: meanwhile the other one begins and ends, a tick later each.
             monkeypatch.setattr(room, "time", Interrupted(2, work))
@@ -854,7 +855,7 @@ def test_partial_failure_is_logged_outside_a_request(
     def fetch() -> dict[str, list[int]]:
         raise ConnectionError("no route")
 
-    with caplog.at_level(logging.WARNING, logger="otel_canonical.app_facts"):
+    with caplog.at_level(logging.WARNING, logger="otel_canonical.request.app_facts"):
         first = fetch()
         first["items"].append(1)
         assert fetch() == {"items": []}
@@ -926,7 +927,9 @@ def test_line_stays_when_enricher_raises(
     """A callback that fails costs its own facts, not the next one's, and never the event."""
     reports: list[str] = []
     monkeypatch.setenv("OTEL_CANONICAL_STRICT", "0")
-    monkeypatch.setattr("otel_canonical.fence.report", lambda doing, error: reports.append(doing))
+    monkeypatch.setattr(
+        "otel_canonical.internal_errors.report", lambda doing, error: reports.append(doing)
+    )
 
     @otel_canonical.enrich
     def broken(request: Any, response: Any) -> dict[str, object]:
@@ -1019,7 +1022,7 @@ def test_line_has_ids_and_status_when_event_cannot_be_composed(
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as broken:
-        broken.setattr("otel_canonical.composition.Composer._request", fail)
+        broken.setattr("otel_canonical.request.composer.Composer._request", fail)
         with capture_events() as events:
             Client().get("/ok/", HTTP_HOST="localhost")
     assert list(events[0])[:3] == ["event_type", "ts", "req_id"]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_canonical import fence
-from otel_canonical.fence import Fence, fenced, report
+from otel_canonical import internal_errors
+from otel_canonical.internal_errors import guarded, guarded_call, report
 
 _names = itertools.count()
 
@@ -21,7 +21,7 @@ class LeavesGreenlet(BaseException):
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What operators have; the test suite itself is strict."""
-    monkeypatch.delenv(fence.STRICT_VARIABLE)
+    monkeypatch.delenv(internal_errors.STRICT_VARIABLE)
 
 
 @pytest.fixture
@@ -38,20 +38,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def go_on(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(fence.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(internal_errors.time, "monotonic", lambda: now[0])
     return go_on
 
 
 def through_fence(doing: str, error: BaseException) -> None:
     """Raise inside a fence."""
-    with Fence(doing):
+    with guarded(doing):
         raise error
 
 
 def through_fenced(doing: str, error: BaseException) -> None:
-    """Raise inside a fenced function."""
+    """Raise inside a guarded_call function."""
 
-    @fenced(doing)
+    @guarded_call(doing)
     def fails() -> None:
         raise error
 
@@ -113,20 +113,20 @@ def test_strictness_is_chosen_by_variable(
     value: str, is_strict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only `1` is strict: nothing that a production environment holds by accident."""
-    monkeypatch.setenv(fence.STRICT_VARIABLE, value)
-    assert fence.is_strict() is is_strict
+    monkeypatch.setenv(internal_errors.STRICT_VARIABLE, value)
+    assert internal_errors.is_strict() is is_strict
 
 
 @pytest.mark.usefixtures("lenient")
 def test_nothing_is_said_when_nothing_fails(doing: str, caplog: pytest.LogCaptureFixture) -> None:
     """The fence is invisible: results, arguments, names."""
 
-    @fenced(doing)
+    @guarded_call(doing)
     def adds(a: int, *, b: int) -> int:
         """Add."""
         return a + b
 
-    with Fence(doing):
+    with guarded(doing):
         total = adds(1, b=2)
     assert total == 3
     assert (adds.__name__, adds.__doc__) == ("adds", "Add.")
@@ -139,9 +139,9 @@ def test_same_report_comes_once_a_minute(
     """A failure in every request is said once, and then how often it was."""
     for _ in range(1000):
         report(doing)
-    clock(fence.REPORT_INTERVAL_S)
+    clock(internal_errors.REPORT_INTERVAL_S)
     report(doing)
-    clock(fence.REPORT_INTERVAL_S)
+    clock(internal_errors.REPORT_INTERVAL_S)
     report(doing)
     said = f"otel-canonical failed while {doing}; the request was not affected"
     assert [record.getMessage() for record in caplog.records] == [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.fields import FIELDS, PATTERNS, PROTECTED, attribute_of
+from otel_canonical.event.fields import FIELDS, PATTERNS, PROTECTED, attribute_of
 
 EVERYTHING = FIELDS + PATTERNS
 

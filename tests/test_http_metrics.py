@@ -16,11 +16,11 @@ from opentelemetry.sdk.metrics import (
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_canonical.canonical_log import CanonicalLog
-from otel_canonical.event import CanonicalEvent
-from otel_canonical.http_metrics import MOST_HELD, HttpMetrics
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_spans import RootSpans
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.http_metrics import MOST_HELD, HttpMetrics
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 from tests.traced_site import traced_site
 
@@ -31,7 +31,7 @@ class Measured:
     def __init__(self, filter_: ExemplarFilter, *, exports: bool) -> None:
         self.reader = InMemoryMetricReader()
         self.provider = MeterProvider([self.reader], exemplar_filter=filter_)
-        roots = RootSpans(None, str)
+        roots = RootFactory(None, str)
         if exports:
             roots.record_with(TracerProvider(shutdown_on_exit=False).get_tracer("test"))
         in_flight: dict[int, RequestScope] = {}

@@ -6,12 +6,12 @@ import contextvars
 import os
 import threading
 
-from otel_canonical.inside import Inside
+from otel_canonical.per_thread import PerThread
 
 
 def test_stay_around_is_there_again_when_inner_one_ends() -> None:
     """A query's, in what Django asks for itself, for example."""
-    inside: Inside[str] = Inside()
+    inside: PerThread[str] = PerThread()
     assert inside.now() is None
     first = inside.enter("outer")
     second = inside.enter("inner")
@@ -25,7 +25,7 @@ def test_stay_around_is_there_again_when_inner_one_ends() -> None:
 
 def test_stay_is_not_of_thread_that_gets_the_context() -> None:
     """As asgiref hands it over, in the middle of a call."""
-    inside: Inside[str] = Inside()
+    inside: PerThread[str] = PerThread()
     found: list[str | None] = []
     outer = inside.enter("stay")
     context = contextvars.copy_context()
@@ -38,7 +38,7 @@ def test_stay_is_not_of_thread_that_gets_the_context() -> None:
 
 def test_forked_child_has_none_of_the_stays() -> None:
     """Their threads aren't there, and one that the child starts may get the ident of one of them."""
-    inside: Inside[str] = Inside()
+    inside: PerThread[str] = PerThread()
     outer = inside.enter("stay")
     pid = os.fork()
     if pid == 0:

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.json_lines import encode
-from otel_canonical.logfmt import clean_key
+from otel_canonical.event.json_lines import encode
+from otel_canonical.event.logfmt import clean_key
 
 MOST_FIELDS = 30
 TOO_WIDE = 10**5000  # more digits than Python prints

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import otel_canonical
-from otel_canonical import logfmt
-from otel_canonical.canonical_log import CanonicalLog
-from otel_canonical.event import CanonicalEvent
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_spans import RootSpans
+from otel_canonical.event import logfmt
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 from tests.servers import (
     GUNICORN,
@@ -300,8 +300,10 @@ def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
     def quit_here(scope: RequestScope) -> None:
         raise SystemExit(0)
 
-    monkeypatch.setattr("otel_canonical.canonical_log.readers", [quit_here])
-    log = CanonicalLog(Settings(), RootSpans(None, str), lambda event, scope: events.append(event))
+    monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
+    log = CanonicalLog(
+        Settings(), RootFactory(None, str), lambda event, scope: events.append(event)
+    )
     scope = log.open("GET", "/ok/", {"X-REQUEST-ID": "the-last"})
     assert scope is not None
     scope.status = 200
@@ -323,7 +325,7 @@ from pathlib import Path
 
 def post_worker_init(worker):
     walked = {id(found) for found in gc.get_objects()}
-    names = ("every_kind", "django.http.response", "otel_canonical.watchdog", "gunicorn.config")
+    names = ("every_kind", "django.http.response", "otel_canonical.worker.watchdog", "gunicorn.config")
     found = {name: id(vars(sys.modules[name])) in walked for name in names}
     Path(os.environ["FOUND"]).write_text(json.dumps(found))
 """
@@ -343,7 +345,7 @@ def test_collector_walks_the_app_and_not_us(tmp_path: Path) -> None:
         server.get("/ok/")
     walked = json.loads(found.read_text())
     assert (walked["every_kind"], walked["django.http.response"]) == (True, True)
-    assert (walked["otel_canonical.watchdog"], walked["gunicorn.config"]) == (False, False)
+    assert (walked["otel_canonical.worker.watchdog"], walked["gunicorn.config"]) == (False, False)
 
 
 def test_workers_are_of_the_version_that_was_started(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical import json_lines, logfmt
-from otel_canonical.line_length import SHORTEST_WIDTH, Encoder, fit
-from otel_canonical.logfmt import FieldValue, parse
+from otel_canonical.event import json_lines, logfmt
+from otel_canonical.event.line_length import SHORTEST_WIDTH, Encoder, fit
+from otel_canonical.event.logfmt import FieldValue, parse
 
 PIPE_BUF = 4096
 SHORTEST_BOUND = 512

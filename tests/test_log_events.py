@@ -24,8 +24,8 @@ from opentelemetry.sdk._logs.export import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from otel_canonical.event import CanonicalEvent, EventType
-from otel_canonical.log_events import LogEvents
+from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.otel.log_events import LogEvents
 
 IDS = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 ROOT = NonRecordingSpan(IDS)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical import logfmt
-from otel_canonical.logfmt import KNOWN_KEYS_LIMIT, as_text, clean_key, encode, parse
+from otel_canonical.event import logfmt
+from otel_canonical.event.logfmt import KNOWN_KEYS_LIMIT, as_text, clean_key, encode, parse
 
 MOST_FIELDS = 30
 LONG = 7 * 1024  # bytes that Gunicorn accepts in one header, about

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_canonical.logfmt import encode, parse
+from otel_canonical.event.logfmt import encode, parse
 from tests.peers.tools import go_program, node_program
 
 HERE = "tests/peers/logfmt"

@@ -30,8 +30,8 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from otel_canonical.otlp_encoding import LOG_RECORDS, MOST_ENVELOPES, SPANS, BatchEncoder
-from otel_canonical.otlp_wire import MOST_NAMES
+from otel_canonical.otel.otlp_encoder import LOG_RECORDS, MOST_ENVELOPES, SPANS, BatchEncoder
+from otel_canonical.otel.otlp_wire import MOST_NAMES
 from tests.otlp_sink import grpc_sink, is_server, otlp_sink
 from tests.servers import gunicorn
 
@@ -245,7 +245,7 @@ def test_nothing_piles_up_when_names_resources_and_scopes_never_come_again() -> 
     encoder = BatchEncoder(SPANS, encode_spans)
     for span in spans.made():
         assert records_of(encoder([span]), SPANS) == records_of(encode_spans([span]), SPANS)
-    from otel_canonical import otlp_wire
+    from otel_canonical.otel import otlp_wire
 
     assert len(encoder._envelopes) <= MOST_ENVELOPES + 1
     assert len(otlp_wire._span_attributes._names) <= MOST_NAMES

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical import emitters, fence, logfmt
-from otel_canonical.emitters import LineOutput
-from otel_canonical.fields import PROTECTED
+from otel_canonical import internal_errors
+from otel_canonical.event import logfmt, output
+from otel_canonical.event.fields import PROTECTED
+from otel_canonical.event.output import _STANDARD_OUTPUTS, PATIENCE_MS, LineOutput, report, select
 from tests.servers import Line, Server, eventually, gunicorn
 
 #: Up to here Linux writes to a pipe in one piece; the promise about every line.
@@ -359,20 +360,20 @@ def test_requests_are_served_when_nobody_reads_pipe(tmp_path: Path) -> None:
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, BaseException | None]]:
     """What LineOutput reports."""
     seen: list[tuple[str, BaseException | None]] = []
-    monkeypatch.setattr(emitters, "report", lambda doing, error=None: seen.append((doing, error)))
+    monkeypatch.setattr(output, "report", lambda doing, error=None: seen.append((doing, error)))
     return seen
 
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a full output up at once."""
-    monkeypatch.setattr(emitters, "PATIENCE_MS", 0)
+    monkeypatch.setattr(output, "PATIENCE_MS", 0)
 
 
 @contextlib.contextmanager
 def output_to(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineOutput]:
     """Make a LineOutput whose standard output is this descriptor."""
-    monkeypatch.setitem(emitters._STANDARD_OUTPUTS, "stdout", descriptor)
+    monkeypatch.setitem(_STANDARD_OUTPUTS, "stdout", descriptor)
     output = LineOutput("stdout")
     try:
         yield output
@@ -416,7 +417,7 @@ def test_only_first_line_waits_when_pipe_is_full(monkeypatch: pytest.MonkeyPatch
             waited_ms.append(timeout_ms)
             return []
 
-    monkeypatch.setattr(emitters.select, "poll", Poll)
+    monkeypatch.setattr(select, "poll", Poll)
     line = b"x" * (PIPE_BUF - 1) + b"\n"
     with pipe() as (reader, writer):
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BUF)
@@ -425,7 +426,7 @@ def test_only_first_line_waits_when_pipe_is_full(monkeypatch: pytest.MonkeyPatch
                 for _ in range(4):
                     output.write(line)
                 assert os.read(reader, 65536) == line
-    assert waited_ms == [emitters.PATIENCE_MS, 0, 0] * 2
+    assert waited_ms == [PATIENCE_MS, 0, 0] * 2
 
 
 def test_stream_of_app_stays_blocking(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -681,4 +682,4 @@ def test_no_queue_time_when_header_is_nonsense(site: Server, sent: str) -> None:
 
 def test_report_names_what_was_lost() -> None:
     """The reports of LineOutput go through the fence, so they are limited by its rules."""
-    assert emitters.report is fence.report
+    assert report is internal_errors.report

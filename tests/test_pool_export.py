@@ -13,12 +13,12 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_canonical.metrics import METRICS
-from otel_canonical.page_words import COUNTS
-from otel_canonical.pool_ledger import PoolSample
-from otel_canonical.pool_metrics import PoolMetrics, parsed_sample
-from otel_canonical.reporter_link import ReporterLink
-from otel_canonical.shared_page import FRESH_NS, PoolState
+from otel_canonical.arbiter.reporter_process import ReporterProcess
+from otel_canonical.pool.counters import COUNTS
+from otel_canonical.pool.ledger import PoolSample
+from otel_canonical.pool.scoreboard import FRESH_NS, PoolState
+from otel_canonical.reporter.instruments import METRICS
+from otel_canonical.reporter.pool_metrics import PoolMetrics, parsed_sample
 from tests.otlp_sink import OtlpSink, otlp_sink
 from tests.servers import eventually
 from tests.test_dead_spans import is_alive
@@ -165,7 +165,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
 
 def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) -> None:
     """A reporter that hangs holds nobody up; when it reads again, no line of its input is torn."""
-    link = ReporterLink(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
+    link = ReporterProcess(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
     assert process is not None
@@ -197,7 +197,7 @@ def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) 
 
 def test_forked_child_does_not_keep_the_reporter(sink: OtlpSink) -> None:
     """Whoever is forked while there is one lets go of its pipe."""
-    link = ReporterLink(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
+    link = ReporterProcess(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
     assert process is not None

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from otel_canonical.obituary import Obituaries
-from otel_canonical.page_words import COUNTS, no_counts, size_of
-from otel_canonical.pool_ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.arbiter.lost_requests import LostRequests
+from otel_canonical.pool.counters import COUNTS, no_counts, size_of
+from otel_canonical.pool.ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.pool.scoreboard import PoolState, Scoreboard
 from otel_canonical.settings import Settings
-from otel_canonical.shared_page import PoolState, SharedPage
 
 TEXTS = ("id", "", "", "", "GET", "", "", "/")
 SECOND_NS = 1_000_000_000
@@ -32,36 +32,36 @@ def open_place(ledger: PoolLedger) -> Place:
 def begin(place: Place, ago_ns: int = 0, slot: int = 0) -> int:
     """Open a request in a slot of a place; return when."""
     started_ns = time.monotonic_ns() - ago_ns
-    place.page.slots_of(place.block)[slot].open(1, started_ns, 3, False, TEXTS)
+    place.scoreboard.slots_of(place.block)[slot].open(1, started_ns, 3, False, TEXTS)
     return started_ns
 
 
 def test_busy_time_is_that_of_ended_and_open_requests() -> None:
     """One word says both, whichever way a look at it falls."""
-    page = SharedPage(2, 2)
-    page.take_block()
-    [first, second] = page.slots_of(0)
-    assert page.words.busy_ns(0) == 0
+    scoreboard = Scoreboard(2, 2)
+    scoreboard.take_block()
+    [first, second] = scoreboard.slots_of(0)
+    assert scoreboard.counters.busy_ns(0) == 0
     first.open(1, 1000, 3, False, TEXTS)
     first.close(1700)
     first.open(1, 2000, 3, False, TEXTS)
     first.close(2020)
-    assert page.words.busy_ns(0) == 720
+    assert scoreboard.counters.busy_ns(0) == 720
     began_ns = time.monotonic_ns()
     second.open(1, began_ns - SECOND_NS, 3, False, TEXTS)
-    busy_ns = page.words.busy_ns(0)
+    busy_ns = scoreboard.counters.busy_ns(0)
     assert SECOND_NS + 720 <= busy_ns <= SECOND_NS + 720 + time.monotonic_ns() - began_ns
-    assert page.words.busy_ns(1) == 0
+    assert scoreboard.counters.busy_ns(1) == 0
 
 
 def test_words_are_as_large_as_they_say() -> None:
     """The slots begin where the words end."""
-    page = SharedPage(3, 5)
-    words = page.words
+    scoreboard = Scoreboard(3, 5)
+    words = scoreboard.counters
     counts = sum(len(words.counts_of(block)) for block in range(3))
     assert size_of(3, 5) >= 8 * (len(words.waiting) + counts + len(words.busy))
     words.busy[14] = -1
-    assert page.slots_of(2)[4].read() is None
+    assert scoreboard.slots_of(2)[4].read() is None
 
 
 def test_dead_workers_stay_in_the_totals() -> None:
@@ -69,7 +69,7 @@ def test_dead_workers_stay_in_the_totals() -> None:
     own = no_counts()
     ledger = PoolLedger(PoolShape(1, 2), own)
     first, second = open_place(ledger), open_place(ledger)
-    counts = first.page.words.counts_of(first.block)
+    counts = first.scoreboard.counters.counts_of(first.block)
     counts[COUNTS.index("request")] += 5
     counts[COUNTS.index("dropped")] += 1
     own[COUNTS.index("lost")] += 1
@@ -92,7 +92,7 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
     place = open_place(ledger)
     pid = os.fork()
     if pid == 0:
-        [slot] = place.page.slots_of(place.block)
+        [slot] = place.scoreboard.slots_of(place.block)
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
             slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
@@ -110,19 +110,19 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
 
 
 def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
-    """Old workers keep theirs, the state is that of both, and the old page goes with its last worker."""
+    """Old workers keep theirs, the state is that of both, and the old scoreboard goes with its last worker."""
     ledger = PoolLedger(PoolShape(4, 1, has_queues=True), no_counts())
     old = open_place(ledger)
     begin(old, slot=1)
     ledger.reshape(PoolShape(4, 2, has_queues=True))
-    assert open_place(ledger).page is old.page
+    assert open_place(ledger).scoreboard is old.scoreboard
     ledger.reshape(PoolShape(1, 2))
     new = open_place(ledger)
-    assert new.page is not old.page
+    assert new.scoreboard is not old.scoreboard
     assert (old.number, new.number) == (0, 2)
     assert ledger.look((), {}).state == PoolState(3, 1, 9, 1, None)
     ledger.reshape(PoolShape(1, 500))
-    assert open_place(ledger).page.blocks == 2000
+    assert open_place(ledger).scoreboard.blocks == 2000
 
 
 def test_capacity_is_slots_times_their_time() -> None:
@@ -177,7 +177,7 @@ class Crowd:
             self.ledger.reshape(PoolShape(slots, 1))
             place = open_place(self.ledger)
             begin(place, ago_ns=SECOND_NS)
-            place.page.words.counts_of(place.block)[0] += 5
+            place.scoreboard.counters.counts_of(place.block)[0] += 5
             self.places.append(place)
         self.before = self.look()
 
@@ -188,19 +188,19 @@ class Crowd:
         assert 3 * SECOND_NS <= sample.busy_ns <= 4 * SECOND_NS
         return sample
 
-    def bury(self, number: int) -> None:
+    def close_worker(self, number: int) -> None:
         """Take the place of a worker back."""
         self.ledger.close_place(self.places[number], "exit:7")
 
     def bury_and_look(self, number: int) -> None:
         """Do what Gunicorn's handler of SIGCHLD does."""
-        self.bury(number)
+        self.close_worker(number)
         self.before = self.look()
 
 
 def a_worker_dies(crowd: Crowd) -> None:
     """Another one."""
-    crowd.bury(0)
+    crowd.close_worker(0)
 
 
 def a_worker_is_started(crowd: Crowd) -> None:
@@ -209,23 +209,23 @@ def a_worker_is_started(crowd: Crowd) -> None:
     assert place.number not in (0, 2)
     assert place is crowd.ledger._places[place.number]
     crowd.ledger.close_place(place, "SIGKILL")
-    crowd.bury(0)
+    crowd.close_worker(0)
 
 
 def the_pool_is_looked_at(crowd: Crowd) -> None:
     """As each second."""
     crowd.look()
-    crowd.bury(0)
+    crowd.close_worker(0)
 
 
 def the_shape_changes(crowd: Crowd) -> None:
-    """In a reload, whose first worker is on the new page."""
+    """In a reload, whose first worker is on the new scoreboard."""
     crowd.ledger.reshape(PoolShape(4, 1))
     place = open_place(crowd.ledger)
-    assert place.page.slots == 4
+    assert place.scoreboard.slots == 4
     crowd.ledger.close_place(place, "SIGKILL")
-    crowd.bury(0)
-    crowd.bury(2)
+    crowd.close_worker(0)
+    crowd.close_worker(2)
     crowd.places[2] = open_place(crowd.ledger)
 
 
@@ -244,8 +244,8 @@ def test_books_are_right_when_a_worker_is_buried_within(do: Callable[[Crowd], No
         assert after.capacity_ns >= crowd.before.capacity_ns
         assert after.busy_ns >= crowd.before.busy_ns
         assert list(crowd.ledger._places.values()) == [crowd.places[2]]
-        current = crowd.places[2].page
-        assert crowd.ledger._pages == [current]
+        current = crowd.places[2].scoreboard
+        assert crowd.ledger._scoreboards == [current]
         assert (after.state.workers, after.state.slots) == (1, current.slots)
     assert at > 20
 
@@ -253,15 +253,15 @@ def test_books_are_right_when_a_worker_is_buried_within(do: Callable[[Crowd], No
 def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
     """In Gunicorn 23 a signal handler takes it from among them."""
     ledger = PoolLedger(PoolShape(1, 3), no_counts())
-    obituaries = Obituaries(Settings(), ledger, lambda event: None, lambda death: None)
+    lost_requests = LostRequests(Settings(), ledger, lambda event: None, lambda death: None)
     workers = {pid: SimpleNamespace(pid=pid, age=pid - 10) for pid in (11, 12, 13)}
     for worker in workers.values():
-        obituaries.assign(worker)
+        lost_requests.assign(worker)
     for at in itertools.count():
         living = dict(workers)
         pids: list[dict[int, int]] = []
         if not interrupted(
-            lambda: pids.append(obituaries.pids(living.values())),  # noqa: B023
+            lambda: pids.append(lost_requests.pids(living.values())),  # noqa: B023
             at,
             lambda: living.clear(),  # noqa: B023
         ):

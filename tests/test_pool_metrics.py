@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.metrics import METRICS, SLOTS_WAITING
-from otel_canonical.pool_identity import NAMESPACE, pool_name, successor_of
+from otel_canonical.pool.identity import NAMESPACE, pool_name, successor_of
+from otel_canonical.reporter.instruments import METRICS, SLOTS_WAITING
 from tests.otlp_sink import OtlpSink, SunkMetric, otlp_sink
 from tests.peers.collector import collector
 from tests.servers import PATIENCE_S, Server, command_of, eventually, gunicorn

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.redaction import (
+from otel_canonical.event.redaction import (
     KNOWN_NAME_LENGTH_LIMIT,
     KNOWN_NAMES_LIMIT,
     REDACTED,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.canonical_log import CanonicalLog
-from otel_canonical.request_ids import (
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.headers import (
     CLOCK_SKEW_S,
     ID_HEADERS,
     LONGEST_QUEUE_S,
@@ -17,7 +18,6 @@ from otel_canonical.request_ids import (
     incoming_id,
     queue_time_s,
 )
-from otel_canonical.root_spans import RootSpans
 from otel_canonical.settings import Settings
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
@@ -77,7 +77,7 @@ def test_longest_id_is_taken_over() -> None:
 
 def test_ids_differ_when_requests_bring_none() -> None:
     """Two requests have two ids, and two traces, each of the digits that it must have."""
-    log = CanonicalLog(Settings(), RootSpans(None, str), lambda event, scope: None)
+    log = CanonicalLog(Settings(), RootFactory(None, str), lambda event, scope: None)
     found: set[str] = set()
     for _ in range(1000):
         scope = log.open("GET", "/", {})

@@ -31,7 +31,7 @@ GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/pr
 CART = b'{"product": "copper-kettle", "quantity": 12}'
 
 #: What differs from one answer to the next by itself.
-OWN = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
+INTERNAL = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
 OWN_HEADERS = {"date", "set-cookie", "expires"}
 
 
@@ -54,7 +54,7 @@ def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     """Return what of an answer must be the same."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
     kept = {name: value for name, value in headers.items() if name not in OWN_HEADERS}
-    return answer.status, kept, OWN.sub(rb"\1", answer.body)
+    return answer.status, kept, INTERNAL.sub(rb"\1", answer.body)
 
 
 def ends(site: Server) -> list[Line]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical import backlog, thread_queue
-from otel_canonical.shared_page import PoolState, SharedPage
+from otel_canonical.pool import backlog
+from otel_canonical.pool.scoreboard import PoolState, Scoreboard
+from otel_canonical.servers import thread_queue
 from tests.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -242,32 +243,32 @@ def test_counts_are_right_when_workers_are_added_and_removed(tmp_path: Path) -> 
 
 def test_pool_state_of_page() -> None:
     """The table is read as a whole: workers, busy ones, slots, busy slots, and a fresh backlog."""
-    page = SharedPage(8, 2)
-    assert page.pool_state(0) == PoolState(0, 0, 0, 0, None)
-    blocks = [page.take_block() for _ in range(3)]
+    scoreboard = Scoreboard(8, 2)
+    assert scoreboard.pool_state(0) == PoolState(0, 0, 0, 0, None)
+    blocks = [scoreboard.take_block() for _ in range(3)]
     assert blocks == [0, 1, 2]
-    slots = [slot for block in range(3) for slot in page.slots_of(block)]
+    slots = [slot for block in range(3) for slot in scoreboard.slots_of(block)]
     texts = ("id", "", "", "", "GET", "", "", "/")
     for slot in (slots[0], slots[4], slots[5]):
         slot.open(1, 2, 3, False, texts)
-    page.set_backlog(7, 10)
-    assert page.pool_state(11) == PoolState(3, 2, 6, 3, 7)
-    assert page.pool_state(10_000_000_000).backlog is None
-    page.free_block(2)
-    assert page.pool_state(11) == PoolState(2, 1, 4, 1, 7)
-    assert page.take_block() == 2
+    scoreboard.set_backlog(7, 10)
+    assert scoreboard.pool_state(11) == PoolState(3, 2, 6, 3, 7)
+    assert scoreboard.pool_state(10_000_000_000).backlog is None
+    scoreboard.free_block(2)
+    assert scoreboard.pool_state(11) == PoolState(2, 1, 4, 1, 7)
+    assert scoreboard.take_block() == 2
 
 
 def test_waiting_requests_are_summed_where_workers_queue() -> None:
     """Over all workers that live; of other classes it isn't told."""
-    page = SharedPage(8, 2, has_queues=True)
+    scoreboard = Scoreboard(8, 2, has_queues=True)
     for block in range(3):
-        page.take_block()
-        page.words.waiting[block] += block + 1
-    assert page.pool_state(0).waiting == 6
-    page.free_block(1)
-    assert page.pool_state(0).waiting == 4
-    assert SharedPage(8, 2).pool_state(0).waiting is None
+        scoreboard.take_block()
+        scoreboard.counters.waiting[block] += block + 1
+    assert scoreboard.pool_state(0).waiting == 6
+    scoreboard.free_block(1)
+    assert scoreboard.pool_state(0).waiting == 4
+    assert Scoreboard(8, 2).pool_state(0).waiting is None
 
 
 def test_queue_is_right_when_a_worker_refuses_or_has_none() -> None:

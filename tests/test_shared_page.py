@@ -1,4 +1,4 @@
-"""The shared page: what is written is read, a torn write is told apart, and it all survives a fork."""
+"""The scoreboard: what is written is read, a torn write is told apart, and it all survives a fork."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.shared_page import SharedPage
-from otel_canonical.slots import (
+from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.pool.slots import (
     CLOSING,
     EXPORTED,
     IDLE,
@@ -27,11 +27,11 @@ def open_slot(slot: Slot, texts: tuple[str, ...] = TEXTS) -> None:
 
 
 def first_slot() -> Slot:
-    """Return a slot of a new page."""
-    page = SharedPage(2, 2)
-    block = page.take_block()
+    """Return a slot of a new scoreboard."""
+    scoreboard = Scoreboard(2, 2)
+    block = scoreboard.take_block()
     assert block is not None
-    return page.slots_of(block)[0]
+    return scoreboard.slots_of(block)[0]
 
 
 def test_request_is_read_as_it_was_written() -> None:
@@ -111,9 +111,9 @@ def cuts(text: bytes, limit: int) -> list[bytes]:
 
 def test_torn_write_is_told_apart() -> None:
     """A writer killed within its write leaves a slot that is open and says nothing wrong."""
-    page = SharedPage(1, 1)
-    page.take_block()
-    [slot] = page.slots_of(0)
+    scoreboard = Scoreboard(1, 1)
+    scoreboard.take_block()
+    [slot] = scoreboard.slots_of(0)
     open_slot(slot)
     # As if killed halfway through the next write: a new head before an old tail.
     memory, at = slot._memory, slot._at
@@ -126,23 +126,23 @@ def test_torn_write_is_told_apart() -> None:
 
 def test_page_is_shared_with_a_forked_child() -> None:
     """What a child writes before it dies, its parent reads."""
-    page = SharedPage(1, 1)
-    page.take_block()
+    scoreboard = Scoreboard(1, 1)
+    scoreboard.take_block()
     pid = os.fork()
     if pid == 0:
-        open_slot(page.slots_of(0)[0])
+        open_slot(scoreboard.slots_of(0)[0])
         os._exit(0)
     os.waitpid(pid, 0)
-    request = page.slots_of(0)[0].read()
+    request = scoreboard.slots_of(0)[0].read()
     assert request is not None
     assert request.texts["request_id"] == "id"
 
 
 def test_no_block_when_all_are_taken() -> None:
     """More workers than blocks: the rest have none, and a freed one is given out again."""
-    page = SharedPage(2, 1)
-    assert [page.take_block() for _ in range(3)] == [0, 1, None]
-    open_slot(page.slots_of(1)[0])
-    page.free_block(1)
-    assert page.take_block() == 1
-    assert page.slots_of(1)[0].read() is None
+    scoreboard = Scoreboard(2, 1)
+    assert [scoreboard.take_block() for _ in range(3)] == [0, 1, None]
+    open_slot(scoreboard.slots_of(1)[0])
+    scoreboard.free_block(1)
+    assert scoreboard.take_block() == 1
+    assert scoreboard.slots_of(1)[0].read() is None

@@ -12,13 +12,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
-from otel_canonical import span_processor
-from otel_canonical.inside_query import OWN, inside_django_query
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import SCOPE_KEY
-from otel_canonical.root_spans import RootSpans
-from otel_canonical.span_processor import CallCounter
-from otel_canonical.span_sampler import CountingSampler
+from otel_canonical.otel import call_counter
+from otel_canonical.otel.call_counter import CallCounter
+from otel_canonical.otel.current_query import INTERNAL, current_query
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.otel.sampler import CountingSampler
+from otel_canonical.request.scope import RequestScope
 
 
 @pytest.fixture(params=[ALWAYS_ON, ALWAYS_OFF, None], ids=["sampled", "unsampled", "no exporter"])
@@ -41,7 +41,7 @@ def tracer(request: pytest.FixtureRequest, counter: CallCounter) -> Tracer:
 def scope() -> Iterator[RequestScope]:
     """The request that the test's code runs for."""
     opened = RequestScope("GET", "/", {})
-    RootSpans(None, str).open(opened, "1" * 48)
+    RootFactory(None, str).open(opened, "1" * 48)
     yield opened
     opened.root.detach()
 
@@ -143,10 +143,10 @@ def test_query_is_counted_once_when_orm_and_driver_are_instrumented(
 def test_call_is_not_counted_again_when_django_counts_it(
     tracer: Tracer, scope: RequestScope
 ) -> None:
-    """Inside of Django's own queries the driver's spans are left to Django."""
-    outer = inside_django_query.enter(OWN)
+    """PerThread of Django's own queries the driver's spans are left to Django."""
+    outer = current_query.enter(INTERNAL)
     call(tracer, {"db.system": "postgresql"})
-    inside_django_query.leave(outer)
+    current_query.leave(outer)
     assert scope.queries is None
 
 
@@ -176,7 +176,7 @@ def test_memory_is_bounded_when_spans_never_end(
     tracer: Tracer, scope: RequestScope, counter: CallCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spans that nobody ends are forgotten, the oldest first."""
-    monkeypatch.setattr(span_processor, "MOST_OPEN_CALLS", 10)
+    monkeypatch.setattr(call_counter, "MOST_OPEN_CALLS", 10)
     spans = [
         tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
         for _ in range(50)

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import SpanKind
 
-from otel_canonical.span_sampler import AskedFirst, CountingSampler
+from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 
 #: Where an id is dropped or not by a hair, and anywhere.
 _random = random.Random(7)
@@ -41,10 +41,10 @@ class Moody(TraceIdRatioBased):
         return SamplingResult(Decision.RECORD_AND_SAMPLE)
 
 
-def asked(sampler: Sampler | None, *, records_all: bool = False) -> tuple[AskedFirst, Sampler]:
+def asked(sampler: Sampler | None, *, records_all: bool = False) -> tuple[HeadSampler, Sampler]:
     """Return what is asked before a root is made, and the sampler that it speaks for."""
     counting = CountingSampler(sampler, records_all=records_all)
-    first = AskedFirst(counting)
+    first = HeadSampler(counting)
     first.begin()
     return first, counting
 

@@ -15,8 +15,19 @@ from typing import Any
 
 import pytest
 
-from otel_canonical import logfmt, stack_location, whereabouts
-from otel_canonical.stack_location import LONGEST_CAUSE_CHAIN, StackLocation
+from otel_canonical.event import logfmt
+from otel_canonical.stacks import location
+from otel_canonical.stacks.location import (
+    LONGEST_CAUSE_CHAIN,
+    Frame,
+    StackLocation,
+    _library_roots,
+    as_frames,
+    is_library,
+    locate_error,
+    locate_stack,
+)
+from otel_canonical.stacks.running import linked
 
 DEBIAN = {
     "stdlib": "/usr/lib/python3.11",
@@ -40,10 +51,10 @@ PROJECT = {
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for cache in ("_is_library", "_shortened"):
-        monkeypatch.setattr(stack_location, cache, {})
-    stack_location._library_roots.cache_clear()
+        monkeypatch.setattr(location, cache, {})
+    _library_roots.cache_clear()
     yield
-    stack_location._library_roots.cache_clear()
+    _library_roots.cache_clear()
 
 
 def live_in(monkeypatch: pytest.MonkeyPatch, paths: dict[str, str], *search_path: str) -> None:
@@ -72,11 +83,11 @@ def raiser(error: BaseException, cause: BaseException | None = None) -> Callable
 
 def raised(call: Callable[[], Any]) -> BaseException:
     """Return what `call` raises, without the frame of this file."""
-    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any there is
+    with pytest.raises(BaseException) as report_caught:  # noqa: PT011  # any there is
         call()
-    trace = caught.value.__traceback__
+    trace = report_caught.value.__traceback__
     assert trace is not None
-    return caught.value.with_traceback(trace.tb_next)
+    return report_caught.value.with_traceback(trace.tb_next)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,7 @@ def test_app_under_usr_is_app_when_python_is_the_systems(
 ) -> None:
     """Debian's interpreter lives in /usr, as do apps in containers; only its libraries are some."""
     live_in(monkeypatch, DEBIAN, "/usr/src/app", "/usr/lib/python3/dist-packages")
-    assert stack_location.is_library(filename) == is_library
+    assert is_library(filename) == is_library
 
 
 @pytest.mark.parametrize(
@@ -119,15 +130,15 @@ def test_app_beside_its_packages_is_app(
 ) -> None:
     """A virtual environment in the project's own directory makes no library of the project."""
     live_in(monkeypatch, PROJECT, "/srv/shop")
-    assert stack_location.is_library(filename) == is_library
+    assert is_library(filename) == is_library
 
 
 def test_files_of_this_interpreter_are_told_apart() -> None:
     """The standard library, an installed package, our own package; and this test, an app."""
-    assert stack_location.is_library(json.__file__)
-    assert stack_location.is_library(pytest.__file__)
-    assert stack_location.is_library(str(logfmt.__file__))
-    assert not stack_location.is_library(__file__)
+    assert is_library(json.__file__)
+    assert is_library(pytest.__file__)
+    assert is_library(str(logfmt.__file__))
+    assert not is_library(__file__)
 
 
 def test_library_is_one_for_who_asks_while_the_roots_are_first_looked_up(
@@ -140,17 +151,15 @@ def test_library_is_one_for_who_asks_while_the_roots_are_first_looked_up(
     def ask_meanwhile(path: str) -> str:
         if not answers:
             answers.append(None)
-            asking = threading.Thread(
-                target=lambda: answers.append(stack_location.is_library(pytest.__file__))
-            )
+            asking = threading.Thread(target=lambda: answers.append(is_library(pytest.__file__)))
             asking.start()
             asking.join()
         return real_path(path)
 
     monkeypatch.setattr(os.path, "realpath", ask_meanwhile)
-    assert stack_location.is_library(json.__file__)
+    assert is_library(json.__file__)
     assert answers == [None, True]
-    assert stack_location.is_library(pytest.__file__)
+    assert is_library(pytest.__file__)
 
 
 def test_packages_are_libraries_when_reached_through_a_link(
@@ -162,8 +171,8 @@ def test_packages_are_libraries_when_reached_through_a_link(
     (tmp_path / "lib64").symlink_to(tmp_path / "lib")
     linked = str(tmp_path / "lib64" / "site-packages")
     live_in(monkeypatch, {**PROJECT, "purelib": linked, "platlib": linked})
-    assert stack_location.is_library(f"{linked}/django/shortcuts.py")
-    assert stack_location.is_library(f"{packages}/django/shortcuts.py")
+    assert is_library(f"{linked}/django/shortcuts.py")
+    assert is_library(f"{packages}/django/shortcuts.py")
 
 
 @pytest.fixture
@@ -183,9 +192,7 @@ def test_location_is_apps_outermost_and_innermost_frame(in_usr: None) -> None:
     between = caller(f"{DJANGO}/utils/functional.py", "__get__", inner)
     view = caller("/usr/src/app/shop/views.py", "view", between)
     error = raised(caller(f"{DJANGO}/core/handlers/base.py", "_get_response", view))
-    assert stack_location.of_error(error) == StackLocation(
-        "shop/views.py:2:view", "shop/prices.py:2:price"
-    )
+    assert locate_error(error) == StackLocation("shop/views.py:2:view", "shop/prices.py:2:price")
 
 
 def test_cause_is_where_it_was_raised_when_app_has_one_frame(in_usr: None) -> None:
@@ -193,7 +200,7 @@ def test_cause_is_where_it_was_raised_when_app_has_one_frame(in_usr: None) -> No
     decode = caller("/usr/lib/python3.11/json/decoder.py", "raw_decode", raiser(ValueError()))
     view = caller("/usr/src/app/shop/views.py", "view", decode)
     error = raised(caller(f"{DJANGO}/core/handlers/base.py", "_get_response", view))
-    located = stack_location.of_error(error)
+    located = locate_error(error)
     assert located is not None
     assert located == StackLocation("shop/views.py:2:view", "<raiser>:2:raises")
 
@@ -202,14 +209,14 @@ def test_location_is_libraries_when_app_has_no_frame(in_usr: None) -> None:
     """An error in middleware of a library: from its first frame to where it was raised."""
     inner = caller(f"{DJANGO}/http/request.py", "get_host", raiser(ValueError()))
     error = raised(caller(f"{DJANGO}/middleware/common.py", "process_request", inner))
-    assert stack_location.of_error(error) == StackLocation(
+    assert locate_error(error) == StackLocation(
         "django/middleware/common.py:2:process_request", "<raiser>:2:raises"
     )
 
 
 def test_no_location_when_error_was_never_raised() -> None:
     """An exception object without a traceback has been nowhere."""
-    assert stack_location.of_error(ValueError()) is None
+    assert locate_error(ValueError()) is None
 
 
 def test_cause_is_root_of_chain(in_usr: None) -> None:
@@ -217,7 +224,7 @@ def test_cause_is_root_of_chain(in_usr: None) -> None:
     root = raised(caller("/usr/src/app/shop/db.py", "connect", raiser(OSError())))
     middle = raised(caller("/usr/src/app/shop/stock.py", "look_up", raiser(KeyError(), root)))
     view = caller("/usr/src/app/shop/views.py", "view", raiser(ValueError(), middle))
-    located = stack_location.of_error(raised(view))
+    located = locate_error(raised(view))
     assert located is not None
     assert located.loc == "shop/views.py:2:view"
     assert located.cause_loc == "<raiser>:2:raises"  # one app frame: where it was raised
@@ -228,7 +235,7 @@ def test_cause_is_innermost_app_frame_of_root(in_usr: None) -> None:
     connect = caller("/usr/src/app/shop/db.py", "connect", raiser(OSError()))
     root = raised(caller("/usr/src/app/shop/stock.py", "look_up", connect))
     view = caller("/usr/src/app/shop/views.py", "view", raiser(ValueError(), root))
-    assert stack_location.of_error(raised(view)) == StackLocation(
+    assert locate_error(raised(view)) == StackLocation(
         "shop/views.py:2:view", "shop/db.py:2:connect"
     )
 
@@ -237,7 +244,7 @@ def test_cause_is_own_when_root_was_never_raised(in_usr: None) -> None:
     """`raise A from B()`, where B was only made: the place is A's."""
     price = caller("/usr/src/app/shop/prices.py", "price", raiser(ValueError(), KeyError()))
     view = caller("/usr/src/app/shop/views.py", "view", price)
-    assert stack_location.of_error(raised(view)) == StackLocation(
+    assert locate_error(raised(view)) == StackLocation(
         "shop/views.py:2:view", "shop/prices.py:2:price"
     )
 
@@ -251,7 +258,7 @@ def test_chain_ends_when_it_is_a_circle(in_usr: None, length: int) -> None:
     ]
     for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
         error.__cause__ = cause
-    located = stack_location.of_error(errors[0])
+    located = locate_error(errors[0])
     assert located is not None
     assert located.loc == "shop/e0.py:2:fails"
 
@@ -262,7 +269,7 @@ def test_chain_is_cut_when_it_is_endless(in_usr: None) -> None:
     for n in range(10 * LONGEST_CAUSE_CHAIN):
         error = raised(caller(f"/usr/src/app/shop/e{n}.py", "fails", raiser(ValueError(), error)))
     assert error is not None
-    assert stack_location.of_error(error) is not None
+    assert locate_error(error) is not None
 
 
 def test_file_is_shown_as_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,15 +282,15 @@ def test_file_is_shown_as_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> Non
         (os.path.join(os.getcwd(), "views.py"), "views.py"),
         ("<frozen runpy>", "<frozen runpy>"),
     ):
-        assert stack_location.location((filename, 7, "view")) == f"{shown}:7:view"
+        assert location.location((filename, 7, "view")) == f"{shown}:7:view"
 
 
 def test_running_stack_is_read_from_outermost_to_innermost() -> None:
     """A frame's stack, in the order of a traceback, its last frame the given one."""
-    seen: list[list[stack_location.Frame]] = []
+    seen: list[list[Frame]] = []
 
     def look() -> None:
-        seen.append(stack_location.frames_of(whereabouts.linked(sys._getframe())))
+        seen.append(as_frames(linked(sys._getframe())))
 
     caller("/app/outer.py", "outer", caller("/app/inner.py", "inner", look))()
     names = [(os.path.basename(filename), function) for filename, _, function in seen[0]]
@@ -306,19 +313,17 @@ def test_view_is_named_when_stack_has_middleware_below(in_usr: None) -> None:
         ("/usr/src/app/shop/prices.py", 6, "price"),
         ("/usr/lib/python3.11/ssl.py", 7, "read"),
     ]
-    assert stack_location.of_stack(stack) == StackLocation(
-        "shop/views.py:5:view", "shop/prices.py:6:price"
-    )
-    assert stack_location.of_stack(stack[:3]) == StackLocation(
+    assert locate_stack(stack) == StackLocation("shop/views.py:5:view", "shop/prices.py:6:price")
+    assert locate_stack(stack[:3]) == StackLocation(
         "shop/middleware.py:3:__call__", "shop/middleware.py:3:__call__"
     )
-    assert stack_location.of_stack([]) is None
+    assert locate_stack([]) is None
 
 
 def test_nothing_is_imported_but_the_standard_library() -> None:
     """A pure room: naming a frame needs no framework."""
     code = (
-        "import sys; from otel_canonical import stack_location as s; s.is_library('x');"
+        "import sys; from otel_canonical.stacks import location as s; s.is_library('x');"
         "print([n for n in ('django', 'gunicorn', 'opentelemetry.sdk') if n in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

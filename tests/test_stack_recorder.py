@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 
-from otel_canonical import stack_recorder
+from otel_canonical.stacks import crash_dump
 
 PROGRAM = """
 import ctypes, os, sys, threading
-from otel_canonical import stack_recorder
+from otel_canonical.stacks import crash_dump
 fd = int(sys.argv[1])
-assert stack_recorder.record_into(fd) is (len(sys.argv) < 3)
+assert crash_dump.record_into(fd) is (len(sys.argv) < 3)
 print(threading.get_ident(), flush=True)
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 def crash():
@@ -25,7 +25,7 @@ outer()
 
 def test_stacks_of_a_crash_are_found_by_thread() -> None:
     """A segfault with two threads: each thread's stack, outermost first."""
-    fd = stack_recorder.make_file()
+    fd = crash_dump.make_file()
     assert fd is not None
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(fd)],
@@ -36,7 +36,7 @@ def test_stacks_of_a_crash_are_found_by_thread() -> None:
         env={"PATH": os.environ["PATH"]},
     )
     assert process.returncode == -11, process.stderr
-    stacks = stack_recorder.read_stacks(fd)
+    stacks = crash_dump.read_stacks(fd)
     os.close(fd)
     assert len(stacks) == 2
     crashed = [name for _, _, name in stacks[int(process.stdout)]]
@@ -45,7 +45,7 @@ def test_stacks_of_a_crash_are_found_by_thread() -> None:
 
 def test_dump_of_the_user_stays_theirs() -> None:
     """With PYTHONFAULTHANDLER the dump goes where it always went, and none of it to us."""
-    fd = stack_recorder.make_file()
+    fd = crash_dump.make_file()
     assert fd is not None
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(fd), "enabled"],
@@ -56,15 +56,15 @@ def test_dump_of_the_user_stays_theirs() -> None:
         env={"PATH": os.environ["PATH"], "PYTHONFAULTHANDLER": "1"},
     )
     assert "Segmentation fault" in process.stderr
-    assert stack_recorder.read_stacks(fd) == {}
+    assert crash_dump.read_stacks(fd) == {}
     os.close(fd)
 
 
 FORKS = """
 import ctypes, faulthandler, os, sys
-from otel_canonical import stack_recorder
+from otel_canonical.stacks import crash_dump
 fd = int(sys.argv[1])
-assert stack_recorder.record_into(fd)
+assert crash_dump.record_into(fd)
 exec(sys.argv[2])
 def crash_in_child():
     ctypes.string_at(0)
@@ -79,7 +79,7 @@ if len(sys.argv) > 3:
 
 def after_fork(*arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run a worker whose child crashes; return its end, and the functions in the dump that we have."""
-    fd = stack_recorder.make_file()
+    fd = crash_dump.make_file()
     assert fd is not None
     process = subprocess.run(
         [sys.executable, "-c", FORKS, str(fd), *arguments],
@@ -89,7 +89,7 @@ def after_fork(*arguments: str) -> tuple[subprocess.CompletedProcess[str], set[s
         check=False,
         env={"PATH": os.environ["PATH"]},
     )
-    stacks = stack_recorder.read_stacks(fd)
+    stacks = crash_dump.read_stacks(fd)
     os.close(fd)
     return process, {name for stack in stacks.values() for _, _, name in stack}
 
@@ -123,6 +123,6 @@ def test_child_keeps_a_file_that_has_taken_the_place() -> None:
 
 def test_nothing_is_found_in_nothing() -> None:
     """No dump, no stacks; nonsense is no stack either."""
-    assert stack_recorder.parse("") == {}
-    assert stack_recorder.parse('  File "x.py", line 1 in f\nnonsense') == {}
-    assert stack_recorder.read_stacks(-1) == {}
+    assert crash_dump.parse("") == {}
+    assert crash_dump.parse('  File "x.py", line 1 in f\nnonsense') == {}
+    assert crash_dump.read_stacks(-1) == {}

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from otel_canonical import stack_location
-from otel_canonical.redaction import RedactionPolicy
-from otel_canonical.stack_text import HELD, short, with_locals
+from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.stacks import location
+from otel_canonical.stacks.text import HELD, short, with_locals
 
 DEADLINE_S = 10.0
 
@@ -23,7 +23,7 @@ Wait = Callable[[], None]
 @pytest.fixture(autouse=True)
 def _tests_are_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is here stands for the app, wherever it lies."""
-    monkeypatch.setattr(stack_location, "is_library", lambda path: False)
+    monkeypatch.setattr(location, "is_library", lambda path: False)
 
 
 def look_at(function: Callable[[Wait], object]) -> tuple[str, object]:

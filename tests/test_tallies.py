@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.tallies import DISTINCT_SQL_TEXTS, CallTally, QueryTally
+from otel_canonical.request.tallies import DISTINCT_SQL_TEXTS, CallTally, QueryTally
 
 #: Few texts, so that some repeat; times as a clock gives them.
 RUNS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 10**12), st.booleans()))

@@ -22,12 +22,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import TraceFlags, TraceState
 
-from otel_canonical import logfmt, sdk_seam
-from otel_canonical.event import CanonicalEvent, EventType
-from otel_canonical.fields import FIELDS, attribute_of
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.root_span import UnexportedRoot
-from otel_canonical.root_spans import RootSpans
+from otel_canonical.event import logfmt
+from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.event.fields import FIELDS, attribute_of
+from otel_canonical.otel import sdk
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.otel.root_span import UnexportedRoot
+from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 from tests.otlp_sink import SunkSpan, is_server, otlp_sink
 from tests.servers import Line, Server, eventually, gunicorn
@@ -638,7 +639,7 @@ def test_event_is_on_span_on_either_sdk(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(_WritesWhileEnding())
     scope = RequestScope("GET", "/ok/", {})
-    RootSpans(provider.get_tracer("test"), str).open(scope, "0" * 48)
+    RootFactory(provider.get_tracer("test"), str).open(scope, "0" * 48)
     scope.route, scope.status, scope.ended_ns = "ok/", 200, scope.started_ns + 5_000_000
     scope.root.span.end()  # as Django's middleware does, before a streamed body
     assert exporter.get_finished_spans() == ()
@@ -676,7 +677,7 @@ def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.Monk
     sampler = _Asked()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
-    roots, _ = sdk_seam.join(Settings(), exports=True, redact=str)
+    roots, _ = sdk.join(Settings(), exports=True, redact=str)
     headers = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-03"} if called else {}
     for decision in (Decision.DROP, Decision.RECORD_AND_SAMPLE):
         sampler.decision = decision

@@ -8,10 +8,10 @@ from types import FrameType
 
 import pytest
 
-from otel_canonical import watchdog
-from otel_canonical.request_scope import RequestScope
-from otel_canonical.stack_text import stack_lines
-from otel_canonical.watchdog import TRY_AGAIN_S, Watchdog
+from otel_canonical.request.scope import RequestScope
+from otel_canonical.stacks.text import stack_lines
+from otel_canonical.worker import watchdog
+from otel_canonical.worker.watchdog import TRY_AGAIN_S, Watchdog
 
 SECOND_NS = 1_000_000_000
 
@@ -130,6 +130,6 @@ def test_place_is_seen_when_its_text_fails() -> None:
     def describe(frames: object) -> str:
         raise ValueError("no words")
 
-    sighting = watchdog.sight(a_scope(), describe)
-    assert sighting is not None
-    assert (sighting.loc is not None, sighting.stack) == (True, "")
+    sample = watchdog.sight(a_scope(), describe)
+    assert sample is not None
+    assert (sample.loc is not None, sample.stack) == (True, "")

@@ -11,17 +11,17 @@ from typing import Any
 
 def post_worker_init(worker: Any) -> None:
     """Wrap the emitter: what it is given is written to a file, then goes on as ever."""
-    from otel_canonical import composition
-    from otel_canonical.emitters import LineEmitter
-    from otel_canonical.event import CanonicalEvent
+    from otel_canonical.event import rows
+    from otel_canonical.event.event import CanonicalEvent
+    from otel_canonical.event.output import LineWriter
 
-    names = {id(row): name for name, row in vars(composition).items() if name.isupper()}
+    names = {id(row): name for name, row in vars(rows).items() if name.isupper()}
     target = os.open(os.environ["BENCHMARK_EVENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    emit = LineEmitter.emit
+    emit = LineWriter.emit
 
-    def emit_and_keep(emitter: LineEmitter, event: CanonicalEvent, *rest: Any) -> None:
-        rows = [(names[id(row)], values) for row, values in event._rows]
-        os.write(target, f"{(event.event_type.value, rows)!r}\n".encode())
+    def emit_and_keep(emitter: LineWriter, event: CanonicalEvent, *rest: Any) -> None:
+        captured = [(names[id(row)], values) for row, values in event._rows]
+        os.write(target, f"{(event.event_type.value, captured)!r}\n".encode())
         emit(emitter, event, *rest)
 
-    LineEmitter.emit = emit_and_keep  # type: ignore[method-assign]
+    LineWriter.emit = emit_and_keep  # type: ignore[method-assign]

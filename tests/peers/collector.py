@@ -35,7 +35,7 @@ GRPC = re.compile(r'Starting GRPC server.*"endpoint": "([^"]+)"')
 HTTP = re.compile(r'Starting HTTP server.*"endpoint": "([^"]+)"')
 
 #: Merged after the configuration under test: no listener of its own that another Collector may have.
-QUIET = "yaml:service::telemetry::metrics::level: none"
+UNRECORDED = "yaml:service::telemetry::metrics::level: none"
 
 #: What we ship, unedited, on free ports of this machine; the rest is said by environment variables.
 CONFIG = str(REPOSITORY / "collector-config.yaml")
@@ -171,7 +171,7 @@ def collector(directory: Path, *configurations: str, **environment: str) -> Iter
     file, log = directory / "received.jsonl", directory / "otelcol.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [otelcol(), *_options([*(configurations or [f"yaml:{OTLP_TO_FILE}"]), QUIET])],
+            [otelcol(), *_options([*(configurations or [f"yaml:{OTLP_TO_FILE}"]), UNRECORDED])],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,

@@ -10,9 +10,9 @@ import os
 import signal
 import threading
 
-from otel_canonical import request_ids
-from otel_canonical.event import CanonicalEvent
-from otel_canonical.request_scope import current_scope, readers
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.request import canonical_log
+from otel_canonical.request.scope import current_scope, readers
 
 MARK = "quit-"
 
@@ -40,7 +40,7 @@ def before_hook(worker):
 
 def while_opened(worker):
     """While its scope is made."""
-    incoming_id = request_ids.incoming_id
+    incoming_id = canonical_log.incoming_id
 
     def tell_and_find(headers):
         found = incoming_id(headers)
@@ -48,7 +48,7 @@ def while_opened(worker):
             tell()
         return found
 
-    request_ids.incoming_id = tell_and_find
+    canonical_log.incoming_id = tell_and_find
 
 
 def while_read(worker):

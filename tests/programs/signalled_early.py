@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import signal
 
-from otel_canonical import export_choice
+from otel_canonical import otel_config
 
-_set_defaults = export_choice.set_defaults
+_set_defaults = otel_config.set_defaults
 
 
 def set_defaults_and_signal():
@@ -25,4 +25,4 @@ def set_defaults_and_signal():
     os.kill(os.getpid(), getattr(signal, os.environ["EARLY_SIGNAL"]))
 
 
-export_choice.set_defaults = set_defaults_and_signal
+otel_config.set_defaults = set_defaults_and_signal

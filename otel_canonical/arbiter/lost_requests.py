@@ -1,0 +1,234 @@
+"""The line of a request whose worker died: written from what the worker had noted on the scoreboard.
+
+Lives in the arbiter, in its main thread only, which Gunicorn calls us in: nothing here starts a
+thread, takes a lock or talks to a network, so the arbiter can be forked at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from otel_canonical.arbiter.exit_causes import ExitCauses
+from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.event.fields import FieldValue
+from otel_canonical.internal_errors import guarded, warn
+from otel_canonical.pool.ledger import Place, PoolLedger
+from otel_canonical.pool.slots import CLOSING, OpenRequest
+from otel_canonical.request.always_export import AlwaysExport
+from otel_canonical.request.composer import pool_row, without_excluded
+from otel_canonical.settings import Settings
+from otel_canonical.stacks import crash_dump
+from otel_canonical.stacks.location import Frame, StackLocation, locate_stack
+
+#: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
+LAST_DEATHS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A request that died with its worker. `ended_ns` is monotonic."""
+
+    event: CanonicalEvent
+    request: OpenRequest
+    ended_ns: int
+    #: Why its root is exported whatever the sampler said; None if it is not, or not therefore.
+    export_rule: str | None = None
+
+    @property
+    def is_exported(self) -> bool:
+        """Return whether its root is exported."""
+        return self.request.is_exported or self.export_rule is not None
+
+
+class LostRequests:
+    """Gives each worker its place before the fork and writes what is left open in it afterwards.
+
+    Args:
+        settings: the operator's choice.
+        ledger: gives out places.
+        emit: writes an event.
+        report_death: told of each dead request, for what is exported.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: PoolLedger,
+        emit: Callable[[CanonicalEvent], None],
+        report_death: Callable[[Death], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._rule = AlwaysExport(settings)
+        self._emit = emit
+        self._report_death = report_death
+        self._exit_causes = ExitCauses()
+        self._places: dict[int, Place | None] = {}
+
+    def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
+        """Take over the configuration of a reload."""
+        self._settings = settings
+        self._rule = AlwaysExport(settings)
+        self._emit = emit
+
+    def assign(self, worker: Any) -> Place | None:
+        """Return the place of a worker that is about to be forked; None if there is no room."""
+        place = self._ledger.open_place()
+        if place is None:
+            warn("more workers than the scoreboard has room for; some have no `lost` lines")
+        else:
+            place = replace(place, stacks=crash_dump.make_file())
+        # By the worker's age: it has no pid yet, and an age is never given twice.
+        self._places[worker.age] = place
+        return place
+
+    def pids(self, workers: Iterable[Any]) -> dict[int, int]:
+        """Return the pids of workers by their numbers in the pool."""
+        found: dict[int, int] = {}
+        # Copied: in Gunicorn 23 a signal handler takes the dead from among them.
+        for worker in list(workers):
+            place = self._places.get(worker.age)
+            if place is not None:
+                found[place.number] = worker.pid
+        return found
+
+    def close_others(self, worker: Any | None) -> None:
+        """Close what belongs to workers other than this one (in a child of the arbiter)."""
+        kept = None if worker is None else worker.age
+        for age, place in self._places.items():
+            if age != kept and place is not None and place.stacks is not None:
+                with contextlib.suppress(OSError):
+                    os.close(place.stacks)
+        self._places.clear()
+
+    def note_signal(self, pid: int, number: int) -> None:
+        """Note a signal that Gunicorn is about to send to a worker."""
+        self._exit_causes.note_signal(pid, number)
+
+    def note_status(self, pid: int, status: int) -> None:
+        """Note how a child of the arbiter has died, if it was a worker of ours."""
+        self._exit_causes.note_status(pid, status)
+
+    def close_worker(self, worker: Any) -> None:
+        """Write the lines of the requests that a dead worker left open, and take its place back."""
+        if worker.age not in self._places:
+            return
+        place = self._places.pop(worker.age)
+        is_timeout = self._exit_causes.is_timeout(worker.pid)
+        # Once for all of its requests: to ask for the cause is to use an OOM kill of the kernel's up.
+        cause = self._exit_causes.cause(worker.pid)
+        try:
+            if place is not None:
+                left_open = self._left_open(place)
+                # Without the watchdog's look, of several requests that share a thread it is not
+                # known which one a dumped stack belongs to.
+                is_certain = place.scoreboard.is_bounded or len(left_open) == 1
+                for request in left_open:
+                    with guarded("writing the line of a request that died"):
+                        self._write(
+                            worker.pid,
+                            request,
+                            place,
+                            "" if is_timeout else cause,
+                            is_certain=is_certain,
+                        )
+        finally:
+            self._exit_causes.forget(worker.pid)
+            self._ledger.close_place(place, "timeout" if is_timeout else cause)
+            if place is not None and place.stacks is not None:
+                os.close(place.stacks)
+
+    def close_all_workers(self, workers: Iterable[Any]) -> None:
+        """Bury the workers that Gunicorn has killed at its own end without waiting for them."""
+        deadline = time.monotonic() + LAST_DEATHS_S
+        for worker in list(workers):
+            while not self._exit_causes.is_dead(worker.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.close_worker(worker)
+
+    def _left_open(self, place: Place) -> list[OpenRequest]:
+        # CLOSING: the worker died between two system calls, around the one that wrote the line.
+        return [
+            request
+            for slot in place.scoreboard.slots_of(place.block)
+            if slot.state() != CLOSING and (request := slot.read()) is not None
+        ]
+
+    def _write(
+        self, pid: int, request: OpenRequest, place: Place, lost_cause: str, *, is_certain: bool
+    ) -> None:
+        """Write the line of one request; with no `lost_cause` it is a timeout.
+
+        `is_certain` says whether a dumped stack must be its own.
+        """
+        ended_ns = time.monotonic_ns()
+        is_timeout = not lost_cause
+        location, stack = _last_seen(request, place if is_certain else None)
+        kind = EventType.TIMEOUT if is_timeout else EventType.LOST
+        rule = None
+        if request.is_exported or request.is_kept:
+            rule = self._rule.reason_of_death(kind, ended_ns - request.started_ns)
+        pairs: list[tuple[str, FieldValue]] = [
+            ("event_type", kind.value),
+            ("ts", timestamp()),
+            *_request_pairs(request, is_exported=request.is_exported or rule is not None),
+            ("resp_time", seconds(ended_ns - request.started_ns)),
+        ]
+        if location is not None:
+            prefix = "timeout" if is_timeout else "lost"
+            pairs.append((f"{prefix}_loc", location.loc))
+            pairs.append((f"{prefix}_cause_loc", location.cause_loc))
+        if is_timeout and request.watched.get("after_s"):
+            pairs.append(("timeout_seen", float(request.watched["after_s"])))
+        if not is_timeout:
+            pairs.append(("lost_cause", lost_cause))
+        if request.queries:
+            pairs.append(("db_queries", request.queries))
+        row, values = pool_row(place.scoreboard.pool_state(ended_ns))
+        pairs += row.pairs(values)
+        pairs.append(("g_pid", pid))
+        event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
+        self._emit(event)
+        self._report_death(Death(event, request, ended_ns, rule))
+
+
+def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str, FieldValue]]:
+    texts = request.texts
+    pairs: list[tuple[str, FieldValue]] = []
+    if texts.get("request_id"):
+        pairs.append(("req_id", texts["request_id"]))
+    if texts.get("trace_id"):
+        pairs.append(("trace_id", texts["trace_id"]))
+        pairs.append(("span_id", texts["span_id"]))
+        pairs.append(("sampled", is_exported))
+    for key, name in (
+        ("req_method", "method"),
+        ("req_path", "path"),
+        ("req_host", "host"),
+        ("req_route", "route"),
+        ("req_client", "client"),
+        ("resp_view", "view"),
+    ):
+        if texts.get(name):
+            pairs.append((key, texts[name]))
+    return pairs
+
+
+def _last_seen(request: OpenRequest, place: Place | None) -> tuple[StackLocation | None, str]:
+    """Return where the request was last seen: by the crash handler, else by the watchdog."""
+    stacks: dict[int, list[Frame]] = {}
+    if place is not None and place.stacks is not None:
+        stacks = crash_dump.read_stacks(place.stacks)
+    frames = stacks.get(request.thread_id) or stacks.get(0)
+    located = locate_stack(frames) if frames else None
+    watched = request.watched
+    if watched.get("loc"):
+        seen = StackLocation(watched["loc"], watched.get("cause_loc") or watched["loc"])
+        # The watchdog's look was at the deadline, which is what a timeout's location means.
+        return seen, crash_dump.as_text(frames or [])
+    return located, crash_dump.as_text(frames or [])

@@ -1,0 +1,88 @@
+"""Looks at the pool once a second and passes on what it saw: to the `pool` line, to the reporter.
+
+Lives in the arbiter, in its main thread, between two steps of Gunicorn's main loop: nothing here waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
+from otel_canonical.event.fields import FieldValue
+from otel_canonical.pool.ledger import PoolLedger, PoolSample, utilization
+from otel_canonical.request.composer import pool_row, without_excluded
+from otel_canonical.settings import Settings
+
+#: Gunicorn's main loop comes by once a second, and after every signal.
+LOOK_EVERY_NS = 900_000_000
+
+
+class PoolSampler:
+    """Takes samples of the pool.
+
+    Args:
+        settings: the operator's choice.
+        ledger: the pool's books.
+        emit: writes an event.
+        pids: returns the pids of Gunicorn's workers by their numbers in the pool.
+        tell: told of every sample.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: PoolLedger,
+        emit: Callable[[CanonicalEvent], None],
+        pids: Callable[[Any], dict[int, int]],
+        tell: Callable[[PoolSample], None],
+    ) -> None:
+        self._ledger = ledger
+        self._pids = pids
+        self._tell = tell
+        self._next_look_ns = 0
+        #: What the last `pool` line has told.
+        self._told = ledger.look((), {})
+        self.reconfigure(settings, emit)
+
+    def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
+        """Take over the configuration of a reload."""
+        self._settings = settings
+        self._emit = emit
+        interval_s = settings.pool_interval_seconds
+        self._interval_ns = round(interval_s * 1e9) if interval_s is not None else None
+
+    def look(self, arbiter: Any, *, is_last: bool = False) -> None:
+        """Take a sample and pass it on, at most once a second but for the last one."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._next_look_ns and not is_last:
+            return
+        self._next_look_ns = now_ns + LOOK_EVERY_NS
+        sample = self._ledger.look(arbiter.LISTENERS, self._pids(arbiter.WORKERS.values()))
+        if self._interval_ns is not None:
+            # Half a look early rather than half a look late.
+            due_ns = self._told.at_ns + self._interval_ns - LOOK_EVERY_NS // 2
+            if sample.at_ns >= due_ns or is_last:
+                self._write_line(sample)
+        self._tell(sample)
+
+    def _write_line(self, sample: PoolSample) -> None:
+        told, self._told = self._told, sample
+        pairs: list[tuple[str, FieldValue]] = [
+            ("event_type", EventType.POOL.value),
+            ("ts", timestamp()),
+        ]
+        row, values = pool_row(sample.state)
+        pairs += row.pairs(values)
+        share = utilization(told, sample)
+        if share is not None:
+            pairs.append(("g_utilization", share))
+        pairs.append(("g_w_started", sample.workers_started - told.workers_started))
+        for cause, count in sample.deaths.items():
+            if count > told.deaths.get(cause, 0):
+                pairs.append((f"g_w_died_{cause}", count - told.deaths.get(cause, 0)))
+        for name, count in sample.counts.items():
+            if count > told.counts[name]:
+                pairs.append((f"g_lines_{name}", count - told.counts[name]))
+        self._emit(CanonicalEvent.of_pairs(EventType.POOL, without_excluded(pairs, self._settings)))

@@ -1,0 +1,247 @@
+"""Counts hits and misses of Django's caches, whatever their backend.
+
+Lives where the app is loaded. Look-ups are counted by key: `get_many` of ten keys is ten. What
+a backend does to serve one look-up by another (`get_or_set` by `get`) is counted once.
+
+In an exported request look-ups and writes have spans, too, without their keys, which may be secret: a
+session's is. Writes are wrapped for that alone, and only where spans are made.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from opentelemetry import trace
+
+from otel_canonical.otel import internal_spans
+from otel_canonical.per_thread import PerThread
+from otel_canonical.request.scope import RequestScope, open_scope
+
+_MARK = "__otel_canonical__"
+_MISSING = object()
+
+#: What a backend may do by several other operations; it is one all the same.
+WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
+
+_inside_span: PerThread[bool] = PerThread()
+
+_inside_lookup: PerThread[bool] = PerThread()
+
+
+class _GetOrSet:
+    """A `get_or_set`: the key that it is about, whether it has looked it up already, whether it is over."""
+
+    __slots__ = ("is_looked_up", "is_over", "key")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.is_looked_up = self.is_over = False
+
+
+#: In whatever thread: `aget_or_set` has asgiref's look the key up. So not an `PerThread`, and copies of a
+#: context have it still when it is over.
+_get_or_set: ContextVar[_GetOrSet | None] = ContextVar("otel_canonical_get_or_set", default=None)
+
+
+def wrap_caches(module: Any) -> None:
+    """Wrap `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
+    create_connection = module.CacheHandler.create_connection
+    if hasattr(create_connection, _MARK):
+        return
+
+    @functools.wraps(create_connection)
+    def create_and_watch(self: Any, alias: str) -> Any:
+        cache = create_connection(self, alias)
+        _watch(cache, alias)
+        return cache
+
+    setattr(create_and_watch, _MARK, True)
+    module.CacheHandler.create_connection = create_and_watch
+
+
+def watch_caches(caches: Any) -> None:
+    """Watch the caches of this thread that were made before the wrapping."""
+    for cache in caches.all(initialized_only=True):
+        _watch(cache, "")
+
+
+def _watch(cache: Any, alias: str) -> None:
+    if hasattr(cache.get, _MARK):
+        return
+    wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+        "get": functools.partial(_counting_get, alias),
+        "get_many": functools.partial(_counting_get_many, alias),
+        "get_or_set": _in_one_lookup,
+        "aget_or_set": _in_one_lookup_async,
+    }
+    if internal_spans.are_made(internal_spans.CACHES):
+        for name in WRITES:
+            wraps[name] = functools.partial(_spanned_write, name, alias)
+    for name, wrap in wraps.items():
+        method = getattr(cache, name, None)
+        if method is not None:
+            wrapped = wrap(method)
+            setattr(wrapped, _MARK, True)
+            # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+            setattr(cache, name, types.MethodType(wrapped, cache))
+
+
+def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get)
+    def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
+        scope = open_scope()
+        if scope is None or _inside_lookup.now() or _is_asked_again(key):
+            return get(key, default, *args, **kwargs)
+        with _Lookup(scope, "cache.get", alias) as lookup:
+            value = get(key, _MISSING, *args, **kwargs)
+            lookup.found = 0 if value is _MISSING else 1
+            lookup.asked = 1
+        return default if value is _MISSING else value
+
+    return get_and_count
+
+
+def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_many)
+    def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = open_scope()
+        if scope is None or _inside_lookup.now():
+            return get_many(keys, *args, **kwargs)
+        keys = list(keys)
+        with _Lookup(scope, "cache.get_many", alias) as lookup:
+            values = get_many(keys, *args, **kwargs)
+            lookup.found = len(values)
+            lookup.asked = len(keys)
+        return values
+
+    return get_many_and_count
+
+
+def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable[..., Any]:
+    attributes = _attributes(alias)
+
+    @functools.wraps(write)
+    def write_in_span(_: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = open_scope()
+        if scope is None or not _has_span(scope):
+            return write(*args, **kwargs)
+        outer = _inside_span.enter(True)
+        try:
+            with internal_spans.span(internal_spans.CACHES, f"cache.{name}", attributes):
+                return write(*args, **kwargs)
+        finally:
+            _inside_span.leave(outer)
+
+    return write_in_span
+
+
+def _has_span(scope: RequestScope) -> bool:
+    return internal_spans.are_made_in(scope, internal_spans.CACHES) and not _inside_span.now()
+
+
+def _attributes(alias: str) -> dict[str, str]:
+    return {"canonical.cache.alias": alias} if alias else {}
+
+
+def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_or_set)
+    def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        under_way = _GetOrSet(key)
+        token = _get_or_set.set(under_way)
+        try:
+            return get_or_set(key, *args, **kwargs)
+        finally:
+            under_way.is_over = True
+            _get_or_set.reset(token)
+
+    return get_or_set_in_one
+
+
+def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(aget_or_set)
+    async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        under_way = _GetOrSet(key)
+        token = _get_or_set.set(under_way)
+        try:
+            return await aget_or_set(key, *args, **kwargs)
+        finally:
+            under_way.is_over = True
+            _get_or_set.reset(token)
+
+    return aget_or_set_in_one
+
+
+def _is_asked_again(key: Any) -> bool:
+    """Return whether this is the `get` by which `get_or_set` reads back what it has just set."""
+    under_way = _get_or_set.get()
+    if under_way is None or under_way.is_over or under_way.key != key:
+        return False
+    again = under_way.is_looked_up
+    under_way.is_looked_up = True
+    return again
+
+
+class _Lookup:
+    """One look-up, timed; what it asked for and found is added to the scope when it leaves."""
+
+    __slots__ = (
+        "_alias",
+        "_entered",
+        "_name",
+        "_outer",
+        "_outer_span",
+        "_scope",
+        "_span",
+        "_started_ns",
+        "asked",
+        "found",
+    )
+
+    def __init__(self, scope: RequestScope, name: str, alias: str) -> None:
+        self._scope = scope
+        self._name = name
+        self._alias = alias
+        self._entered: AbstractContextManager[trace.Span] | None = None
+        self.asked = 0
+        self.found = 0
+
+    def __enter__(self) -> _Lookup:
+        self._outer = _inside_lookup.enter(True)
+        if _has_span(self._scope):
+            self._outer_span = _inside_span.enter(True)
+            self._entered = internal_spans.span(
+                internal_spans.CACHES, self._name, _attributes(self._alias)
+            )
+            self._span = self._entered.__enter__()
+        self._started_ns = time.perf_counter_ns()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope = self._scope
+        # Not in one: while the clock is asked, another thread of the request may add its time.
+        elapsed_ns = time.perf_counter_ns() - self._started_ns
+        scope.cache_ns += elapsed_ns
+        missed = self.asked - self.found
+        scope.cache_hits += self.found
+        scope.cache_misses += missed
+        try:
+            if self._entered is not None:
+                self._span.set_attribute("canonical.cache.hits", self.found)
+                self._span.set_attribute("canonical.cache.misses", missed)
+                self._entered.__exit__(kind, error, traceback)
+        finally:
+            if self._entered is not None:
+                _inside_span.leave(self._outer_span)
+            _inside_lookup.leave(self._outer)

@@ -1,0 +1,57 @@
+"""When Django gets its wraps: some as soon as it is imported, the rest when its settings are final.
+
+Lives where the app is loaded: in the worker, with `--preload` in the arbiter, where there is no SDK
+and none is needed. Nothing here imports Django before the app does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import wrapt
+
+from otel_canonical import otel_config
+from otel_canonical.request.scope import readers
+
+_is_watching: list[bool] = []
+
+
+def watch(*, with_spans: bool) -> None:
+    """Wrap Django's handler and caches as soon as somebody imports them. Twice is once.
+
+    Args:
+        with_spans: whether Django's instrumentation is ours to install, if anything is exported.
+    """
+    if _is_watching:
+        return
+    _is_watching.append(True)
+
+    def wrap_handler(module: Any) -> None:
+        from otel_canonical.django import handler
+
+        # First: an enricher may look at what it has read.
+        readers.insert(0, handler.read_request)
+        handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
+
+    def wrap_caches(module: Any) -> None:
+        from otel_canonical.django import cache
+
+        cache.wrap_caches(module)
+
+    wrapt.register_post_import_hook(wrap_handler, "django.core.handlers.base")
+    wrapt.register_post_import_hook(wrap_caches, "django.core.cache")
+
+
+def before_middleware(*, with_spans: bool) -> None:
+    """Wrap the rest of Django; its settings are final now. Twice is once."""
+    from otel_canonical.django import handler, queries, templates
+
+    handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
+    templates.wrap_template(importlib.import_module("django.template.base"))
+    queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
+    queries.watch_connections()
+    if with_spans and (otel_config.exports("metrics") or otel_config.exports("traces")):
+        from otel_canonical.django import middleware
+
+        middleware.instrument_if_needed()

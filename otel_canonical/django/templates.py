@@ -1,0 +1,52 @@
+"""Counts the renders of Django's templates: the top-level ones, with all that they include.
+
+Lives where the app is loaded. In an exported request such a render has a span, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+from otel_canonical.otel import internal_spans
+from otel_canonical.per_thread import PerThread
+from otel_canonical.request.scope import open_scope
+
+_MARK = "__otel_canonical__"
+
+_inside_render: PerThread[bool] = PerThread()
+
+
+def wrap_template(module: Any) -> None:
+    """Wrap `django.template.base.Template.render`."""
+    render = module.Template.render
+    if hasattr(render, _MARK):
+        return
+
+    @functools.wraps(render)
+    def render_and_count(self: Any, context: Any) -> Any:
+        scope = open_scope()
+        if scope is None or _inside_render.now():
+            return render(self, context)
+        outer = _inside_render.enter(True)
+        started_ns = time.perf_counter_ns()
+        try:
+            if not internal_spans.are_made_in(scope, internal_spans.TEMPLATES):
+                return render(self, context)
+            name = self.name
+            with internal_spans.span(
+                internal_spans.TEMPLATES,
+                f"template.render {name}" if name else "template.render",
+                {"canonical.template.name": str(name)} if name else {},
+            ):
+                return render(self, context)
+        finally:
+            # Not in one: while the clock is asked, another thread of the request may add its time.
+            elapsed_ns = time.perf_counter_ns() - started_ns
+            scope.template_ns += elapsed_ns
+            scope.template_renders += 1
+            _inside_render.leave(outer)
+
+    setattr(render_and_count, _MARK, True)
+    module.Template.render = render_and_count

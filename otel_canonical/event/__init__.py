@@ -1,0 +1,3 @@
+"""The canonical event and its encoders: fields, logfmt, JSON, redaction, output."""
+
+from __future__ import annotations

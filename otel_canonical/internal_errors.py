@@ -1,0 +1,124 @@
+"""The fence that keeps an error of ours out of the app, and in sight of the operator.
+
+Lives in every process. It catches `Exception` only: Gunicorn stops a worker by raising SystemExit
+from a signal handler, and whoever swallows that keeps a dying worker alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STRICT_VARIABLE = "OTEL_CANONICAL_STRICT"
+REPORT_INTERVAL_S = 60.0
+
+#: A child of Gunicorn's own error logger, so that reports appear where operators already look.
+logger = logging.getLogger("gunicorn.error.otel_canonical")
+
+_last_said_monotonic: dict[str, float] = {}
+_held_back: dict[str, int] = {}
+
+
+def is_strict() -> bool:
+    """Return whether errors of ours are raised instead of reported (our own test suite does)."""
+    return os.environ.get(STRICT_VARIABLE) == "1"
+
+
+def report(doing: str, error: BaseException | None = None) -> None:
+    """Tell the operator what of ours failed, at most once a minute per `doing`."""
+    again = _how_often_held_back(doing)
+    if again is not None:
+        logger.error(
+            "otel-canonical failed while %s; the request was not affected%s",
+            doing,
+            _and_before(again),
+            exc_info=error,
+        )
+
+
+def report_caught(doing: str, error: Exception) -> None:
+    """Report an error that a request's own path has report_caught; the cheapest fence is `try`.
+
+    Raises:
+        Exception: the error again, in strict mode.
+    """
+    if is_strict():
+        raise error
+    report(doing, error)
+
+
+def tell(what: str) -> None:
+    """Tell the operator of something that others caused; the caller sees to it that it is seldom."""
+    logger.warning("otel-canonical: %s", what)
+
+
+def warn(what: str) -> None:
+    """Tell the operator of something that others caused, at most once a minute per `what`."""
+    again = _how_often_held_back(what)
+    if again is not None:
+        logger.warning("otel-canonical: %s%s", what, _and_before(again))
+
+
+def _how_often_held_back(what: str) -> int | None:
+    """Return how often `what` has happened unsaid since it was last said; None if it still is."""
+    now = time.monotonic()
+    last = _last_said_monotonic.get(what)
+    if last is not None and now - last < REPORT_INTERVAL_S:
+        _held_back[what] = _held_back.get(what, 0) + 1
+        return None
+    _last_said_monotonic[what] = now
+    return _held_back.pop(what, 0)
+
+
+def _and_before(again: int) -> str:
+    return f" ({again} more since the last report)" if again else ""
+
+
+class guarded:  # noqa: N801  # used like a function, as `contextlib.suppress`
+    """`with guarded("reading the route"):` an error inside is reported, not raised."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception) or is_strict():
+            return False
+        report(self._doing, error)
+        return True
+
+
+def guarded_call(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
+    """Wrap a function called by someone else's code: if it fails, they get None and we a report."""
+
+    def fence_in(function: Callable[P, R]) -> Callable[P, R | None]:
+        @functools.wraps(function)
+        def call_guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # the one broad catch, see the module
+                if is_strict():
+                    raise
+                report(doing, error)
+                return None
+
+        return call_guarded
+
+    return fence_in

@@ -1,0 +1,3 @@
+"""Everything that knows the OpenTelemetry SDK."""
+
+from __future__ import annotations

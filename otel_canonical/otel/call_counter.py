@@ -1,0 +1,111 @@
+"""The seam to OpenTelemetry's spans: an ended call goes to the tallies of its request.
+
+Lives in the worker. Spans of the app's libraries (HTTP clients, brokers, databases that Django isn't
+between) are all that is counted here; Django's own queries are counted by `django.queries`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import StatusCode
+
+from otel_canonical.internal_errors import guarded_call
+from otel_canonical.otel import sql_comments
+from otel_canonical.otel.current_query import RecordedQuery, current_query
+from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.otel.sampler import COUNTED_KINDS
+from otel_canonical.request.scope import RequestScope
+
+#: Databases that don't speak SQL; calls to them get keys of their own (`redis_calls`).
+NOT_SQL = frozenset(
+    """cassandra couchbase couchdb dynamodb aws.dynamodb elasticsearch geode hbase memcached mongodb
+    neo4j opensearch redis valkey""".split()
+)
+
+#: Calls under way at once; a span that is never ended must not stay here for ever.
+MOST_OPEN_CALLS = 10_000
+
+
+class CallCounter(SpanProcessor):
+    """Folds ended CLIENT and PRODUCER spans into the scope of the request that started them."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, tuple[RequestScope, Span]] = {}
+
+    @guarded_call("noting the request of a span")
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Remember whose call this is, while its parent's context is at hand."""
+        ids = span.get_span_context()
+        is_sampled = ids.trace_flags.sampled
+        query = current_query.now()
+        # In this order: before 3.12 a look-up of an enum's member calls Python.
+        is_counted = query is None and span.kind in COUNTED_KINDS
+        if not is_sampled and not is_counted:
+            return
+        if isinstance(query, RecordedQuery):
+            query.has_span = True
+            if sql_comments.is_wanted:
+                sql_comments.keep_off(span)
+        scope = otel_context.get_value(SCOPE_KEY, parent_context)
+        if not isinstance(scope, RequestScope):
+            return
+        if is_sampled and scope.root is not None:
+            # Not the root: it starts before it is its scope's, and ends with it.
+            if scope.open_spans is None:
+                scope.open_spans = {}
+            scope.open_spans[ids.span_id] = span
+        if is_counted:
+            if len(self._calls) >= MOST_OPEN_CALLS:
+                self._calls.pop(next(iter(self._calls)), None)
+            self._calls[ids.span_id] = scope, span
+
+    @guarded_call("counting an outgoing call")
+    def on_end(self, span: ReadableSpan) -> None:
+        """Count the call, unless its request has ended before it."""
+        span_id = span.get_span_context().span_id  # type: ignore[union-attr]
+        owner = otel_context.get_value(SCOPE_KEY)
+        if isinstance(owner, RequestScope) and owner.open_spans is not None:
+            owner.open_spans.pop(span_id, None)
+        scope, _ = self._calls.pop(span_id, (None, None))
+        if scope is None or not scope.is_open:
+            return
+        elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
+        failed = span.status.status_code is StatusCode.ERROR
+        attributes = span.attributes or {}
+        system = system_of(attributes)
+        if self._is_part_of_call(span, system):
+            return
+        if system == "db":
+            text = attributes.get("db.query.text") or attributes.get("db.statement") or span.name
+            scope.add_query(str(text), elapsed_ns, failed)
+        elif system is not None:
+            scope.add_call(system, elapsed_ns, failed)
+
+    def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
+        """Return whether this is how a call is made that has a span already: an ORM's by its driver."""
+        parent = self._calls.get(span.parent.span_id) if span.parent is not None else None
+        return parent is not None and system_of(parent[1].attributes or {}) == system
+
+
+def system_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return what a client span talked to: `http`, `db` for any SQL database, or a system's name."""
+    database = attributes.get("db.system.name") or attributes.get("db.system")
+    if database is not None:
+        return _key(database) if database in NOT_SQL else "db"
+    # After the database: Elasticsearch's client names its HTTP method, too.
+    if "http.request.method" in attributes or "http.method" in attributes:
+        return "http"
+    for name in ("messaging.system", "rpc.system.name", "rpc.system"):
+        if name in attributes:
+            return _key(attributes[name])
+    return None
+
+
+def _key(system: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", str(system).lower()).strip("_") or "other"

@@ -1,0 +1,131 @@
+"""The metrics of HTTP servers (semantic conventions, "HTTP metrics"), of every request with a line.
+
+Lives in the worker. opentelemetry-instrumentation-django records the same ones in its middleware; it is
+given a meter that does nothing, so that it can step aside for requests whose spans nobody will see. Here
+a request that Django never saw is counted, too, and a streamed body's time is in its duration.
+
+What the SDK does for one `record` costs a worker that has just served a request, and finds none of it
+in its caches, three times what it costs the next one in a row. So requests are recorded many at a
+time; the time of an exemplar is when that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import SpanContext
+
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.event.http_conventions import METHODS
+from otel_canonical.internal_errors import guarded
+from otel_canonical.otel.root_span import error_type_of
+from otel_canonical.request.scope import RequestScope
+
+#: Upper bounds of the histogram's buckets, in seconds, as the conventions advise.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+#: What tells the series of the histogram apart, in the order of `_Request`.
+ATTRIBUTES = (
+    "http.request.method",
+    "url.scheme",
+    "http.response.status_code",
+    "http.route",
+    "network.protocol.version",
+    "error.type",
+)
+_T = TypeVar("_T")
+_Request = tuple[str, str, int | None, str | None, str | None, str | None]
+
+#: How many are recorded in a row: more would hardly be cheaper, but hold the next request up.
+MOST_HELD = 16
+
+#: Of a request whose trace is not exported. An empty context would mean the current one.
+_NO_TRACE = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+
+
+class HttpMetrics:
+    """Records the requests of one worker.
+
+    Args:
+        meter: makes the instruments.
+        in_flight: the open requests, by anything; read when metrics are collected.
+    """
+
+    def __init__(self, meter: Meter, in_flight: Mapping[int, RequestScope]) -> None:
+        self._in_flight = in_flight
+        #: Series that there have been: one that is not told of keeps its last value for ever.
+        self._seen: set[tuple[str, str]] = set()
+        self._held: deque[tuple[_Request, float, SpanContext | None]] = deque()
+        self._duration = meter.create_histogram(
+            "http.server.request.duration",
+            unit="s",
+            description="Duration of HTTP server requests.",
+            explicit_bucket_boundaries_advisory=BUCKETS,
+        )
+        meter.create_observable_up_down_counter(
+            "http.server.active_requests",
+            [self._active],
+            unit="{request}",
+            description="Number of active HTTP server requests.",
+        )
+
+    def record(self, event: CanonicalEvent, scope: RequestScope) -> None:
+        """Record a request that has ended, with others and before metrics are collected."""
+        if scope.root.is_excluded:
+            return
+        ended_ns = scope.ended_ns or scope.started_ns
+        request = (
+            scope.method if scope.method in METHODS else "_OTHER",
+            scope.scheme or "http",
+            scope.status,
+            scope.route,
+            scope.proto,
+            error_type_of(event, scope),
+        )
+        # An exemplar leads to the trace of its request, if there will be one.
+        ids = scope.root.span.get_span_context() if scope.root.is_exported else None
+        self._held.append((request, (ended_ns - scope.started_ns) / 1e9, ids))
+        if len(self._held) >= MOST_HELD:
+            self._record_held()
+
+    def _record_held(self) -> None:
+        with guarded("recording requests' metrics"):
+            for request, duration_s, ids in _taken_from(self._held):
+                self._seen.add(request[:2])
+                attributes = {
+                    name: value
+                    for name, value in zip(ATTRIBUTES, request, strict=True)
+                    if value is not None
+                }
+                context = _NO_TRACE
+                if ids is not None:
+                    context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
+                self._duration.record(duration_s, attributes, context)
+
+    def _active(self, options: CallbackOptions) -> Iterable[Observation]:
+        # The SDK asks before it collects; so nothing is held back from what it collects then.
+        self._record_held()
+        active = Tally(
+            (scope.method if scope.method in METHODS else "_OTHER", scope.scheme or "http")
+            for scope in list(self._in_flight.values())
+            if not scope.root.is_excluded
+        )
+        self._seen |= active.keys()
+        for method, scheme in list(self._seen):  # requests go on adding to it
+            yield Observation(
+                active[method, scheme], {"http.request.method": method, "url.scheme": scheme}
+            )
+
+
+def _taken_from(held: deque[_T]) -> Iterator[_T]:
+    """Take what is there, from the oldest on; several threads may, and each gets others."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield held.popleft()

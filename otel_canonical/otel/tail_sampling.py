@@ -1,0 +1,117 @@
+"""The spans of requests that may yet have to be exported, kept until their root has ended.
+
+Lives in the worker, only if the operator has a rule (`always_export`). The sampler has dropped such a
+request, so its spans are RECORD_ONLY and no exporter takes them, and what they call is told that the
+trace isn't sampled. If the rule asks for the request after all, they are handed to the exporters as
+sampled spans; else they are forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from otel_canonical.internal_errors import guarded_call
+from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.request.scope import RequestScope
+
+#: Of one request. A span is a few kilobytes; a loop of queries must not fill the memory.
+MOST_SPANS = 1000
+
+#: Spans under way at once; one that is never ended must not stay here for ever.
+MOST_OPEN_SPANS = 10_000
+
+
+class TailSampling(SpanProcessor):
+    """Keeps the ended spans of open requests.
+
+    Args:
+        exporters: returns the processors that export.
+    """
+
+    def __init__(self, exporters: Callable[[], Iterable[SpanProcessor]]) -> None:
+        self._exporters = exporters
+        self._owners: dict[int, RequestScope] = {}
+
+    @guarded_call("noting a span that may be exported")
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Remember whose span this is, while its parent's context is at hand."""
+        ids = span.get_span_context()
+        if ids.trace_flags.sampled:
+            return
+        scope = otel_context.get_value(SCOPE_KEY, parent_context)
+        if not isinstance(scope, RequestScope):
+            return
+        if scope.root is not None:
+            # Not the root: it starts before it is its scope's, and ends with it.
+            if scope.open_spans is None:
+                scope.open_spans = {}
+            scope.open_spans[ids.span_id] = span
+        if len(self._owners) >= MOST_OPEN_SPANS:
+            self._owners.pop(next(iter(self._owners)), None)
+        self._owners[ids.span_id] = scope
+
+    @guarded_call("keeping a span")
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keep the span, or export it if it is known by now that its request is exported."""
+        ids = span.get_span_context()
+        scope = self._owners.pop(ids.span_id, None) if ids is not None else None
+        if scope is None:
+            return
+        if scope.open_spans is not None and ids is not None:
+            scope.open_spans.pop(ids.span_id, None)
+        root = scope.root
+        if root.is_exported:
+            self._export(span)
+        elif scope.is_open:
+            if root.kept_spans is None:
+                root.kept_spans = deque()
+            if len(root.kept_spans) < MOST_SPANS:
+                root.kept_spans.append(span)
+            else:
+                root.forgotten_spans += 1
+
+    def release(self, scope: RequestScope) -> None:
+        """Export what has been kept of a request; what ends from now on follows.
+
+        Called by the watchdog's thread, too, while the request goes on, and again at its end.
+        """
+        root = scope.root
+        root.is_exported = True
+        while root.kept_spans:
+            self._export(root.kept_spans.popleft())
+
+    def _export(self, span: ReadableSpan) -> None:
+        sampled = _as_sampled(span)
+        for exporter in self._exporters():
+            exporter.on_end(sampled)
+
+
+def _as_sampled(span: ReadableSpan) -> ReadableSpan:
+    ids = span.get_span_context()
+    assert ids is not None
+    return ReadableSpan(
+        name=span.name,
+        context=SpanContext(
+            ids.trace_id,
+            ids.span_id,
+            is_remote=False,
+            trace_flags=TraceFlags(ids.trace_flags | TraceFlags.SAMPLED),
+            trace_state=ids.trace_state,
+        ),
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        instrumentation_scope=span.instrumentation_scope,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+    )

@@ -1,0 +1,3 @@
+"""The pool in shared memory: scoreboard, slots, counters, ledger, backlog."""
+
+from __future__ import annotations

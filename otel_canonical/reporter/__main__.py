@@ -1,0 +1,162 @@
+"""The process that exports what is the pool's, not a worker's: its metrics, and what dead requests left.
+
+Started by the arbiter as a fresh interpreter (`python -m otel_canonical.reporter`), never forked from
+it: it shares no lock and no connection with anybody. It reads one JSON object a line from its standard
+input: a sample of the pool, or a request that died with its worker, whose root span and log event it
+makes under the ids of its line. When the input ends, because the arbiter has ended or has been killed,
+it exports what it has and leaves. It always leaves with 0: Gunicorn reaps all its children and takes
+meaning from 3 and 4.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from otel_canonical import otel_config
+from otel_canonical._version import __version__
+from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.internal_errors import guarded
+from otel_canonical.otel import shutdown
+from otel_canonical.otel.configurator import configure_sdk
+from otel_canonical.otel.export_losses import ExportLosses
+from otel_canonical.otel.log_events import LogEvents
+from otel_canonical.otel.root_span import sampling_attributes
+from otel_canonical.otel.sampler import Rates, rates_of
+from otel_canonical.pool.identity import identity_attributes
+from otel_canonical.pool.reports import LEFT_TO_ARBITER
+from otel_canonical.reporter.pool_metrics import PoolMetrics
+
+#: How long the last spans may take to leave after the arbiter has.
+SHUTDOWN_S = 2.0
+
+
+class GivenIds(IdGenerator):
+    """Hands out the ids that a dead request already has."""
+
+    def __init__(self) -> None:
+        self.trace_id = 0
+        self.span_id = 0
+
+    def generate_trace_id(self) -> int:
+        """Return the given trace id."""
+        return self.trace_id
+
+    def generate_span_id(self) -> int:
+        """Return the given span id."""
+        return self.span_id
+
+
+class Reporter:
+    """Makes a span and a log event of each death, as far as these are exported; passes samples on."""
+
+    def __init__(
+        self,
+        tracer: trace.Tracer,
+        ids: GivenIds,
+        log_events: LogEvents | None,
+        take_sample: Callable[[dict[str, Any]], None],
+        rates: Rates,
+    ) -> None:
+        self._rates = rates
+        self._tracer = tracer
+        self._ids = ids
+        self._log_events = log_events
+        self._take_sample = take_sample
+
+    def report(self, lines: Iterable[str]) -> None:
+        """Report what the arbiter says, one JSON object on a line."""
+        for line in lines:
+            with guarded("reporting to OpenTelemetry"):
+                facts = json.loads(line)
+                if facts["kind"] == "pool":
+                    self._take_sample(facts)
+                else:
+                    self._report_one(facts)
+
+    def _report_one(self, death: dict[str, Any]) -> None:
+        event = CanonicalEvent.of_pairs(
+            EventType(death["event_type"]),
+            [(key, value) for key, value in death["pairs"]],
+            death["stack"],
+        )
+        self._ids.trace_id = int(death["trace_id"], 16)
+        self._ids.span_id = int(death["span_id"], 16)
+        if death["is_exported"]:
+            span = self._make_span(death, event)
+        else:
+            ids = SpanContext(self._ids.trace_id, self._ids.span_id, is_remote=False)
+            span = NonRecordingSpan(ids)
+        if self._log_events is not None:
+            self._log_events.emit(event, span)
+
+    def _make_span(self, death: dict[str, Any], event: CanonicalEvent) -> trace.Span:
+        parent = trace.INVALID_SPAN
+        if death["parent_span_id"]:
+            parent = NonRecordingSpan(
+                SpanContext(
+                    self._ids.trace_id,
+                    int(death["parent_span_id"], 16),
+                    is_remote=True,
+                    trace_flags=TraceFlags(TraceFlags.SAMPLED),
+                )
+            )
+        attributes = event.attributes()
+        span = self._tracer.start_span(
+            death["name"],
+            context=trace.set_span_in_context(parent),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            start_time=death["started_wall_ns"],
+        )
+        rate = self._rates.with_caller if death["parent_span_id"] else self._rates.without_caller
+        span.set_attributes(sampling_attributes(rate, death["export_rule"]))
+        span.set_attribute("error.type", attributes.get("canonical.lost_cause", "timeout"))
+        span.set_status(StatusCode.ERROR)
+        span.end(death["ended_wall_ns"])
+        return span
+
+
+def main() -> None:
+    """Report until standard input ends, then leave within `SHUTDOWN_S`.
+
+    The one argument is the pool's name.
+    """
+    # What stops the server stops it through our input; the arbiter has started us with these blocked.
+    for number in LEFT_TO_ARBITER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)
+    otel_config.set_defaults()
+    ids, rates = GivenIds(), Rates(None, None)
+    identity = identity_attributes(sys.argv[1], None, os.environ)
+    configure_sdk(identity, id_generator=ids)
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        # The workers have asked the user's sampler. Not as an argument: a declarative configuration
+        # takes none.
+        rates = rates_of(provider.sampler)
+        provider.sampler = ALWAYS_ON
+        provider.id_generator = ids  # type: ignore[assignment]
+    tracer = trace.get_tracer("otel_canonical", __version__)
+    log_events = LogEvents(get_logger("otel_canonical")) if otel_config.exports("logs") else None
+    pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
+    losses = ExportLosses()
+    losses.watch()
+    Reporter(tracer, ids, log_events, pool_metrics.take, rates).report(sys.stdin)
+    shutdown.leave(SHUTDOWN_S, losses)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

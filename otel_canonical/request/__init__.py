@@ -1,0 +1,3 @@
+"""One request: its scope, its facts, and the event that is composed of them."""
+
+from __future__ import annotations

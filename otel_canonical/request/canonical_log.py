@@ -1,0 +1,298 @@
+"""One worker's canonical log: opens a scope for each request and writes the one event that ends it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from otel_canonical.event.event import CanonicalEvent, EventType, seconds
+from otel_canonical.event.fields import FIELDS
+from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
+from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.internal_errors import guarded, report_caught
+from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
+from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.pool.slots import CLOSING, Slot
+from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
+from otel_canonical.request.composer import Composer
+from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.headers import (
+    FACT_HEADERS,
+    LENGTH_DIGITS,
+    OWN_HEADERS,
+    incoming_id,
+    without_port,
+)
+from otel_canonical.request.scope import RequestScope, current_scope, readers
+from otel_canonical.settings import Settings
+from otel_canonical.stacks.errors import ErrorFacts
+
+if TYPE_CHECKING:
+    from otel_canonical.otel.root_factory import RootFactory
+
+Emit = Callable[[CanonicalEvent, RequestScope], None]
+
+
+class CanonicalLog:
+    """Where requests are opened and closed, whatever server or test asks for it.
+
+    Args:
+        settings: the operator's choice.
+        root_factory: gives each request its root span.
+        emit: writes an event of a request.
+        scoreboard: the scoreboard, to see how full the pool is.
+        slots: places on it, where open requests are shown to the arbiter. A request
+            that finds none free is served all the same and counted in `counts`.
+        counts: where that is, `counters.COUNTS`.
+        in_flight: where the open requests are kept, for others to see.
+        release: exports what has been kept of a request that the sampler had dropped.
+        signals: held back while a request is opened or closed.
+        times_cpu: whether the CPU time of a thread is that of its request: not where many share one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root_factory: RootFactory,
+        emit: Emit,
+        scoreboard: Scoreboard | None = None,
+        slots: Sequence[Slot] = (),
+        counts: Counts | None = None,
+        in_flight: dict[int, RequestScope] | None = None,
+        release: Callable[[RequestScope], None] | None = None,
+        signals: DeferredSignals | None = None,
+        *,
+        times_cpu: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.header_names = FACT_HEADERS | root_factory.header_names
+        self._root_factory = root_factory
+        self._emit = emit
+        self._rule = AlwaysExport(settings)
+        self._release = release
+        self._redaction = RedactionPolicy(settings.redacted_names)
+        self._composer = Composer(settings, self._redaction)
+        self._pid = os.getpid()
+        self._times_cpu = times_cpu
+        self._signals = signals if signals is not None else DeferredSignals()
+        self._free_slots = list(slots)
+        self._shows = bool(slots)
+        self._scoreboard = scoreboard
+        self._counts = counts if counts is not None else no_counts()
+        #: Every open request, by its id.
+        self.in_flight: dict[int, RequestScope] = {} if in_flight is None else in_flight
+        excluded = settings.excluded_fields
+        self._hidden = {
+            name: REDACTED
+            for field in FIELDS
+            if field.attribute and excluded is not None and excluded.match(field.key)
+            for name in (field.attribute, *FORMER_ATTRIBUTES.get(field.attribute, ()))
+        }
+
+    def open(
+        self, method: str, path: str, headers: Mapping[str, str], client: str | None = None
+    ) -> RequestScope | None:
+        """Open the scope of a request that was just accepted and make it the current one.
+
+        Args:
+            method: as the client sent it.
+            path: without the query string, percent-encoded as sent.
+            headers: those of `header_names` that were sent; names in capitals.
+            client: the peer's address.
+
+        Returns:
+            The scope, or None if the operator excludes this URL.
+        """
+        signals = self._signals
+        signals.are_deferred = True
+        try:
+            return self._open(method, path, headers, client)
+        finally:
+            signals.are_deferred = False
+            if signals.waiting is not None:
+                signals.deliver()
+
+    def _open(
+        self, method: str, path: str, headers: Mapping[str, str], client: str | None
+    ) -> RequestScope | None:
+        excluded = self.settings.excluded_urls
+        if excluded is not None and excluded.search(path):
+            current_scope.set(None)
+            return None
+        scope = RequestScope(method, path, headers)
+        scope.pid = self._pid
+        scope.observer = self
+        scope.client = client
+        if "HOST" in headers:
+            scope.host = without_port(headers["HOST"])
+        length = headers.get("CONTENT-LENGTH")
+        if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
+            scope.content_length = int(length)
+        # Asked once: most requests name no id, no trace and no queue.
+        has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
+        # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
+        digits = f"{random.getrandbits(320):080x}"
+        scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
+        root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
+        current_scope.set(scope)
+        if self._free_slots:
+            slot = scope.slot = self._free_slots.pop()
+            slot.open(
+                *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
+                (
+                    scope.request_id,
+                    root.trace_id,
+                    root.span_id,
+                    root.caller_span_id if root.caller is not None else "",
+                    method,
+                    scope.host or "",
+                    client or "",
+                    path,
+                ),
+            )
+        elif self._shows:
+            self._counts[UNSHOWN] += 1
+        self.in_flight[id(scope)] = scope
+        return scope
+
+    def close(self, scope: RequestScope) -> bool:
+        """Write the one event of a request that has ended; False if somebody else has done so.
+
+        A request that ended because its worker was aborted is a timeout; one that its worker gave up
+        is lost.
+        """
+        signals = self._signals
+        signals.are_deferred = True
+        try:
+            if not scope.claim():
+                return False
+            if scope.ended_ns is None:
+                scope.ended_ns = time.monotonic_ns()
+            if scope.ended_cpu_ns is None and self._times_cpu:
+                scope.ended_cpu_ns = time.thread_time_ns()
+            try:
+                # The app's own code, that may hang: its worker must hear that it is to end.
+                signals.are_deferred = False
+                if signals.waiting is not None:
+                    signals.deliver()
+                for reader in readers:
+                    try:
+                        reader(scope)
+                    except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `report_caught`
+                        report_caught("reading the facts of a request", error)
+            finally:
+                signals.are_deferred = True
+                self._end(scope, scope.ended_ns)
+        finally:
+            signals.are_deferred = False
+            if signals.waiting is not None:
+                signals.deliver()
+        return True
+
+    def _end(self, scope: RequestScope, ended_ns: int) -> None:
+        slot = scope.slot
+        is_said = False
+        event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+        if scope.lost_cause is not None and not scope.is_aborted:
+            event_type = EventType.LOST
+        try:
+            scope.is_open = False
+            if self._scoreboard is not None:
+                # While this request's own slot is still open.
+                scope.pool = self._scoreboard.pool_state(ended_ns)
+            if self._release is not None and scope.root.is_recorded:
+                with guarded("deciding on a request's export"):
+                    self._decide(scope, self._rule.reason(scope, event_type))
+            try:
+                event = self._composer.request_event(scope, event_type)
+            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+                report_caught("composing an event", error)
+                # A poor line is better than none.
+                event = self._composer.least_event(scope, event_type)
+            if scope.root.is_recorded:
+                with guarded("ending the root span of a request"):
+                    scope.root.end(event, scope, self._replaced(event))
+            if slot is not None:
+                slot.set_state(CLOSING)
+            is_said = True
+            self._emit(event, scope)
+        except BaseException:
+            # Gunicorn's signals are held back, but an app may have handlers of its own that raise.
+            if not is_said:
+                if slot is not None:
+                    slot.set_state(CLOSING)
+                self._emit(self._composer.least_event(scope, event_type), scope)
+            raise
+        finally:
+            self.in_flight.pop(id(scope), None)
+            scope.is_open = False
+            if current_scope.get() is scope:
+                current_scope.set(None)
+            scope.root.detach()
+            if slot is not None:
+                slot.close(time.monotonic_ns())
+                self._free_slots.append(slot)
+
+    def progress(self, scope: RequestScope) -> None:
+        """Show on the scoreboard that the request's route and view are known."""
+        exempt = self.settings.slow_exempt
+        if exempt is not None:
+            names = (scope.view, scope.url_name)
+            scope.is_exempt_from_slow = any(name and exempt.match(name) for name in names)
+        if scope.slot is not None:
+            path = ""
+            if scope.url_kwargs:
+                path = self._redaction.path(scope.path, scope.url_kwargs)
+            texts = (scope.route or "", scope.view or "", path or scope.path)
+            scope.slot.write_route(scope.started_ns, texts)
+
+    def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
+        """Write the line of a failure that the app survived."""
+        self._emit(self._composer.partial_failure_event(scope, error), scope)
+
+    def due(self, scope: RequestScope) -> None:
+        """Show on the scoreboard where the watchdog saw a request whose deadline has come."""
+        stuck = scope.stuck
+        if scope.slot is not None and stuck is not None:
+            after_s = seconds(stuck.seen_ns - scope.started_ns)
+            texts = (str(after_s), stuck.loc or "", stuck.cause_loc or "")
+            scope.slot.write_watched(scope.started_ns, texts)
+
+    def slow(self, scope: RequestScope) -> None:
+        """Write the line of a request that is slow and still runs."""
+        if self._scoreboard is not None:
+            scope.pool = self._scoreboard.pool_state(time.monotonic_ns())
+        if self._rule.exports_slow:
+            with guarded("deciding on a request's export"):
+                self._decide(scope, SLOW)
+        try:
+            event = self._composer.request_event(scope, EventType.SLOW)
+        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            report_caught("composing an event", error)
+            event = self._composer.least_event(scope, EventType.SLOW)
+        self._emit(event, scope)
+
+    def abort(self, scope: RequestScope) -> None:
+        """Export what a request has done so far: its worker is about to be killed because of it."""
+        if self._rule.exports_timeouts:
+            with guarded("deciding on a request's export"):
+                self._decide(scope, TIMEOUT)
+
+    def _decide(self, scope: RequestScope, reason: str | None) -> None:
+        root = scope.root
+        if reason is None or not root.is_recorded:
+            return
+        root.export_rule = reason
+        if self._release is not None:
+            self._release(scope)
+
+    def _replaced(self, event: CanonicalEvent) -> Mapping[str, str]:
+        path = str(event.attributes().get("url.path", REDACTED))
+        return {
+            **dict.fromkeys(URL_ATTRIBUTES, path),
+            "url.query": REDACTED,
+            **self._hidden,
+        }

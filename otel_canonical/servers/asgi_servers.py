@@ -1,0 +1,190 @@
+"""How the ASGI servers that run under Gunicorn are joined to the seam: where they keep the application,
+and what they answer without it.
+
+Lives in the worker. Nothing here imports a server; what is wrapped is looked up where it already is.
+
+Gunicorn's own `asgi` worker   answers a malformed request, and a websocket's bad handshake, in
+                               `ASGIProtocol._send_error_response`
+Uvicorn's workers              answer a malformed request in `send_400_response` of their protocol, and
+                               too many with an application of their own, `service_unavailable`
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from otel_canonical.internal_errors import guarded
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.servers.asgi import AsgiAdapter
+from otel_canonical.servers.asgi_exchange import SERVER_ERROR, Server
+from otel_canonical.stacks import errors
+
+BAD_REQUEST = 400
+
+UVICORN_PROTOCOLS = (
+    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.http.zttp_impl",
+)
+
+
+def is_asgi(worker: Any) -> bool:
+    """Return whether a worker of Gunicorn's runs one of these servers."""
+    return _is_gunicorns(worker) or _is_uvicorns(worker)
+
+
+def join(worker: Any, log: CanonicalLog) -> None:
+    """Put the seam around the application that the worker is going to load."""
+    if _is_gunicorns(worker):
+        _join_gunicorns(worker, log)
+    else:
+        _join_uvicorns(worker, log)
+
+
+def _is_gunicorns(worker: Any) -> bool:
+    return any(base.__module__ == "gunicorn.workers.gasgi" for base in type(worker).__mro__)
+
+
+def _is_uvicorns(worker: Any) -> bool:
+    # The class was in `uvicorn.workers`, and is now in the package uvicorn-worker.
+    return hasattr(worker, "callback_notify") and hasattr(getattr(worker, "config", None), "loaded")
+
+
+def _join_gunicorns(worker: Any, log: CanonicalLog) -> None:
+    seam = AsgiAdapter(
+        log,
+        Server(holds_head=True, answered=Exception, is_leaving=lambda: not worker.alive),
+    )
+    load_wsgi = worker.load_wsgi
+
+    @functools.wraps(load_wsgi)
+    def load_and_wrap() -> None:
+        load_wsgi()
+        with guarded("wrapping the application"):
+            worker.asgi = seam.around(worker.asgi)
+
+    worker.load_wsgi = load_and_wrap
+    protocol_class = getattr(sys.modules.get("gunicorn.asgi.protocol"), "ASGIProtocol", None)
+
+    def note(protocol: Any, status: int, *args: Any) -> None:
+        # A 500 is for what the application did: its line is written where that was seen.
+        if status != SERVER_ERROR:
+            _refuse(seam, protocol._body_receiver, status, _parsed_by_gunicorn(protocol))
+
+    _after(protocol_class, "_send_error_response", note)
+
+
+def _join_uvicorns(worker: Any, log: CanonicalLog) -> None:
+    seam = AsgiAdapter(
+        log, Server(holds_head=False, answered=BaseException, is_leaving=lambda: False)
+    )
+    config = worker.config
+    load = config.load
+
+    @functools.wraps(load)
+    def load_and_wrap() -> None:
+        load()
+        with guarded("wrapping the application"):
+            # Around all of Uvicorn's own wraps: whatever kind the application was, it is ASGI 3 here.
+            config.loaded_app = seam.around(config.loaded_app)
+            _after(config.http_protocol_class, "send_400_response", note)
+            for name in UVICORN_PROTOCOLS:
+                module = sys.modules.get(name)
+                if hasattr(module, "service_unavailable"):
+                    module.service_unavailable = seam.around(module.service_unavailable)  # type: ignore[union-attr]
+
+    def note(protocol: Any, *args: Any) -> None:
+        cycle: Any = getattr(protocol, "cycle", None)
+        asgi: Any = getattr(protocol, "scope", None)
+        if cycle is not None and asgi is not cycle.scope:
+            cycle = None
+        elif cycle is not None and cycle.response_complete:
+            # What came after a request was not even the beginning of another.
+            cycle = asgi = None
+        # A request has its task as soon as its head is read, unless it waits behind another.
+        waiting = [waits[0] for waits in getattr(protocol, "pipeline", ())]
+        _refuse(
+            seam,
+            cycle,
+            BAD_REQUEST,
+            _parsed_by_uvicorn(protocol, asgi),
+            is_coming=cycle is not None and cycle not in waiting,
+        )
+
+    config.load = load_and_wrap
+
+
+def _refuse(
+    seam: AsgiAdapter,
+    holder: Any,
+    status: int,
+    parsed: MutableMapping[str, Any],
+    *,
+    is_coming: bool = False,
+) -> None:
+    # Called where the parser's exception is being handled, if there is one.
+    error = sys.exc_info()[1]
+    facts = errors.of_refusal(error) if error is not None else None
+    seam.refuse(holder, status, parsed, facts, is_coming=is_coming)
+
+
+def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
+    """Have `note` called with what a method was called with, after it."""
+    method = getattr(owner, name, None)
+    if method is None:
+        return
+
+    @functools.wraps(method)
+    def call_and_note(*args: Any) -> Any:
+        result = method(*args)
+        with guarded("noting a refused request"):
+            note(*args)
+        return result
+
+    setattr(owner, name, call_and_note)
+
+
+def _parsed_by_gunicorn(protocol: Any) -> MutableMapping[str, Any]:
+    """Return what there is of a request that Gunicorn refuses, as ASGI would say it."""
+    transport = protocol.transport
+    parsed: dict[str, Any] = {
+        "client": _address(transport.get_extra_info("peername")),
+        "scheme": "https" if transport.get_extra_info("ssl_object") else "http",
+    }
+    source = protocol._current_request or protocol._callback_parser
+    if source is None:
+        return parsed
+    target = getattr(source, "raw_path", None) or getattr(source, "path", None) or b""
+    parsed["method"] = _text(getattr(source, "method", None) or "")
+    parsed["raw_path"] = bytes(target).partition(b"?")[0]
+    parsed["headers"] = getattr(source, "headers_bytes", None) or [
+        (name.lower(), value)
+        for name, value in getattr(source, "headers", None) or ()
+        if isinstance(name, bytes)
+    ]
+    return parsed
+
+
+def _parsed_by_uvicorn(protocol: Any, asgi: Any) -> MutableMapping[str, Any]:
+    """Return what there is of a request that Uvicorn refuses, as ASGI would say it."""
+    parsed = {"client": protocol.client, "scheme": protocol.scheme}
+    if asgi is None:
+        return parsed
+    target = getattr(protocol, "url", None) or asgi.get("raw_path") or b""
+    return {
+        **parsed,
+        "method": asgi.get("method") or "",
+        "raw_path": target.partition(b"?")[0],
+        "headers": asgi.get("headers") or (),
+    }
+
+
+def _address(peer: Any) -> Any:
+    return peer if isinstance(peer, tuple) else None
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

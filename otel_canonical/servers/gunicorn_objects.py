@@ -1,0 +1,64 @@
+"""What Gunicorn's own objects tell of a request, for the seams to it: path, bytes, how it went wrong. Pure."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from types import TracebackType
+from typing import Any
+
+from otel_canonical.request.composer import as_meant
+from otel_canonical.stacks import errors
+
+#: Modules in which a socket is written to, whoever asked for it.
+SOCKETS = ("ssl", "socket", "gevent._socket", "gevent.ssl", "gevent._ssl")
+
+#: How a socket says that nobody is at its other end.
+GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
+def path_of(req: Any) -> str:
+    """Return the path as it was sent, without the query."""
+    path: str | None = getattr(req, "path", None)
+    if path is None:
+        # Refused before it was taken apart: what there is of the target, without its query.
+        path = (getattr(req, "uri", None) or "").partition("?")[0]
+    return as_meant(path)
+
+
+def body_bytes(resp: Any) -> int:
+    """Return how many bytes of a response's body were sent."""
+    # Gunicorn doesn't count what it hands to sendfile(2); it sends the announced length then.
+    if resp.sent == 0 and resp.response_length and not getattr(resp, "_omits_body", False):
+        return int(resp.response_length)
+    return int(resp.sent)
+
+
+def is_final(error: BaseException) -> bool:
+    """Return whether Gunicorn will close the connection on `error` without another answer."""
+    return isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+
+
+def is_client_gone(error: BaseException) -> bool:
+    """Return whether `error` says that the client went away, and not a server that the app called."""
+    if not isinstance(error, OSError) or error.errno not in GONE:
+        return False
+    frame = errors.last_frame(error, SOCKETS)
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("gunicorn.")
+
+
+def refused_request(exc: BaseException) -> Any:
+    """Return as much of a request as Gunicorn had parsed when it refused it.
+
+    The parser never returned it: it is the `self` of the frame that raised.
+    """
+    if (req := getattr(exc, "req", None)) is not None:
+        return req
+    trace: TracebackType | None = exc.__traceback__
+    found: Any = None
+    while trace is not None:
+        candidate = trace.tb_frame.f_locals.get("self")
+        if hasattr(candidate, "headers") and hasattr(candidate, "method"):
+            found = candidate
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,111 @@
+"""An exception reduced to what a line can say: type, message, place, template line. Pure."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from dataclasses import dataclass, field, replace
+from types import FrameType, TracebackType
+
+from otel_canonical.stacks.location import locate_error
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """What ended a request, or what the app survived."""
+
+    type: str
+    message: str
+    loc: str | None = None
+    cause_loc: str | None = None
+    template: str | None = None
+    #: The exception itself, for its stack. It keeps alive what its frames hold: let go of it soon.
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
+
+    def without_stack(self) -> ErrorFacts:
+        """Return the same facts without the exception."""
+        return replace(self, raised=None)
+
+
+#: Of a stack's text; more than this is left out of its middle.
+LONGEST_STACK = 32_768
+
+
+def stack_of(error: BaseException) -> str:
+    """Return an exception's stack as Python prints it, with what it was caused by."""
+    text = "".join(traceback.format_exception(error))
+    if len(text) <= LONGEST_STACK:
+        return text
+    half = LONGEST_STACK // 2
+    return f"{text[:half]}\n  [{len(text) - 2 * half} characters left out]\n{text[-half:]}"
+
+
+def of_error(error: BaseException) -> ErrorFacts:
+    """Return the facts of an exception; one whose `__str__` raises has the message `!err`."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # the app's own code; its failure is our answer
+        message = "!err"
+    location = locate_error(error)
+    return ErrorFacts(
+        type=type(error).__name__,
+        message=message,
+        loc=location.loc if location else None,
+        cause_loc=location.cause_loc if location else None,
+        template=_template_line(error),
+        raised=error,
+    )
+
+
+def of_refusal(error: BaseException) -> ErrorFacts:
+    """Return the facts of a parser's exception, without query strings: it quotes what it refuses."""
+    facts = of_error(error)
+    # Without the exception itself: its stack ends in the same message.
+    return replace(facts, message=_QUERY.sub("?[redacted]", facts.message), raised=None)
+
+
+def _template_line(error: BaseException) -> str | None:
+    """Return `template:line` of the innermost Django template node that the error came through.
+
+    Read from the traceback's frames: Django notes it on the exception only under DEBUG, and wrapping
+    every node's rendering would be paid by templates that work.
+    """
+    found: str | None = None
+    syntax_token = getattr(error, "token", None)
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__") == "django.template.base":
+            owner = frame.f_locals.get("self")
+            if frame.f_code.co_name == "render_annotated":
+                found = _line_of(owner, getattr(owner, "token", None)) or found
+            elif frame.f_code.co_name == "compile_nodelist" and syntax_token is not None:
+                found = _line_of(owner, syntax_token) or found
+        trace = trace.tb_next
+    return found
+
+
+def _line_of(owner: object, token: object) -> str | None:
+    origin = getattr(owner, "origin", None)
+    name = getattr(origin, "template_name", None) or getattr(origin, "name", None)
+    line = getattr(token, "lineno", None)
+    return f"{name}:{line}" if name and line else None
+
+
+def last_frame(error: BaseException, beneath: tuple[str, ...] = ()) -> FrameType | None:
+    """Return the frame in which an exception was raised.
+
+    Args:
+        error: the exception.
+        beneath: how the names of modules begin that are looked through: whoever called them.
+    """
+    found: FrameType | None = None
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if not beneath or not str(frame.f_globals.get("__name__")).startswith(beneath):
+            found = frame
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,158 @@
+"""Which frame of a stack to name: the app's own code rather than the library that carried it. Pure.
+
+A location is `file:line:function`, the file as it is imported (below its `sys.path` entry).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+
+#: File, line, function.
+Frame = tuple[str, int, str]
+
+#: Django's functions that call the view, and where they live.
+DISPATCHERS = ("_get_response", "_get_response_async")
+DISPATCHER_FILE = os.path.join("django", "core", "handlers", "base.py")
+
+GUNICORN_DIRECTORY = f"{os.sep}gunicorn{os.sep}"
+
+#: A chain of causes longer than this is cut; also the guard against a chain that is a circle.
+LONGEST_CAUSE_CHAIN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StackLocation:
+    """Where in the app something happened.
+
+    `loc` is the app's outermost frame: the last place that could have handled it. `cause_loc` is the
+    innermost app frame or, if there is only one, the frame where it really happened.
+    """
+
+    loc: str
+    cause_loc: str
+
+
+def locate_error(error: BaseException) -> StackLocation | None:
+    """Return where `error` was raised; the cause is that of the root of its `__cause__` chain."""
+    frames = list(_of_traceback(error.__traceback__))
+    if not frames:
+        return None
+    located = _locate(frames)
+    root = _root_cause(error)
+    if root is not error and (root_frames := list(_of_traceback(root.__traceback__))):
+        return StackLocation(located.loc, _locate(root_frames).cause_loc)
+    return located
+
+
+def locate_stack(frames: list[Frame]) -> StackLocation | None:
+    """Return where a running stack is; `frames` from the outermost to the innermost.
+
+    What started the process, and the app's middleware, are below every request. So what Django's
+    handler called is looked at first: there the app's outermost frame is the view. Then what Gunicorn
+    called, for middleware and streamed bodies; then all.
+    """
+    for is_dispatcher in (_is_django_dispatcher, _is_gunicorn):
+        called = _above_last(frames, is_dispatcher)
+        if any(not is_library(frame[0]) for frame in called):
+            return _locate(called)
+    return _locate(frames) if frames else None
+
+
+def as_frames(frames: Iterable[FrameType]) -> list[Frame]:
+    """Return what is told of running frames, in their order."""
+    return [
+        (frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name) for frame in frames
+    ]
+
+
+def is_library(filename: str) -> bool:
+    """Return whether a source file belongs to Python, to an installed package or to us."""
+    known = _is_library.get(filename)
+    if known is None:
+        known = _is_library[filename] = filename.startswith(("<", *_library_roots()))
+    return known
+
+
+def _above_last(frames: list[Frame], is_dispatcher: Callable[[Frame], bool]) -> list[Frame]:
+    for position in range(len(frames) - 1, -1, -1):
+        if is_dispatcher(frames[position]):
+            return frames[position + 1 :]
+    return []
+
+
+def _is_django_dispatcher(frame: Frame) -> bool:
+    return frame[2] in DISPATCHERS and frame[0].endswith(DISPATCHER_FILE)
+
+
+def _is_gunicorn(frame: Frame) -> bool:
+    return GUNICORN_DIRECTORY in frame[0] and is_library(frame[0])
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    for _ in range(LONGEST_CAUSE_CHAIN):
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    return error
+
+
+def _of_traceback(trace: TracebackType | None) -> Iterator[Frame]:
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        yield code.co_filename, trace.tb_lineno, code.co_name
+        trace = trace.tb_next
+
+
+def _locate(frames: list[Frame]) -> StackLocation:
+    app = [frame for frame in frames if not is_library(frame[0])]
+    outermost = app[0] if app else frames[0]
+    innermost = app[-1] if len(app) > 1 else frames[-1]
+    return StackLocation(location(outermost), location(innermost))
+
+
+def location(frame: Frame) -> str:
+    """Return one frame as `file:line:function`."""
+    filename, line, function = frame
+    return f"{_short(filename)}:{line}:{function}"
+
+
+def _short(filename: str) -> str:
+    short = _shortened.get(filename)
+    if short is None:
+        entries = (os.path.join(os.path.abspath(entry), "") for entry in sys.path)
+        longest = max((len(entry) for entry in entries if filename.startswith(entry)), default=0)
+        short = _shortened[filename] = filename[longest:]
+    return short
+
+
+@functools.cache
+def _library_roots() -> tuple[str, ...]:
+    # Handed out whole or not at all: the watchdog's thread asks while a request's does.
+    paths = sysconfig.get_paths()
+    # Not `paths["data"]`: that is sys.prefix, and with a system interpreter (/usr) it would make a
+    # library of an app that lives in /usr/src/app.
+    directories = {
+        paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    }
+    directories.update(site.getsitepackages(), (site.getusersitepackages(),))
+    # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
+    directories.update(entry for entry in sys.path if entry.endswith("-packages"))
+    directories.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return tuple(_with_real_paths(directories))
+
+
+def _with_real_paths(directories: Iterable[str]) -> Iterator[str]:
+    for directory in directories:
+        yield os.path.join(directory, "")
+        yield os.path.join(os.path.realpath(directory), "")
+
+
+_is_library: dict[str, bool] = {}
+_shortened: dict[str, str] = {}

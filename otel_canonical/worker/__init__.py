@@ -1,0 +1,3 @@
+"""What runs in a worker: its parts joined, and its watchdog."""
+
+from __future__ import annotations
