@@ -19,9 +19,9 @@ class Nameless(Exception):
 
 def raised(error: BaseException) -> BaseException:
     """Return the exception, raised here."""
-    with pytest.raises(BaseException) as report_caught:  # noqa: PT011  # any there is
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any there is
         raise error
-    return report_caught.value
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_template_line_is_innermost_one(
 
     failures = (ZeroDivisionError, TemplateDoesNotExist, TemplateSyntaxError)
     engine = Engine(debug=debug, loaders=[("django.template.loaders.locmem.Loader", TEMPLATES)])
-    with pytest.raises(failures) as report_caught:
+    with pytest.raises(failures) as caught:
         engine.get_template(template).render(Context({"thing": Thing(), "numbers": [1, 2]}))
-    assert errors.of_error(report_caught.value).template == line
+    assert errors.of_error(caught.value).template == line
 
 
 def test_template_line_is_there_when_source_has_no_file(in_process: None) -> None:
     """A template made of a string is called what Django calls it."""
     from django.template import Context, Engine
 
-    with pytest.raises(ZeroDivisionError) as report_caught:
+    with pytest.raises(ZeroDivisionError) as caught:
         Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
-    assert errors.of_error(report_caught.value).template == "<unknown source>:2"
+    assert errors.of_error(caught.value).template == "<unknown source>:2"

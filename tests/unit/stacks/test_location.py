@@ -83,15 +83,15 @@ def raiser(error: BaseException, cause: BaseException | None = None) -> Callable
 
 def raised(call: Callable[[], Any]) -> BaseException:
     """Return what `call` raises, without the frame of this file."""
-    with pytest.raises(BaseException) as report_caught:  # noqa: PT011  # any there is
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any there is
         call()
-    trace = report_caught.value.__traceback__
+    trace = caught.value.__traceback__
     assert trace is not None
-    return report_caught.value.with_traceback(trace.tb_next)
+    return caught.value.with_traceback(trace.tb_next)
 
 
 @pytest.mark.parametrize(
-    ("filename", "is_library"),
+    ("filename", "expected"),
     [
         ("/usr/src/app/shop/views.py", False),
         ("/usr/local/app/views.py", False),
@@ -109,15 +109,15 @@ def raised(call: Callable[[], Any]) -> BaseException:
     ],
 )
 def test_app_under_usr_is_app_when_python_is_the_systems(
-    filename: str, is_library: bool, monkeypatch: pytest.MonkeyPatch
+    filename: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Debian's interpreter lives in /usr, as do apps in containers; only its libraries are some."""
     live_in(monkeypatch, DEBIAN, "/usr/src/app", "/usr/lib/python3/dist-packages")
-    assert is_library(filename) == is_library
+    assert is_library(filename) == expected
 
 
 @pytest.mark.parametrize(
-    ("filename", "is_library"),
+    ("filename", "expected"),
     [
         ("/srv/shop/orders/views.py", False),
         ("/srv/shop/lib/pricing.py", False),
@@ -126,11 +126,11 @@ def test_app_under_usr_is_app_when_python_is_the_systems(
     ],
 )
 def test_app_beside_its_packages_is_app(
-    filename: str, is_library: bool, monkeypatch: pytest.MonkeyPatch
+    filename: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A virtual environment in the project's own directory makes no library of the project."""
     live_in(monkeypatch, PROJECT, "/srv/shop")
-    assert is_library(filename) == is_library
+    assert is_library(filename) == expected
 
 
 def test_files_of_this_interpreter_are_told_apart() -> None:
