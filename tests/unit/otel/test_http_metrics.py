@@ -34,9 +34,9 @@ class Measured:
         roots = RootFactory(None, str)
         if exports:
             roots.record_with(TracerProvider(shutdown_on_exit=False).get_tracer("test"))
-        in_flight: dict[int, RequestScope] = {}
-        self.metrics = HttpMetrics(self.provider.get_meter("test"), in_flight)
-        self.log = CanonicalLog(Settings(), roots, self.emit, in_flight=in_flight)
+        self.metrics = HttpMetrics(self.provider.get_meter("test"))
+        self.log = CanonicalLog(Settings(), roots, self.emit)
+        self.metrics.observe_active(self.log.in_flight)
 
     def emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
         """Record."""

@@ -74,16 +74,16 @@ def test_dead_workers_stay_in_the_totals() -> None:
     counts[COUNTS.index("dropped")] += 1
     own[COUNTS.index("lost")] += 1
     begin(first, ago_ns=2 * SECOND_NS)
-    alive = ledger.look((), {0: 11, 1: 12})
+    alive = ledger.sample((), {0: 11, 1: 12})
     ledger.close_place(first, "SIGKILL")
     third = open_place(ledger)
     assert (first.number, second.number, third.number) == (0, 1, 0)
-    dead = ledger.look((), {})
+    dead = ledger.sample((), {})
     assert dead.counts == {**dict.fromkeys(COUNTS, 0), "request": 5, "dropped": 1, "lost": 1}
     assert dead.busy_ns >= alive.busy_ns >= 2 * SECOND_NS
     assert (dead.workers_started, dead.deaths["SIGKILL"]) == (3, 1)
     assert alive.pids == {0: 11, 1: 12}
-    assert ledger.look((), {}).busy_ns == dead.busy_ns
+    assert ledger.sample((), {}).busy_ns == dead.busy_ns
 
 
 def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
@@ -98,10 +98,10 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
             slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
             slot.close(time.monotonic_ns())
         os._exit(0)
-    before = ledger.look((), {})
+    before = ledger.sample((), {})
     looks = 0
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        sample = ledger.look((), {})
+        sample = ledger.sample((), {})
         assert sample.busy_ns >= before.busy_ns
         assert sample.busy_ns <= sample.capacity_ns
         before, looks = sample, looks + 1
@@ -120,7 +120,7 @@ def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
     new = open_place(ledger)
     assert new.scoreboard is not old.scoreboard
     assert (old.number, new.number) == (0, 2)
-    assert ledger.look((), {}).state == PoolState(3, 1, 9, 1, None)
+    assert ledger.sample((), {}).state == PoolState(3, 1, 9, 1, None)
     ledger.reshape(PoolShape(1, 500))
     assert open_place(ledger).scoreboard.blocks == 2000
 
@@ -128,9 +128,9 @@ def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
 def test_capacity_is_slots_times_their_time() -> None:
     """Of unbounded workers there is none, so no utilisation either."""
     ledger = PoolLedger(PoolShape(None, 1), no_counts())
-    before = ledger.look((), {})
+    before = ledger.sample((), {})
     begin(open_place(ledger))
-    after = ledger.look((), {})
+    after = ledger.sample((), {})
     assert (after.capacity_ns, utilization(before, after)) == (0, None)
     assert after.busy_ns > 0
     assert after.state.slots is None
@@ -179,28 +179,28 @@ class Crowd:
             begin(place, ago_ns=SECOND_NS)
             place.scoreboard.counters.counts_of(place.block)[0] += 5
             self.places.append(place)
-        self.before = self.look()
+        self.before = self.sample()
 
-    def look(self) -> PoolSample:
+    def sample(self) -> PoolSample:
         """Return a sample, which says of each worker what it has counted, dead or alive."""
-        sample = self.ledger.look((), {})
+        sample = self.ledger.sample((), {})
         assert sample.counts["request"] == 15
         assert 3 * SECOND_NS <= sample.busy_ns <= 4 * SECOND_NS
         return sample
 
-    def close_worker(self, number: int) -> None:
+    def close_place(self, number: int) -> None:
         """Take the place of a worker back."""
         self.ledger.close_place(self.places[number], "exit:7")
 
-    def bury_and_look(self, number: int) -> None:
+    def close_and_sample(self, number: int) -> None:
         """Do what Gunicorn's handler of SIGCHLD does."""
-        self.close_worker(number)
-        self.before = self.look()
+        self.close_place(number)
+        self.before = self.sample()
 
 
 def a_worker_dies(crowd: Crowd) -> None:
     """Another one."""
-    crowd.close_worker(0)
+    crowd.close_place(0)
 
 
 def a_worker_is_started(crowd: Crowd) -> None:
@@ -209,13 +209,13 @@ def a_worker_is_started(crowd: Crowd) -> None:
     assert place.number not in (0, 2)
     assert place is crowd.ledger._places[place.number]
     crowd.ledger.close_place(place, "SIGKILL")
-    crowd.close_worker(0)
+    crowd.close_place(0)
 
 
 def the_pool_is_looked_at(crowd: Crowd) -> None:
     """As each second."""
-    crowd.look()
-    crowd.close_worker(0)
+    crowd.sample()
+    crowd.close_place(0)
 
 
 def the_shape_changes(crowd: Crowd) -> None:
@@ -224,21 +224,21 @@ def the_shape_changes(crowd: Crowd) -> None:
     place = open_place(crowd.ledger)
     assert place.scoreboard.slots == 4
     crowd.ledger.close_place(place, "SIGKILL")
-    crowd.close_worker(0)
-    crowd.close_worker(2)
+    crowd.close_place(0)
+    crowd.close_place(2)
     crowd.places[2] = open_place(crowd.ledger)
 
 
 @pytest.mark.parametrize(
     "do", [a_worker_dies, a_worker_is_started, the_pool_is_looked_at, the_shape_changes]
 )
-def test_books_are_right_when_a_worker_is_buried_within(do: Callable[[Crowd], None]) -> None:
-    """In Gunicorn 23 the handler of SIGCHLD buries, at any moment; tried at each there is."""
+def test_accounts_are_right_when_a_place_is_closed_within(do: Callable[[Crowd], None]) -> None:
+    """In Gunicorn 23 the handler of SIGCHLD closes places, at any moment; tried at each."""
     for at in itertools.count():
         crowd = Crowd()
-        if not interrupted(lambda: do(crowd), at, lambda: crowd.bury_and_look(1)):  # noqa: B023
+        if not interrupted(lambda: do(crowd), at, lambda: crowd.close_and_sample(1)):  # noqa: B023
             break
-        after = crowd.look()
+        after = crowd.sample()
         others = 3 if do is the_shape_changes else 2
         assert after.deaths["exit:7"] == others
         assert after.capacity_ns >= crowd.before.capacity_ns
@@ -256,7 +256,7 @@ def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
     lost_requests = LostRequests(Settings(), ledger, lambda event: None, lambda death: None)
     workers = {pid: SimpleNamespace(pid=pid, age=pid - 10) for pid in (11, 12, 13)}
     for worker in workers.values():
-        lost_requests.assign(worker)
+        lost_requests.open_place(worker)
     for at in itertools.count():
         living = dict(workers)
         pids: list[dict[int, int]] = []

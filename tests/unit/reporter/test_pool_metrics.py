@@ -18,7 +18,8 @@ from otel_canonical.pool.counters import COUNTS
 from otel_canonical.pool.ledger import PoolSample
 from otel_canonical.pool.scoreboard import FRESH_NS, PoolState
 from otel_canonical.reporter.instruments import METRICS
-from otel_canonical.reporter.pool_metrics import PoolMetrics, parsed_sample
+from otel_canonical.reporter.pool_metrics import PoolMetrics
+from otel_canonical.request.reports import PoolReport, parse_report
 from tests.server.exports.test_pool_metrics import last
 from tests.server.exports.test_spans_of_lost_requests import is_alive
 from tests.support.otlp_sink import OtlpSink, otlp_sink
@@ -39,11 +40,10 @@ class Exported:
 
     def take(self, sample: PoolSample, starts: int = 1) -> None:
         """Feed a sample, as it comes through the pipe."""
-        state = sample.state._asdict()
-        pids = {str(number): pid for number, pid in sample.pids.items()}
-        facts = {**sample._asdict(), "state": state, "pids": pids, "starts": starts}
-        assert parsed_sample(facts) == sample
-        self._metrics.take({**facts, "dropped_samples": 3})
+        report = parse_report(PoolReport(sample, starts, 3).to_json())
+        assert report == PoolReport(sample, starts, 3)
+        assert isinstance(report, PoolReport)
+        self._metrics.take(report)
 
     def collect(self) -> dict[str, Any]:
         """Return the values of all metrics; by attribute where there is one."""
@@ -165,7 +165,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
 
 def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) -> None:
     """A reporter that hangs holds nobody up; when it reads again, no line of its input is torn."""
-    link = ReporterProcess(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
+    link = ReporterProcess(False, True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
     assert process is not None
@@ -191,13 +191,13 @@ def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) 
 
     eventually(has_told, lambda: str(sink.metrics[-20:]))
     assert is_alive(process.pid)
-    link.leave(10.0)
+    link.stop(10.0)
     assert not is_alive(process.pid)
 
 
 def test_forked_child_does_not_keep_the_reporter(sink: OtlpSink) -> None:
     """Whoever is forked while there is one lets go of its pipe."""
-    link = ReporterProcess(exports_logs=False, exports_metrics=True, arguments=lambda: ["test"])
+    link = ReporterProcess(False, True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
     assert process is not None
@@ -211,7 +211,7 @@ def test_forked_child_does_not_keep_the_reporter(sink: OtlpSink) -> None:
         os.read(waits, 1)
         os._exit(0)
     os.close(waits)
-    link.leave(10.0)
+    link.stop(10.0)
     assert not is_alive(process.pid)
     os.close(ends)
     os.waitpid(child, 0)

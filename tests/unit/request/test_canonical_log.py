@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import gc
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.output import LineOutput, LineWriter
 from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
-from otel_canonical.pool.slots import Slot
 from otel_canonical.request import canonical_log
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.canonical_log import CanonicalLog
@@ -47,7 +46,7 @@ def a_log(
     exporter: InMemorySpanExporter | None = None,
     sampler: Sampler = ALWAYS_ON,
     signals: DeferredSignals | None = None,
-    slots: Sequence[Slot] = (),
+    place: Place | None = None,
 ) -> CanonicalLog:
     """Return a log that emits to a list and, if there is an exporter, makes spans."""
     roots = RootFactory(None, str)
@@ -57,7 +56,7 @@ def a_log(
         roots.record_with(provider.get_tracer("test"))
     return CanonicalLog(
         *(Settings(), roots, lambda event, scope: events.append(event)),
-        slots=slots,
+        place=place,
         signals=signals,
     )
 
@@ -237,8 +236,9 @@ def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
 ) -> None:
     """A thread that it has left behind still queries, the watchdog has looked at it just before."""
     scoreboard = Scoreboard(1, 1)
-    [slot] = scoreboard.slots_of(scoreboard.take_block() or 0)
-    log = a_log(events, slots=[slot])
+    place = Place(scoreboard, scoreboard.take_block() or 0, 0)
+    [slot] = place.slots()
+    log = a_log(events, place=place)
     former = opened(log)
     former.add_query("SELECT 1", 1, failed=False)
     former.stuck = StackSample(former.started_ns, "a.py:1:f", "b.py:2:g", "")

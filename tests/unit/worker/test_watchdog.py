@@ -11,7 +11,7 @@ import pytest
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.stacks.text import stack_lines
 from otel_canonical.worker import watchdog
-from otel_canonical.worker.watchdog import TRY_AGAIN_S, Watchdog
+from otel_canonical.worker.watchdog import TRY_AGAIN_S, Deadlines, Watchdog
 
 SECOND_NS = 1_000_000_000
 
@@ -26,6 +26,19 @@ def ignore(scope: RequestScope) -> None:
     """Take note of a request."""
 
 
+class Listener:
+    """Passes on what the watchdog tells it."""
+
+    def __init__(
+        self, due: Callable[[RequestScope], None], slow: Callable[[RequestScope], None]
+    ) -> None:
+        self.due = due
+        self.slow = slow
+
+    def save_spans(self) -> None:
+        """Have no spans."""
+
+
 def a_watchdog(
     *scopes: RequestScope,
     timeout_s: float = 0,
@@ -34,16 +47,11 @@ def a_watchdog(
 ) -> Watchdog:
     """Return one that watches these requests; they are slow after a second."""
     return Watchdog(
-        in_flight={id(scope): scope for scope in scopes},
-        heartbeat=time.monotonic,
-        timeout_s=timeout_s,
-        margin_s=0,
-        slow_s=1,
-        slow_interval_s=None,
-        on_due=on_due,
-        on_slow=on_slow,
-        on_abort=lambda: None,
-        describe=stack_lines,
+        {id(scope): scope for scope in scopes},
+        Deadlines(timeout_s, margin_s=0, slow_s=1, slow_interval_s=None),
+        time.monotonic,
+        Listener(on_due, on_slow),
+        stack_lines,
     )
 
 
@@ -75,7 +83,7 @@ def test_request_is_told_of_when_another_one_fails() -> None:
             raise ValueError("not this one")
         told.append(scope.path)
 
-    a_watchdog(first, second, third, on_slow=tell).look(time.monotonic_ns() + 2 * SECOND_NS)
+    a_watchdog(first, second, third, on_slow=tell).check(time.monotonic_ns() + 2 * SECOND_NS)
     assert told == ["/ok/"]
 
 
@@ -89,7 +97,7 @@ def test_deadline_is_noted_when_another_request_fails() -> None:
             raise ValueError("not this one")
         told.append(scope.path)
 
-    a_watchdog(first, second, timeout_s=5, on_due=tell).look(time.monotonic_ns() + 9 * SECOND_NS)
+    a_watchdog(first, second, timeout_s=5, on_due=tell).check(time.monotonic_ns() + 9 * SECOND_NS)
     assert told == ["/ok/"]
     assert first.stuck is not None
 
@@ -106,10 +114,10 @@ def test_slow_request_is_told_of_again_when_that_failed() -> None:
 
     watch = a_watchdog(scope, on_slow=tell)
     now_ns = time.monotonic_ns() + 2 * SECOND_NS
-    assert watch.look(now_ns) - now_ns == TRY_AGAIN_S * SECOND_NS
+    assert watch.check(now_ns) - now_ns == TRY_AGAIN_S * SECOND_NS
     assert scope.slow is None
     for _ in range(3):
-        watch.look(now_ns)
+        watch.check(now_ns)
     assert len(tries) == 2
     assert scope.slow is not None
 
@@ -130,6 +138,6 @@ def test_place_is_seen_when_its_text_fails() -> None:
     def describe(frames: object) -> str:
         raise ValueError("no words")
 
-    sample = watchdog.sight(a_scope(), describe)
+    sample = watchdog.sample_stack(a_scope(), describe)
     assert sample is not None
     assert (sample.loc is not None, sample.stack) == (True, "")
