@@ -9,6 +9,8 @@ LINT := $(VENV)/.installed-lint
 ARGS ?=
 PYTHON ?=
 export PYTHON
+# Real servers wait more than they compute: more processes than processors.
+WORKERS ?= $(shell expr 3 '*' $$(nproc))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean
@@ -19,8 +21,8 @@ help: ## This list
 demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of every kind of request
 	@$(VENV)/bin/python demo/show.py $(ARGS)
 
-test: $(TEST) ## Run the tests; what needs a missing Go, Node, strace or PostgreSQL is skipped and says so
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: $(TEST) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace or PostgreSQL is skipped and says so
+	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 otelcol: $(TEST) ## Build the OpenTelemetry Collector that the tests talk to, and say where it is; needs Go
 	@$(VENV)/bin/python -m tests.support.peers.collector

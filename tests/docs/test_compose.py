@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from otel_canonical.event import fields
-from tests.server.exports.test_collector_demo import shop
+from tests.support.demo_shop import shop
 from tests.support.peers.tools import REPOSITORY, go_program, node_program
 from tests.support.servers import DEMO, eventually, stop
 

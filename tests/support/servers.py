@@ -30,6 +30,7 @@ PROGRAMS = Path(__file__).parents[1] / "server" / "programs"
 DEMO = Path(__file__).parents[2] / "demo"
 INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
+INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 
 Line = dict[str, str]
 

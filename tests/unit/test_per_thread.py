@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-import os
 import threading
 
 from otel_canonical.per_thread import PerThread
+from tests.support.forks import exit_status, fork
 
 
 def test_stay_around_is_there_again_when_inner_one_ends() -> None:
@@ -40,10 +40,12 @@ def test_forked_child_has_none_of_the_stays() -> None:
     """Their threads aren't there, and one that the child starts may get the ident of one of them."""
     inside: PerThread[str] = PerThread()
     outer = inside.enter("stay")
-    pid = os.fork()
-    if pid == 0:
-        forgotten = inside.now() is None
+
+    def leave_nothing() -> None:
+        assert inside.now() is None
         inside.leave(outer)
-        os._exit(0 if forgotten and not inside else 1)
+        assert not inside
+
+    pid = fork(leave_nothing)
     inside.leave(outer)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert exit_status(pid) == 0

@@ -17,8 +17,6 @@ from tests.support.traced_site import Traced
 
 CALLER_DROPPED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 CALLER_SAMPLED = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203331-01"
-
-
 _numbers = itertools.count()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_timeouts import send
+from tests.support.raw_requests import send
 from tests.support.servers import Line, Server, gunicorn
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import ASGI, GEVENT, begin, site_of
+from tests.support.raw_requests import begin
 from tests.support.servers import Line, Server, eventually
+from tests.support.worker_classes import ASGI, GEVENT, site_of
 
 #: For each view that waits under ASGI: its place in the app, and the innermost one if that differs.
 WAITING = {

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import ASGI, CLASSES
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import (
     DEMO,
@@ -23,6 +22,7 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+from tests.support.worker_classes import ASGI, CLASSES
 
 GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/products/ /report.csv
 /slow/?seconds=0.2 /async/ /queries/10/ /broken/ /broken-template/ /recommendations/ /account/
