@@ -1,4 +1,4 @@
-"""What holds for every test: errors of ours are strict, and tests that share a server stay together."""
+"""Settings for every test: errors of ours fail the test, and tests that share a server stay in one process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ UNIT = Path(__file__).parent / "unit"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Prepare the order for `-n`: see "Side by side" in README.md."""
-    if not config.pluginmanager.hasplugin("xdist"):
+    """In a process of pytest-xdist: name the groups and the order (README.md, "Side by side")."""
+    if not hasattr(config, "workerinput"):
         return
     for item in items:
         group = group_of(item)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
-    # Stable: within each half the order is the random one.
+    # Long tests first. Within each half the order stays the random one.
     items.sort(key=lambda item: UNIT in item.path.parents)
 
 

@@ -1,4 +1,4 @@
-"""`docker compose up` and its dashboard, as far as they can be tried where no container runs."""
+"""`docker-compose.yml` and its dashboard, checked without running a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Servers that stay busy while a test does something to them, and the account afterwards."""
+"""Servers that stay busy while a test does something to them, and the account afterwards.
+
+Answered requests are lines, the quiet pool is counted right, the arbiter holds as many descriptors as
+before, no traceback of ours was printed and no process is left.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ LOADED_CLASSES = {
 
 THREADS = {"sync": 1, "gthread": 3, "gevent": None}
 WORKERS = 2
-#: What each turn is tried with; with OTEL_CANONICAL_SOAK=1 every turn with every class.
+#: The worker classes of a test; `make soak` runs each test with every class.
 in_every_class = pytest.mark.parametrize("worker_class", LOADED_CLASSES)
 in_two_classes = (
     in_every_class if IS_SOAK else pytest.mark.parametrize("worker_class", ["sync", "gthread"])

@@ -1,4 +1,4 @@
-"""Clients that never stop asking, and the account that they draw up afterwards."""
+"""Clients that ask without a pause, and the account of their requests and lines."""
 
 from __future__ import annotations
 

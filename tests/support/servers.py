@@ -1,4 +1,4 @@
-"""Real Gunicorns for tests: ready when entered, gone when left, and never a sleep between."""
+"""Real Gunicorns for tests, on free ports: ready when the block begins, gone when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule exports although the sampler has dropped it, and at which rate the rest is sampled."""
+"""`ALWAYS_EXPORT`: requests exported although the sampler dropped them, and the sampling rate on each root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of hosts that export nothing: the Collector makes the same log events of them."""
+"""Lines of hosts that export nothing: the Collector turns them into the same log events."""
 
 from __future__ import annotations
 

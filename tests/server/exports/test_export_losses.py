@@ -1,4 +1,4 @@
-"""A collector that doesn't take what is sent: requests don't notice, a stop is short, losses are told."""
+"""A collector that accepts nothing: requests stay fast, stops stay short, losses are reported."""
 
 from __future__ import annotations
 

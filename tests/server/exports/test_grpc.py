@@ -1,4 +1,4 @@
-"""The gRPC exporter: from forked workers, over recycling and reloads, and with nobody at the other end."""
+"""The gRPC exporter in forked workers: recycling, reloads, and an unreachable collector."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_recycling_keeps_its_bound_when_collector_is_down(tmp_path: Path) -> Non
             "every_kind",
             tmp_path,
             *("--max-requests", "3"),
-            # Two farewells without a bound would take a minute.
+            # Two shutdowns without a bound would take a minute.
             **impatient_settings(endpoint, tmp_path, **GRPC, OTEL_EXPORTER_OTLP_TIMEOUT="30"),
         ) as server,
     ):

@@ -1,4 +1,4 @@
-"""Where lines go: whole, to stdout, stderr, a file or a pipe, and never at the cost of a request."""
+"""Lines on stdout, stderr, a file or a pipe: always whole, and never at the cost of a request."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def test_requests_are_served_when_nobody_reads_pipe(tmp_path: Path) -> None:
                 served += 1
                 assert served < 100, server.report()
             held = read_until(reader, b"req_id=r0 ", server)
-            for request_id in ("room", "more-room"):
+            for request_id in ("next", "after-next"):
                 assert server.get("/ok/", X_Request_ID=request_id).status == 200
-            later = read_until(reader, b"req_id=more-room ", server)
+            later = read_until(reader, b"req_id=after-next ", server)
     held_ids = [line["req_id"] for line in canonical(held)]
     assert held.endswith("\n")
     assert 0 < len(held.encode()) <= size
@@ -173,6 +173,6 @@ def test_requests_are_served_when_nobody_reads_pipe(tmp_path: Path) -> None:
     assert len(held_ids) < served
     # A line before these is of a request that was being answered when the pipe was emptied.
     later_ids = [line["req_id"] for line in canonical(later)]
-    assert later_ids[-2:] == ["room", "more-room"]
+    assert later_ids[-2:] == ["next", "after-next"]
     assert len(later.splitlines()) == len(later_ids) <= 3
     assert server.report().count("otel-canonical failed while writing a line to stdout") == 1

@@ -31,6 +31,8 @@ from tests.support.raw_requests import send
 from tests.support.servers import PATIENCE_S, eventually, gunicorn
 from tests.support.soak import IS_SOAK
 
+pytestmark = pytest.mark.soak
+
 GAUGES = [metric.name for metric in METRICS if metric.instrument == "gauge"]
 #: So many requests recycle a worker.
 LIVES_FOR = 3

@@ -1,4 +1,4 @@
-"""Whose trace a request belongs to and whether it is exported; the line is written either way."""
+"""Trace ids and sampling decisions of requests; every request has its line either way."""
 
 from __future__ import annotations
 

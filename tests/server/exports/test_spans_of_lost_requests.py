@@ -1,4 +1,4 @@
-"""The root span of a request that died arrives all the same, under the ids of its line."""
+"""The root span of a request whose worker died is exported under the ids of its line."""
 
 from __future__ import annotations
 

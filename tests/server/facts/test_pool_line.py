@@ -1,4 +1,4 @@
-"""The `pool` line: how full the pool was, for those who read lines."""
+"""The `pool` line: how busy the pool was over an interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How full the pool was when a request was served: on its line, right at that moment."""
+"""The pool's state on each request's line: busy workers, busy slots, backlog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing of ours burdens a process: the arbiter stays as it was, the garbage collector walks the app alone."""
+"""Processes stay clean: no SDK, Django or thread of ours in the arbiter, none of our objects in garbage collections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beside other distros, beside what is no Gunicorn, switched off or set wrongly: nothing else changes."""
+"""Other distros, programs that are no Gunicorn, wrong settings and being switched off change nothing else."""
 
 from __future__ import annotations
 

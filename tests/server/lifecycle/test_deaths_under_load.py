@@ -1,4 +1,4 @@
-"""Processes of a busy server that end, by themselves or by force: no request goes without its one line."""
+"""Processes of a busy server that end or are killed: every request still has its one line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from tests.support.busy_servers import (
     LOADED_CLASSES,
@@ -27,6 +29,8 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+
+pytestmark = pytest.mark.soak
 
 
 @in_every_class
@@ -52,8 +56,14 @@ def test_workers_that_are_told_to_quit(worker_class: str, tmp_path: Path) -> Non
         gunicorn("stuck", tmp_path, *LOADED_CLASSES[worker_class], workers=WORKERS) as server,
         under_load(server) as load,
     ):
+
+        def serving() -> list[int]:
+            # One that is told to quit while it starts is to Gunicorn an app that cannot be loaded.
+            served = {int(line["g_pid"]) for line in load.lines()}
+            return [pid for pid in server.workers() if pid in served]
+
         for number in range(8):
-            workers = eventually(server.workers, lambda: said_by(server))
+            workers = eventually(serving, lambda: said_by(server))
             os.kill(workers[number % len(workers)], signal.SIGQUIT)
             load.wait_for_answers(WARM // 2)
         load.stop()

@@ -1,4 +1,4 @@
-"""A request whose worker dies has one `lost` line, with the cause and, after a crash, the place."""
+"""A request whose worker dies has one `lost` line, with the cause and, after a crash, the location."""
 
 from __future__ import annotations
 

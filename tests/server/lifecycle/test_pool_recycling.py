@@ -1,4 +1,4 @@
-"""Workers come and go by the hundred, and the pool's numbers are those of the processes there are.
+"""Workers are recycled by the hundred, and the pool's numbers match the processes.
 
 A short version runs with the other tests; `make soak` runs the long one.
 """
@@ -13,6 +13,8 @@ import signal
 import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.support.footprint import MEMORY_SLACK_KIB, settled_footprint
 from tests.support.otlp_sink import otlp_sink
@@ -29,6 +31,8 @@ from tests.support.processes import is_alive
 from tests.support.raw_requests import status_of
 from tests.support.servers import PATIENCE_S, Server, eventually, gunicorn
 from tests.support.soak import IS_SOAK
+
+pytestmark = pytest.mark.soak
 
 RECYCLES = (24, 1000)[IS_SOAK]
 #: Workers are added and removed by signals, between these.

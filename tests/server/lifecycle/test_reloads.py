@@ -1,4 +1,4 @@
-"""Reloads by SIGHUP: changed settings are seen, the version on disk is not."""
+"""SIGHUP applies changed settings, and does not load a package that was upgraded on disk."""
 
 from __future__ import annotations
 

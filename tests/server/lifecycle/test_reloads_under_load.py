@@ -1,4 +1,4 @@
-"""Reloads of a busy server: no request goes without its one line."""
+"""Reloads of a busy server: every request still has its one line."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+
+pytestmark = pytest.mark.soak
 
 
 @in_two_classes

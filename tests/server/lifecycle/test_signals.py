@@ -1,4 +1,4 @@
-"""Signals to arbiter and workers: rotated files, more and fewer workers, stops at any moment."""
+"""Signals to arbiter and workers: log rotation, added and removed workers, stops at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals and commands to a busy server: no request goes without its one line."""
+"""Signals and commands to a busy server: every request still has its one line."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ from tests.support.servers import (
     clean_environment,
     eventually,
 )
+
+pytestmark = pytest.mark.soak
 
 
 def replaced_by(server: Server) -> int:

@@ -1,4 +1,4 @@
-"""A slow request is reported while it runs, with its stack, and goes on untouched."""
+"""A slow request gets a `slow` line with its stack while it runs, and is not disturbed."""
 
 from __future__ import annotations
 

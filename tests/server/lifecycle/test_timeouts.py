@@ -1,4 +1,4 @@
-"""A request that never comes back has one `timeout` line, which names the line of code it was in."""
+"""A request that times out has one `timeout` line, which names the line of code it was in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks of the user's own run as without us, and what they set is on the line."""
+"""The user's own Gunicorn hooks run as often as without us, and what they set is on the line."""
 
 from __future__ import annotations
 

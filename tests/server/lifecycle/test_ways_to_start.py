@@ -1,4 +1,4 @@
-"""However Gunicorn is started and configured, lines come and nothing else changes."""
+"""However Gunicorn is started and configured, lines are written and nothing else changes."""
 
 from __future__ import annotations
 

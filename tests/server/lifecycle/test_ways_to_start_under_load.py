@@ -1,4 +1,4 @@
-"""Ways to start that change what is where, under load: no request goes without its one line."""
+"""Unusual ways to start a server, under load: every request still has its one line."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+
+pytestmark = pytest.mark.soak
 
 NOBODY = "65534"
 

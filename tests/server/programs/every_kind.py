@@ -1,4 +1,4 @@
-"""A Django site in one file with one view for every kind of request that the tests ask for."""
+"""A Django site with one view for every kind of request that the tests ask for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where many requests share a thread: one that holds it, and those that only wait.
+"""Worker classes whose requests share a thread: one request that blocks it, and others that only wait.
 
 Gunicorn times out a worker whose loop or hub is held, never a request that waits; neither do we.
 """

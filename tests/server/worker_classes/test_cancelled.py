@@ -1,4 +1,4 @@
-"""A view that gives up on what a thread is still at: asgiref hands it that thread's context, as it is then.
+"""Views that give up on work in a thread: asgiref hands the view that thread's context, in the middle of it.
 
 Nothing that was true of the thread alone may be true of the view, or of who comes after it.
 """

@@ -1,4 +1,4 @@
-"""Every worker class: one right line for every request, and no fact of one on another's.
+"""Every worker class: one right line for each request, without facts of another request.
 
 `make soak` runs the long version: 10,000 requests at 50 at once for each class.
 """
@@ -21,6 +21,8 @@ from tests.support.raw_requests import begin, leave_stream
 from tests.support.servers import Line, Server, eventually
 from tests.support.soak import IS_SOAK
 from tests.support.worker_classes import ASGI, CLASSES, GEVENT, site_of, views
+
+pytestmark = pytest.mark.soak
 
 #: (short, long)
 REQUESTS = (400, 10_000)[IS_SOAK]

@@ -1,4 +1,4 @@
-"""The outside tools that tests lean on, and the cache where what they build is kept."""
+"""Finds the outside tools that tests need, and keeps what they build in a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arbiter's link to its reporter: it holds nobody up, and is not inherited."""
+"""ReporterProcess: it never blocks the arbiter, counts what it drops, and is not inherited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look-ups in Django's caches, counted by key."""
+"""Look-ups in Django's caches are counted by key."""
 
 from __future__ import annotations
 

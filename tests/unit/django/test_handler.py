@@ -1,4 +1,4 @@
-"""What Django's request handler tells: the user without a query, and errors that are none."""
+"""Facts from Django's request handler: the user, without a query of ours, and exceptions that are answers."""
 
 from __future__ import annotations
 

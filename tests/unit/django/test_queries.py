@@ -1,4 +1,4 @@
-"""Queries of a view, counted once each."""
+"""Queries of a view are counted once each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Template renders of a view, counted and timed."""
+"""Template renders of a view are counted and timed."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_times_are_of_all_threads_when_two_end_at_once(
     caches["default"].clear()
 
     def view(request: Any) -> HttpResponse:
-        for room, work in (
+        for module, work in (
             (templates, lambda: render_to_string("part.html")),
             (cache, lambda: caches["default"].get("gone")),
         ):
             # It begins, it ends: meanwhile the other one begins and ends, a tick later each.
-            monkeypatch.setattr(room, "time", Interrupted(2, work))
+            monkeypatch.setattr(module, "time", Interrupted(2, work))
             work()
         return HttpResponse()
 

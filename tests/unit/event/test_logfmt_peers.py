@@ -1,4 +1,4 @@
-"""Our lines, read by the parsers that others wrote: the Go one and the npm one."""
+"""Our lines as read by the logfmt parsers of others, in Go and JavaScript."""
 
 from __future__ import annotations
 

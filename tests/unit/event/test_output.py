@@ -61,7 +61,7 @@ def test_full_pipe_drops_whole_lines_and_counts_them(
             assert (output.written, output.dropped) == (4, 2)
             output.write(line)
             assert os.read(reader, 65536) == line
-    # One text for all, or else the fence would take each for something new.
+    # One text for all: `report` would take another text for something new.
     assert [doing for doing, _ in reports] == ["writing a line to stdout"] * 2
     assert all(isinstance(error, BlockingIOError) for _, error in reports)
 
@@ -160,5 +160,5 @@ def test_file_stays_in_use_when_it_cannot_be_reopened(
 
 
 def test_report_names_what_was_lost() -> None:
-    """The reports of LineOutput go through the fence, so they are limited by its rules."""
+    """LineOutput reports through `internal_errors.report`, so its limit on repetitions holds."""
     assert report is internal_errors.report

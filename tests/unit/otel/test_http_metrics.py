@@ -1,4 +1,4 @@
-"""The duration of every request, though most of them are recorded some time after they have ended."""
+"""HttpMetrics: every request is recorded, most of them some time after they end."""
 
 from __future__ import annotations
 

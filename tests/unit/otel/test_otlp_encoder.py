@@ -1,4 +1,4 @@
-"""What our encoder makes of batches, compared with what OpenTelemetry's own makes of the same."""
+"""BatchEncoder: its bytes compared with those of OpenTelemetry's own encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler's decision on a root is obeyed, and asked for once."""
+"""RootFactory: the sampler is asked once for each root, and obeyed."""
 
 from __future__ import annotations
 

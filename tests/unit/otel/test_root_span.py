@@ -1,4 +1,4 @@
-"""The root span gets its event, on today's SDK and on its next one."""
+"""The event is written to the root span on the current SDK and on its next version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that wait in a listening socket, asked of the kernel."""
+"""The backlog of listening sockets, as the kernel reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool's identity: the same after a restart, another one beside a predecessor."""
+"""The identity of a pool: the same after a restart, another one beside a predecessor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool's books: what slots and workers have done, added up without losing or doubling any of it."""
+"""PoolLedger: the totals of slots and workers, with nothing lost or counted twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECOND_NS = 1_000_000_000
 
 
 def open_place(ledger: PoolLedger) -> Place:
-    """Return a place that there is room for."""
+    """Return a new place; fail if all are taken."""
     place = ledger.open_place()
     assert place is not None
     return place

@@ -1,4 +1,4 @@
-"""The scoreboard: what is written is read, a torn write is told apart, and it all survives a fork."""
+"""Scoreboard and slots: what is written is read, torn writes are noticed, and forks share it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_slot_is_not_open_while_its_line_is_written() -> None:
 
 @given(st.lists(st.text(), min_size=len(REQUEST_TEXTS), max_size=len(REQUEST_TEXTS)))
 def test_any_text_fits(texts: list[str]) -> None:
-    """Whatever a client sends, each text keeps to its room, and to its place."""
+    """Whatever a client sends, each text stays within its own bytes of the slot."""
     slot = first_slot()
     open_slot(slot, tuple(texts))
     slot.write_route(22, tuple(texts[: len(ROUTE_TEXTS)]))
@@ -104,7 +104,7 @@ def test_any_text_fits(texts: list[str]) -> None:
 
 
 def cuts(text: bytes, limit: int) -> list[bytes]:
-    """Return a text cut to its room, without the half of a character that may be left."""
+    """Return a text cut to its bytes in the slot, without half a character at its end."""
     return [text[:limit].decode("utf-8", "ignore").encode()]
 
 

@@ -1,4 +1,4 @@
-"""Between the arbiter and OpenTelemetry: what is stale isn't shown, what can't be sent is counted."""
+"""PoolMetrics: the pool's state as metrics; stale values are left out."""
 
 from __future__ import annotations
 

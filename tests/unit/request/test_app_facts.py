@@ -1,4 +1,4 @@
-"""What the app says of its request: set, add, survived failures and enrichers."""
+"""`set`, `add`, `partial_failure` and `enrich`: what the app says of its request."""
 
 from __future__ import annotations
 

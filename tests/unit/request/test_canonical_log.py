@@ -1,4 +1,4 @@
-"""Opening and closing by themselves: what others' code may do in between, and what stays behind."""
+"""CanonicalLog: opening and closing requests, whatever the app's code does in between."""
 
 from __future__ import annotations
 

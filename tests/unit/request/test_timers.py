@@ -1,4 +1,4 @@
-"""Timers of the app: `otel_canonical.timer` as context manager and decorator."""
+"""`otel_canonical.timer` as context manager and decorator."""
 
 from __future__ import annotations
 

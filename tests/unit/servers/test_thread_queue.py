@@ -1,4 +1,4 @@
-"""Requests that wait for a thread are counted, whatever becomes of them."""
+"""Requests that wait for a thread are counted, whatever happens to them."""
 
 from __future__ import annotations
 
