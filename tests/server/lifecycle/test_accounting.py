@@ -194,7 +194,7 @@ def test_workers_come_and_go_when_collector_is_ill(collector: str, tmp_path: Pat
         lines = site.wait_for_lines(requests)
         assert {line["sampled"] for line in lines} == {"true"}
         os.kill(site.pid, signal.SIGTERM)
-        # Within the graceful timeout: Gunicorn kills nobody.
+        # Within the graceful timeout: Gunicorn kills no worker.
         assert site.process.wait(PATIENCE_S) == 0
         assert "SIGKILL" not in site.stderr.read_text()
 

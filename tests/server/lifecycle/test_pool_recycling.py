@@ -84,7 +84,7 @@ def change(site: Server, *, more: bool) -> int:
 
 
 def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path: Path) -> None:
-    """Each request ends a worker, signals make them more and fewer; nobody is counted who isn't there."""
+    """Each request ends a worker, signals add and remove some; only living workers are counted."""
     with (
         otlp_sink() as sink,
         gunicorn(

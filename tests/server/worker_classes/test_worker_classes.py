@@ -50,7 +50,7 @@ def test_line_is_right_when_view_answers(site: Server) -> None:
         assert line["req_route"] == f"{view}/"
         assert line["req_client"] == "127.0.0.1"
         assert float(line["resp_ttfb"]) <= float(line["resp_time"])
-        # The time of a thread that many share is nobody's.
+        # The CPU time of a thread that many requests share belongs to none of them.
         assert ("resp_cpu_time" in line) == (site.name == "gthread")
 
 
@@ -88,7 +88,7 @@ def test_line_is_right_when_client_leaves(site: Server) -> None:
 
 
 def test_one_line_when_request_is_malformed(site: Server) -> None:
-    """Refused by whoever parses."""
+    """Refused by the parser, Gunicorn's or Uvicorn's."""
     before = len(site.lines())
     answer = site.send(b"NONSENSE\r\n\r\n")
     site.ask("/plain/?t=after")

@@ -27,7 +27,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
 
 
 def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) -> None:
-    """A reporter that hangs holds nobody up; when it reads again, no line of its input is torn."""
+    """A reporter that hangs does not block the arbiter; when it reads again, no line of its input is torn."""
     link = ReporterProcess(False, True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
@@ -59,7 +59,7 @@ def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) 
 
 
 def test_forked_child_does_not_keep_the_reporter(sink: OtlpSink) -> None:
-    """Whoever is forked while there is one lets go of its pipe."""
+    """A process that is forked meanwhile closes its end of the pipe."""
     link = ReporterProcess(False, True, arguments=lambda: ["test"])
     link.send_sample(sample_at(time.monotonic_ns()))
     process = link._process
