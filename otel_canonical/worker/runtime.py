@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_canonical import otel_config
-from otel_canonical.event.event import ENDINGS, CanonicalEvent
+from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import report_caught
-from otel_canonical.otel import sdk, shutdown, sql_comments
-from otel_canonical.otel.app_logs import AppLogs
+from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.http_metrics import HttpMetrics
-from otel_canonical.otel.log_events import has_failed
-from otel_canonical.otel.root_span import end_open_spans
+from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
 from otel_canonical.pool.ledger import Place
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
@@ -80,8 +78,8 @@ class WorkerRuntime:
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
-            AppLogs(redaction, with_request_id=has_id).install()
-        root_factory, release = sdk.join(
+            logs.export_app_logs(redaction, with_request_id=has_id)
+        root_factory, release = sdk.connect(
             settings,
             exports=not with_sdk or otel_config.exports("traces"),
             redact=redaction.text,
@@ -145,7 +143,7 @@ class WorkerRuntime:
         """Stop the watchdog and take leave of the SDK."""
         self.watchdog.stop()
         if self._with_sdk and otel_config.exports_anything():
-            shutdown.leave(self._settings.flush_seconds, self._losses)
+            shutdown.shut_down(self._settings.flush_seconds, self._losses)
 
     def _save_spans(self) -> None:
         end_open_spans(self.log.in_flight)
@@ -178,7 +176,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
     """Return the way out: the line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
-        log_events = sdk.log_events()
+        log_events = logs.log_events()
     if log_events is None and metrics is None:
         return lambda event, scope: line_writer.emit(event)
     # Where no trace is exported, none is sampled.
@@ -196,7 +194,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
             return
         try:
-            log_events.emit(event, scope.root.span, scope.status)
+            log_events.emit(event, root_of(scope).span, scope.status)
         except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
             report_caught("emitting a log event", error)
 
