@@ -51,14 +51,19 @@ class RootFactory:
     Args:
         recording: how spans are made; None while nothing is exported, then a root is ids only.
         redact: removes the secrets from a text.
-        keeps: whether requests that the sampler drops are recorded, in case a rule exports them.
+        export_kept: exports the kept spans of a request that the sampler has dropped; None if such
+            requests are not recorded.
     """
 
     def __init__(
-        self, recording: Recording | None, redact: Callable[[str], str], *, keeps: bool = False
+        self,
+        recording: Recording | None,
+        redact: Callable[[str], str],
+        export_kept: Callable[[RequestScope], None] | None = None,
     ) -> None:
         self._recording = recording
-        self._keeps = keeps
+        self.keeps_unsampled = export_kept is not None
+        self._export_kept = export_kept
         self._redact = redact
         # URLs excluded here have no spans and no metrics, but still a line.
         self._excluded = get_excluded_urls("DJANGO")
@@ -73,6 +78,11 @@ class RootFactory:
         if recording.head_sampler is not None:
             recording.head_sampler.begin()
         self._recording = recording
+
+    def export_kept(self, scope: RequestScope) -> None:
+        """Export the kept spans of a request that the sampler has dropped."""
+        if self._export_kept is not None:
+            self._export_kept(scope)
 
     def is_exporting(self) -> bool:
         """Return whether spans are made at all."""
@@ -126,7 +136,7 @@ class RootFactory:
             trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
             if caller is None and head_sampler.drops(trace_id):
                 return _unexported(None, digits)
-        if self._keeps:
+        if self.keeps_unsampled:
             # `CountingSampler` looks for the scope to tell a request's spans from others.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
         elif parent is None:
@@ -149,7 +159,7 @@ class RootFactory:
             # A disabled tracer returns the parent, or an invalid span.
             return _unexported(caller, digits)
         is_exported = span.is_recording() and ids.trace_flags.sampled
-        is_recorded = is_exported or (self._keeps and span.is_recording())
+        is_recorded = is_exported or (self.keeps_unsampled and span.is_recording())
         if is_recorded:
             _shadow_end(span)
             _shadow_record_exception(span, self._redact)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.instrumentation.auto_instrumentation import initialize
@@ -28,7 +28,6 @@ from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 from otel_canonical.otel.tail_sampling import TailSampling
 from otel_canonical.request.always_export import AlwaysExport
-from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
 #: The name under which DjangoInstrumentor makes its spans. Root spans are made under it, too.
@@ -43,13 +42,7 @@ def set_up() -> None:
         otlp_encoder.install()
 
 
-#: Exports a request that the sampler has dropped.
-Release = Callable[[RequestScope], None]
-
-
-def connect(
-    settings: Settings, *, exports: bool, redact: Callable[[str], str]
-) -> tuple[RootFactory, Release | None]:
+def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:
     """Put our sampler around the user's and our span processors beside the exporters.
 
     Args:
@@ -58,12 +51,11 @@ def connect(
         redact: removes the secrets from a text.
 
     Returns:
-        What opens the root of each request and, if the operator has a rule that may ask for it, what
-        exports a request that the sampler has dropped.
+        What opens the root of each request.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
-        return RootFactory(None, redact), None
+        return RootFactory(None, redact)
     user_sampler = provider.sampler
     keeps = exports and AlwaysExport(settings).is_on
     sampler = CountingSampler(user_sampler if exports else None, records_all=keeps)
@@ -72,13 +64,13 @@ def connect(
     for tracer in sdk_internals.tracers_of(provider):
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
-    root_factory = RootFactory(None, redact, keeps=keeps)
-    release = None
+    root_tracer, head_sampler = _root_tracer(provider, sampler)
+    export_kept = None
     if keeps:
         tail_sampling = TailSampling(functools.partial(_exporting_processors, provider))
         provider.add_span_processor(tail_sampling)
-        release = tail_sampling.release
-    root_tracer, head_sampler = _root_tracer(provider, sampler)
+        export_kept = tail_sampling.release
+    root_factory = RootFactory(None, redact, export_kept)
 
     def record() -> None:
         root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))
@@ -95,7 +87,7 @@ def connect(
             CallerOnlyPropagator(propagate.get_global_textmap(), root_factory.is_exporting)
         )
         _export_later(provider, sampler, user_sampler, record)
-    return root_factory, release
+    return root_factory
 
 
 def _root_tracer(
@@ -118,9 +110,9 @@ def _root_tracer(
     return tracer, head_sampler
 
 
-def http_metrics(in_flight: Mapping[int, RequestScope]) -> HttpMetrics:
+def http_metrics() -> HttpMetrics:
     """Return what records the HTTP server metrics."""
-    return HttpMetrics(metrics.get_meter("otel_canonical", __version__), in_flight)
+    return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
 
 
 def _exporting_processors(provider: TracerProvider) -> Iterator[SpanProcessor]:

@@ -98,6 +98,11 @@ class RootFactory(Protocol):
 
     #: Headers that carry trace contexts, in capitals.
     header_names: frozenset[str]
+    #: Whether requests that the sampler drops are recorded, so that a rule can export them at their end.
+    keeps_unsampled: bool
+
+    def export_kept(self, scope: RequestScope) -> None:
+        """Export the kept spans of a request that the sampler has dropped."""
 
     def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
         """Set the root of a new scope and return it.
