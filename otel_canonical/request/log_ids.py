@@ -39,7 +39,7 @@ def stamp(record: logging.LogRecord) -> None:
     if "req_id" in attributes and "trace_id" in attributes and "span_id" in attributes:
         return
     scope = open_scope()
-    if scope is None or scope.root is None:
+    if scope is None or not scope.root.trace_id:
         ids = (NO_ID, NO_ID, NO_ID)
     else:
         ids = (scope.request_id, scope.root.trace_id, scope.root.span_id)

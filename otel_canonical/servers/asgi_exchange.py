@@ -201,6 +201,6 @@ def note_error(scope: RequestScope, error: BaseException) -> None:
 
 def forget_if_foreign(scope: RequestScope, error: BaseException) -> None:
     """Leave the context alone that a request has not been left in."""
-    if isinstance(error, GeneratorExit) and scope.root is not None:
+    if isinstance(error, GeneratorExit):
         # Collected as garbage, in whatever context that happens: there is none to go back to.
         scope.root.abandon()
