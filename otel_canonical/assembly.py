@@ -14,8 +14,6 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
 from otel_canonical.arbiter import code_snapshot, gunicorn
@@ -24,6 +22,7 @@ from otel_canonical.arbiter.pool_sampler import PoolSampler
 from otel_canonical.arbiter.reporter_process import ReporterProcess
 from otel_canonical.django import setup as django_setup
 from otel_canonical.event.output import LineWriter, open_line_writer
+from otel_canonical.patching import when_imported
 from otel_canonical.pool.counters import no_counts
 from otel_canonical.pool.identity import (
     SUCCESSOR_VARIABLE,
@@ -78,12 +77,8 @@ def install(*, with_sdk: bool) -> None:
     logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(
         _is_worth_saying
     )
-    wrapt.register_post_import_hook(
-        lambda module: gunicorn.wrap_arbiter(module, _roles), "gunicorn.arbiter"
-    )
-    wrapt.register_post_import_hook(
-        lambda module: gunicorn.wrap_worker(module, _roles), "gunicorn.workers.base"
-    )
+    when_imported("gunicorn.arbiter", lambda module: gunicorn.wrap_arbiter(module, _roles))
+    when_imported("gunicorn.workers.base", lambda module: gunicorn.wrap_worker(module, _roles))
 
 
 def is_worker() -> bool:

@@ -1,4 +1,4 @@
-"""The seam to Gunicorn in the arbiter: our way into every worker, whichever way Gunicorn was started.
+"""Adapter for Gunicorn's arbiter: our way into every worker, however Gunicorn was started.
 
 The arbiter itself stays as it was: here hooks are chained and functions wrapped, nothing runs until a
 worker does. Gunicorn calls `Arbiter.setup` with a fresh configuration at the start and after each
@@ -7,15 +7,13 @@ SIGHUP; a user's own hooks keep running, before or after ours.
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from otel_canonical.internal_errors import guarded
-
-_MARK = "__otel_canonical__"
+from otel_canonical.patching import patch, wrapped
 
 
 class ProcessRoles(Protocol):
@@ -70,47 +68,41 @@ class ProcessRoles(Protocol):
 
 
 def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
-    """Wrap what `gunicorn.arbiter.Arbiter` does. Wrapping twice is wrapping once."""
-    arbiter_class = module.Arbiter
-    setup = arbiter_class.setup
-    kill_worker = arbiter_class.kill_worker
-    murder_workers = arbiter_class.murder_workers
-    reap_workers = arbiter_class.reap_workers
-    if hasattr(setup, _MARK):
-        return
+    """Patch what `gunicorn.arbiter.Arbiter` does."""
 
-    @functools.wraps(setup)
-    def setup_and_chain(arbiter: Any, app: Any) -> None:
-        with guarded("preparing the arbiter"):
-            roles.before_arbiter_setup()
-        setup(arbiter, app)
-        with guarded("chaining Gunicorn's hooks"):
-            roles.after_arbiter_setup(arbiter)
+    def chaining_hooks(setup: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def setup_and_chain(arbiter: Any, app: Any) -> None:
+            with guarded("preparing the arbiter"):
+                roles.before_arbiter_setup()
+            setup(arbiter, app)
+            with guarded("chaining Gunicorn's hooks"):
+                roles.after_arbiter_setup(arbiter)
 
-    @functools.wraps(kill_worker)
-    def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
-        with guarded("noting a signal"):
-            roles.before_signal(pid, sig)
-        kill_worker(arbiter, pid, sig)
+        return setup_and_chain
 
-    @functools.wraps(murder_workers)
-    def look_and_murder_workers(arbiter: Any) -> None:
-        with guarded("looking at the pool"):
-            roles.each_second(arbiter)
-        murder_workers(arbiter)
+    def noting_signal(
+        kill_worker: Callable[[Any, int, int], None],
+    ) -> Callable[[Any, int, int], None]:
+        def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
+            with guarded("noting a signal"):
+                roles.before_signal(pid, sig)
+            kill_worker(arbiter, pid, sig)
 
-    @functools.wraps(reap_workers)
-    def look_and_reap_workers(arbiter: Any) -> None:
-        with guarded("looking at the pool"):
-            roles.each_second(arbiter)
-        reap_workers(arbiter)
+        return note_and_kill_worker
 
-    setattr(setup_and_chain, _MARK, True)
-    arbiter_class.setup = setup_and_chain
-    module.os = _ObservedOs(module.os, roles.after_wait)
-    arbiter_class.kill_worker = note_and_kill_worker
-    arbiter_class.murder_workers = look_and_murder_workers
-    arbiter_class.reap_workers = look_and_reap_workers
+    def looking_at_pool(step: Callable[[Any], None]) -> Callable[[Any], None]:
+        def look_and_take_step(arbiter: Any) -> None:
+            with guarded("looking at the pool"):
+                roles.each_second(arbiter)
+            step(arbiter)
+
+        return look_and_take_step
+
+    patch(module.Arbiter, "setup", chaining_hooks)
+    patch(module.Arbiter, "kill_worker", noting_signal)
+    patch(module.Arbiter, "murder_workers", looking_at_pool)
+    patch(module.Arbiter, "reap_workers", looking_at_pool)
+    patch(module, "os", lambda real: _ObservedOs(real, roles.after_wait))
 
 
 class _ObservedOs:
@@ -137,23 +129,21 @@ class _ObservedOs:
 
 
 def wrap_worker(module: Any, roles: ProcessRoles) -> None:
-    """Wrap `gunicorn.workers.base.Worker.init_process`.
+    """Patch `gunicorn.workers.base.Worker.init_process`.
 
     It is the one moment that all worker classes share after the fork and, for gevent, after its
     monkey-patching, but before the app is loaded.
     """
-    init_process = module.Worker.init_process
-    if hasattr(init_process, _MARK):
-        return
 
-    @functools.wraps(init_process)
-    def start_and_init_process(worker: Any) -> None:
-        with guarded("starting in a worker"):
-            roles.start_worker(worker)
-        init_process(worker)
+    def starting(init_process: Callable[[Any], None]) -> Callable[[Any], None]:
+        def start_and_init_process(worker: Any) -> None:
+            with guarded("starting in a worker"):
+                roles.start_worker(worker)
+            init_process(worker)
 
-    setattr(start_and_init_process, _MARK, True)
-    module.Worker.init_process = start_and_init_process
+        return start_and_init_process
+
+    patch(module.Worker, "init_process", starting)
 
 
 def heed_signals(worker: Any) -> None:
@@ -182,15 +172,16 @@ def heed_signals(worker: Any) -> None:
 
 def after_reopening_files(log: Any, reopen: Callable[[], None]) -> None:
     """Have `reopen` called whenever Gunicorn reopens its log files: on SIGUSR1, in every process."""
-    reopen_files = log.reopen_files
 
-    @functools.wraps(reopen_files)
-    def reopen_all_files() -> None:
-        reopen_files()
-        with guarded("reopening the output"):
-            reopen()
+    def reopening_ours(reopen_files: Callable[[], None]) -> Callable[[], None]:
+        def reopen_all_files() -> None:
+            reopen_files()
+            with guarded("reopening the output"):
+                reopen()
 
-    log.reopen_files = reopen_all_files
+        return reopen_all_files
+
+    patch(log, "reopen_files", reopening_ours)
 
 
 def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
@@ -239,27 +230,25 @@ def _chain(
     after: Callable[..., None] | None = None,
 ) -> None:
     """Run ours before or, whatever happens to the user's, after it."""
-    setting = cfg.settings[name]
-    user = setting.get()
-    if hasattr(user, _MARK):
-        return
     doing = f"the hook {name}"
 
-    # Gunicorn checks how many parameters a hook takes; `wraps` shows it those of its own.
-    @functools.wraps(setting.default)
-    def ours_and_users(*args: Any) -> None:
-        try:
-            if before is not None:
-                with guarded(doing):
-                    before(*args)
-            user(*args)
-        finally:
-            if after is not None:
-                with guarded(doing):
-                    after(*args)
+    def chaining(user: Callable[..., None]) -> Callable[..., None]:
+        def ours_and_users(*args: Any) -> None:
+            try:
+                if before is not None:
+                    with guarded(doing):
+                        before(*args)
+                user(*args)
+            finally:
+                if after is not None:
+                    with guarded(doing):
+                        after(*args)
 
-    setattr(ours_and_users, _MARK, True)
-    cfg.set(name, ours_and_users)
+        return ours_and_users
+
+    setting = cfg.settings[name]
+    # Gunicorn checks how many parameters a hook takes: it is shown those of its own default.
+    cfg.set(name, wrapped(setting.get(), chaining, looks_like=setting.default))
 
 
 def chain_request_hooks(

@@ -15,9 +15,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 INSTRUMENTATION = "opentelemetry.instrumentation.psycopg"
 
-#: Where a connection of Django's keeps the instrumentation's view of it.
-_VIEW = "_otel_canonical_view"
-
 
 def is_missed(context: Any) -> bool:
     """Return whether a query, by the context that Django gives its `execute_wrappers`, may be missed."""
@@ -35,7 +32,7 @@ def make_span(
     """Make the span of a query that has just ended, as a child of the current span."""
     cursor, connection = context["cursor"].cursor, context["connection"]
     psycopg = importlib.import_module(INSTRUMENTATION)
-    view = getattr(connection, _VIEW, None)
+    view = getattr(connection, "_otel_canonical_view", None)
     if view is None or view[0] is not connection.connection:
         integration = psycopg.DatabaseApiIntegration(
             INSTRUMENTATION,
@@ -46,7 +43,7 @@ def make_span(
         )
         integration.get_connection_attributes(connection.connection)
         view = (connection.connection, integration, psycopg.CursorTracer(integration))
-        setattr(connection, _VIEW, view)
+        connection._otel_canonical_view = view
     _, integration, tracer = view
     span = integration._tracer.start_span(
         tracer.get_operation_name(cursor, (sql,)) or integration.database or integration.name,

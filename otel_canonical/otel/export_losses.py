@@ -7,6 +7,7 @@ a collector is down. What it says there becomes the reason in ours; set the leve
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from opentelemetry import _logs, metrics, trace
 
 from otel_canonical.internal_errors import guarded, tell
+from otel_canonical.patching import patch
 
 #: How long after one complaint the next may follow.
 INTERVAL_S = 60.0
@@ -111,29 +113,31 @@ class ExportLosses:
         batch = getattr(processor, "_batch_processor", None)
         if batch is not None:
             exporter = batch._exporter
-            batch._metrics = _Drops(batch._metrics, lambda count: self.add(what, count))
+            patch(batch, "_metrics", functools.partial(_Drops, functools.partial(self.add, what)))
         else:
             exporter = getattr(processor, "span_exporter", None) or getattr(
                 processor, "_exporter", None
             )
         if exporter is None:
             return
-        export = exporter.export
         sending = [0]
 
-        def export_and_count(items: Any, *args: Any, **kwargs: Any) -> Any:
-            sending[0] = len(items)
-            has_failed = True
-            try:
-                result = export(items, *args, **kwargs)
-                has_failed = getattr(result, "name", "") == "FAILURE"
-                return result
-            finally:
-                sending[0] = 0
-                if has_failed:
-                    self.add(what, len(items))
+        def counting(export: Callable[..., Any]) -> Callable[..., Any]:
+            def export_and_count(items: Any, *args: Any, **kwargs: Any) -> Any:
+                sending[0] = len(items)
+                has_failed = True
+                try:
+                    result = export(items, *args, **kwargs)
+                    has_failed = getattr(result, "name", "") == "FAILURE"
+                    return result
+                finally:
+                    sending[0] = 0
+                    if has_failed:
+                        self.add(what, len(items))
 
-        exporter.export = export_and_count
+            return export_and_count
+
+        patch(exporter, "export", counting)
         self._held.append(
             lambda: (what, sending[0] + (len(batch._queue) if batch is not None else 0))
         )
@@ -142,9 +146,9 @@ class ExportLosses:
 class _Drops:
     """The self-metrics of a batch processor, which is told of what a full queue drops."""
 
-    def __init__(self, metrics: Any, lose: Callable[[int], None]) -> None:
-        self._metrics = metrics
+    def __init__(self, lose: Callable[[int], None], metrics: Any) -> None:
         self._lose = lose
+        self._metrics = metrics
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._metrics, name)

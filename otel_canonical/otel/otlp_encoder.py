@@ -7,12 +7,14 @@ upstream write a field that we don't, now or in a later version, its way is take
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire
+from otel_canonical.patching import patch
 
 #: Resources and scopes whose envelopes are kept. A process has a resource, and a scope for each library.
 MOST_ENVELOPES = 64
@@ -56,9 +58,8 @@ def join() -> None:
     for kind in (SPANS, LOG_RECORDS):
         for name in kind.exporters:
             module = sys.modules.get(name)
-            encode = getattr(module, kind.function, None)
-            if encode is not None and not isinstance(encode, BatchEncoder):
-                setattr(module, kind.function, BatchEncoder(kind, encode))
+            if module is not None:
+                patch(module, kind.function, functools.partial(BatchEncoder, kind))
 
 
 class _Envelope(NamedTuple):

@@ -29,6 +29,7 @@ from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 from otel_canonical.otel.tail_sampling import TailSampling
+from otel_canonical.patching import patch
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
@@ -136,11 +137,13 @@ def _export_later(
     provider: Any, sampler: CountingSampler, user_sampler: Any, record: Callable[[], None]
 ) -> None:
     """Start making spans when the app adds a span processor of its own in code."""
-    add_span_processor = provider.add_span_processor
 
-    def add_and_export(processor: Any) -> None:
-        add_span_processor(processor)
-        sampler.obey(user_sampler)
-        record()
+    def exporting(add_span_processor: Callable[[Any], None]) -> Callable[[Any], None]:
+        def add_and_export(processor: Any) -> None:
+            add_span_processor(processor)
+            sampler.obey(user_sampler)
+            record()
 
-    provider.add_span_processor = add_and_export
+        return add_and_export
+
+    patch(provider, "add_span_processor", exporting)

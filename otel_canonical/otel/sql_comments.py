@@ -18,6 +18,7 @@ from typing import Any
 from opentelemetry.sdk.trace import Span
 from opentelemetry.util.types import AttributeValue
 
+from otel_canonical.patching import shadow
 from otel_canonical.request.scope import RequestScope
 
 UPSTREAM = "opentelemetry.instrumentation.django.middleware.sqlcommenter_middleware"
@@ -68,7 +69,7 @@ def keep_off(span: Span) -> None:
             },
         )
 
-    span.set_attributes = set_attributes_uncommented  # type: ignore[method-assign,assignment]
+    shadow(span, "set_attributes", set_attributes_uncommented)
 
 
 def _without_comment(text: str) -> str:

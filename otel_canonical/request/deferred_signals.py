@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from otel_canonical.patching import patch
+
 #: Gunicorn's handlers that raise SystemExit.
 HANDLERS = ("handle_quit", "handle_abort")
 
@@ -40,7 +42,7 @@ class DeferredSignals:
                 thread, and find nobody else's moments.
         """
         for name in HANDLERS:
-            setattr(worker, name, self._held(getattr(worker, name)))
+            patch(worker, name, self._held)
 
     def deliver(self) -> None:
         """Call the handler that was held back.
@@ -53,7 +55,6 @@ class DeferredSignals:
             waiting()
 
     def _held(self, handle: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
-        @functools.wraps(handle)
         def defer_or_handle(number: int, frame: Any) -> None:
             if not self.are_deferred:
                 handle(number, frame)
