@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import inspect
@@ -13,8 +14,14 @@ from pathlib import Path
 
 import pytest
 
+import otel_canonical
 from otel_canonical import internal_errors
 from otel_canonical.patching import patch, patches_of, shadow, when_imported, wrapped
+
+SOURCES = Path(otel_canonical.__file__).parent
+
+#: Modules that may: this one, and those with decorators for functions of ours and of users.
+DECORATORS = ("internal_errors.py", "patching.py", "request/app_facts.py")
 
 
 class Theirs:
@@ -312,3 +319,57 @@ def test_failing_hook_fails_no_import(not_strict: None, caplog: pytest.LogCaptur
     when_imported("json", fail)
     [record] = caplog.records
     assert "patching json" in record.getMessage()
+
+
+def wraps(node: ast.AST, functions: set[str]) -> bool:
+    """Return whether a node of a module with these functions may wrap other people's code."""
+    if isinstance(node, ast.Name):
+        return node.id in ("setattr", "wrapt")
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("wraps", "update_wrapper")
+    if isinstance(node, ast.alias):
+        return node.name in ("wraps", "update_wrapper", "wrapt")
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "wrapt"
+    return isinstance(node, ast.Assign) and any(
+        isinstance(target, ast.Attribute)
+        and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+        and (
+            isinstance(node.value, ast.Lambda)
+            or (isinstance(node.value, ast.Name) and node.value.id in functions)
+        )
+        for target in node.targets
+    )
+
+
+def wraps_in(source: str) -> list[str]:
+    """Return the code of a module that may wrap other people's."""
+    tree = ast.parse(source)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    return [ast.unparse(node) for node in ast.walk(tree) if wraps(node, functions)]
+
+
+def test_package_wraps_foreign_code_nowhere_else() -> None:
+    """One grep lists every patch: no function is put into a foreign object, by whatever means."""
+    paths = {str(path.relative_to(SOURCES)): path for path in SOURCES.rglob("*.py")}
+    found = {name: wraps_in(path.read_text()) for name, path in paths.items()}
+    assert {name for name in found if found[name]} == set(DECORATORS)
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        "setattr(worker, name, handle_and_note)",
+        "@functools.wraps(handle)\ndef handle_and_note(): ...",
+        "from functools import wraps",
+        "wrapt.register_post_import_hook(hook, 'gunicorn')",
+        "def handle(): ...\nworker.handle = handle",
+        "async def handle(): ...\nworker.handle = handle",
+        "class Handler: ...\nworker.handler = Handler",
+        "worker.handle = lambda: None",
+    ],
+)
+def test_each_way_to_wrap_is_seen(wrapping: str) -> None:
+    """What the test above looks for."""
+    assert wraps_in(wrapping)
