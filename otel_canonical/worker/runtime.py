@@ -157,7 +157,7 @@ def _set_up_sdk() -> ExportLosses | None:
 def _deferred_signals(worker: Any) -> DeferredSignals:
     signals = DeferredSignals()
     if not _is_of(worker, IN_THREADS):
-        signals.hold_back(worker)
+        signals.install(worker)
     return signals
 
 
