@@ -14,9 +14,6 @@ from opentelemetry.trace import StatusCode
 
 from otel_canonical.otel.instrumentation_internals import PSYCOPG, PsycopgSpans
 
-#: Where a connection of Django's keeps the instrumentation's view of it.
-_VIEW = "_otel_canonical_view"
-
 
 def is_missed(context: Any) -> bool:
     """Return whether a query, by the context that Django gives its `execute_wrappers`, may be missed."""
@@ -33,10 +30,10 @@ def make_span(
 ) -> None:
     """Make the span of a query that has just ended, as a child of the current span."""
     cursor, connection = context["cursor"].cursor, context["connection"]
-    view = getattr(connection, _VIEW, None)
+    view = getattr(connection, "_otel_canonical_view", None)
     if view is None or view[0] is not connection.connection:
         view = (connection.connection, PsycopgSpans(connection.connection))
-        setattr(connection, _VIEW, view)
+        connection._otel_canonical_view = view
     spans: PsycopgSpans = view[1]
     span = spans.start(cursor, sql, started_wall_ns)
     spans.describe(span, cursor, sql, params)

@@ -18,6 +18,9 @@ FORMER_ATTRIBUTES = {
     "http.response.status_code": ("http.status_code",),
 }
 
+#: What servers answer where an application fails.
+INTERNAL_SERVER_ERROR = 500
+
 #: Methods that the conventions know; any other is shown as `HTTP` or `_OTHER`.
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")

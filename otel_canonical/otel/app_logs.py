@@ -8,11 +8,10 @@ whichever handlers it has.
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from opentelemetry import context as otel_context
@@ -23,6 +22,7 @@ from otel_canonical.event.fields import STACK_ATTRIBUTE, FieldValue, attribute_o
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded_call
 from otel_canonical.otel.sdk_internals import Logger, get_logger
+from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.log_ids import NO_ID
 
@@ -38,7 +38,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
 #: OpenTelemetry's names of levels where they differ from Python's.
 _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
-_MARK = "__otel_canonical__"
+CallHandlers = Callable[[logging.Logger, logging.LogRecord], None]
 
 _exporting: PerThread[bool] = PerThread()
 
@@ -57,19 +57,17 @@ class AppLogs:
         self._loggers: dict[str, Logger | None] = {}
 
     def install(self) -> None:
-        """Wrap `logging.Logger.callHandlers`, which gets every record that passed the filters. Idempotent."""
-        call_handlers = logging.Logger.callHandlers
-        if hasattr(call_handlers, _MARK):
-            return
+        """Patch `logging.Logger.callHandlers`, which gets every record that passed the filters. Idempotent."""
+        patch(logging.Logger, "callHandlers", self._exporting)
+
+    def _exporting(self, call_handlers: CallHandlers) -> CallHandlers:
         export = guarded_call("exporting a log record")(self.export)
 
-        @functools.wraps(call_handlers)
         def call_handlers_and_export(self: logging.Logger, record: logging.LogRecord) -> None:
             call_handlers(self, record)
             export(record)
 
-        setattr(call_handlers_and_export, _MARK, True)
-        logging.Logger.callHandlers = call_handlers_and_export  # type: ignore[method-assign]
+        return call_handlers_and_export
 
     def export(self, record: logging.LogRecord) -> None:
         """Emit a record, unless OpenTelemetry or another export in this thread has made it."""

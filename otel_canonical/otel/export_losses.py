@@ -22,6 +22,7 @@ from otel_canonical.otel.sdk_internals import (
     log_processors,
     span_processors,
 )
+from otel_canonical.patching import patch
 
 #: The shortest time between two reports.
 INTERVAL_S = 60.0
@@ -113,22 +114,26 @@ class ExportLosses:
             return
         queue = BatchQueue(processor)
         queue.on_drop(lambda count: self.add(what, count))
-        export = exporter.export
         sending = [0]
 
-        def export_and_count(items: Sequence[object], *args: object, **kwargs: object) -> object:
-            sending[0] = len(items)
-            has_failed = True
-            try:
-                result = export(items, *args, **kwargs)
-                has_failed = getattr(result, "name", "") == "FAILURE"
-                return result
-            finally:
-                sending[0] = 0
-                if has_failed:
-                    self.add(what, len(items))
+        def counting(export: Callable[..., object]) -> Callable[..., object]:
+            def export_and_count(
+                items: Sequence[object], *args: object, **kwargs: object
+            ) -> object:
+                sending[0] = len(items)
+                has_failed = True
+                try:
+                    result = export(items, *args, **kwargs)
+                    has_failed = getattr(result, "name", "") == "FAILURE"
+                    return result
+                finally:
+                    sending[0] = 0
+                    if has_failed:
+                        self.add(what, len(items))
 
-        exporter.export = export_and_count  # type: ignore[method-assign,assignment]
+            return export_and_count
+
+        patch(exporter, "export", counting)
         self._held.append(lambda: (what, sending[0] + len(queue)))
 
 

@@ -7,6 +7,7 @@ If upstream writes a field that we don't, now or in a later version, it encodes 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
+from otel_canonical.patching import patch
 
 #: Bounds the kept envelopes. A process has one resource, and a scope for each library.
 MOST_ENVELOPES = 64
@@ -72,9 +74,8 @@ def install() -> None:
 def _install_for(kind: Kind[R]) -> None:
     for name in kind.exporters:
         module = sys.modules.get(name)
-        encode = getattr(module, kind.function, None)
-        if encode is not None and not isinstance(encode, BatchEncoder):
-            setattr(module, kind.function, BatchEncoder(kind, encode))
+        if module is not None:
+            patch(module, kind.function, functools.partial(BatchEncoder, kind))
 
 
 class _Envelope(NamedTuple):

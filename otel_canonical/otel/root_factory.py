@@ -25,6 +25,7 @@ from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.internal_errors import report_caught
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
+from otel_canonical.patching import shadow
 from otel_canonical.pool.slots import EXPORTED, KEPT
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.stacks import errors
@@ -193,7 +194,7 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
         if (owner := itself()) is not None:
             owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)
 
-    span.record_exception = record_exception  # type: ignore[method-assign]
+    shadow(span, "record_exception", record_exception)
 
 
 def _unexported(
@@ -217,4 +218,4 @@ def _shadow_end(span: Span) -> None:
     def end(end_time: int | None = None) -> None:
         return None
 
-    span.end = end  # type: ignore[method-assign]
+    shadow(span, "end", end)

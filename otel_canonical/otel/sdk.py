@@ -27,6 +27,7 @@ from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 from otel_canonical.otel.tail_sampling import TailSampling
+from otel_canonical.patching import patch
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.settings import Settings
 
@@ -129,11 +130,15 @@ def _export_later(
     record: Callable[[], None],
 ) -> None:
     """Start making spans as soon as the app adds a span processor in its own code."""
-    add_span_processor = provider.add_span_processor
 
-    def add_and_export(span_processor: SpanProcessor) -> None:
-        add_span_processor(span_processor)
-        sampler.obey(user_sampler)
-        record()
+    def exporting(
+        add_span_processor: Callable[[SpanProcessor], None],
+    ) -> Callable[[SpanProcessor], None]:
+        def add_and_export(span_processor: SpanProcessor) -> None:
+            add_span_processor(span_processor)
+            sampler.obey(user_sampler)
+            record()
 
-    provider.add_span_processor = add_and_export  # type: ignore[method-assign]
+        return add_and_export
+
+    patch(provider, "add_span_processor", exporting)

@@ -14,6 +14,7 @@ loads these two, reports that, and no logs are exported.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from otel_canonical.internal_errors import report
+from otel_canonical.patching import patch
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._shared_internal._processor_metrics import ProcessorMetricsT
@@ -228,15 +230,14 @@ class BatchQueue:
         """Call `lose` with the number of records whenever the queue is full and drops some."""
         if self._batch is None:
             return
-        metrics = private(self._batch, "_metrics", "counting what a full queue drops")
-        if metrics is not None:
-            self._batch._metrics = _CountedDrops(metrics, lose)  # type: ignore[attr-defined]
+        if private(self._batch, "_metrics", "counting what a full queue drops") is not None:
+            patch(self._batch, "_metrics", functools.partial(_CountedDrops, lose))
 
 
 class _CountedDrops:
     """Self-metrics that also count drops for us."""
 
-    def __init__(self, metrics: ProcessorMetricsT, lose: Callable[[int], None]) -> None:
+    def __init__(self, lose: Callable[[int], None], metrics: ProcessorMetricsT) -> None:
         self._metrics = metrics
         self._lose = lose
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import Span
 from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.otel.instrumentation_internals import QueryWrapper, query_commenter
+from otel_canonical.patching import shadow
 from otel_canonical.request.scope import RequestScope
 
 TEXT_ATTRIBUTES = frozenset(("db.query.text", "db.statement"))
@@ -65,7 +66,7 @@ def hide_comment_from(span: Span) -> None:
             },
         )
 
-    span.set_attributes = set_attributes_uncommented  # type: ignore[method-assign]
+    shadow(span, "set_attributes", set_attributes_uncommented)
 
 
 def _without_comment(text: str) -> str:

@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from types import FrameType
 
+from otel_canonical.patching import patch
+
 #: The handlers of Gunicorn's workers that raise SystemExit.
 HANDLERS = ("handle_quit", "handle_abort")
 
@@ -33,14 +35,14 @@ class DeferredSignals:
         self.waiting: Callable[[], None] | None = None
 
     def install(self, worker: object) -> None:
-        """Wrap a worker's handlers, before its `init_signals` installs them.
+        """Patch a worker's handlers, before its `init_signals` installs them.
 
         Args:
             worker: Gunicorn's, of a class whose main thread serves requests: handlers run in that
                 thread only.
         """
         for name in HANDLERS:
-            setattr(worker, name, self._deferred(getattr(worker, name)))
+            patch(worker, name, self._deferred)
 
     def deliver(self) -> None:
         """Call the handler that was deferred.
@@ -55,7 +57,6 @@ class DeferredSignals:
     def _deferred(
         self, handle: Callable[[int, FrameType | None], None]
     ) -> Callable[[int, FrameType | None], None]:
-        @functools.wraps(handle)
         def defer_or_handle(number: int, frame: FrameType | None) -> None:
             if not self.are_deferred:
                 handle(number, frame)

@@ -20,6 +20,7 @@ from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
 from otel_canonical.request.root import NO_ROOT, Root
 from otel_canonical.request.tallies import CallTally, QueryTally
+from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
 
@@ -162,6 +163,28 @@ class RequestScope:
         except IndexError:
             return False
         return True
+
+    def note_error(self, error: BaseException) -> None:
+        """Note what went wrong, the first time that something does."""
+        # The SystemExit of an abort is how Gunicorn ends the worker, not what went wrong.
+        if self.error is None and not self.is_aborted:
+            self.error = errors.of_error(error)
+
+    def note_refusal(self, status: int, error: ErrorFacts | None = None) -> None:
+        """Note that the server answers by itself, unless a response has begun.
+
+        Args:
+            status: of the server's answer.
+            error: why it answers; an earlier error of the request stays.
+        """
+        self.error = self.error or error
+        if self.first_byte_ns is None:
+            self.first_byte_ns = time.monotonic_ns()
+            self.status = status
+
+    def note_answered(self) -> None:
+        """Note that the response is complete: an abort of the worker came too late for this request."""
+        self.is_aborted = False
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
         """Count one database query. `text` is the SQL before its parameters are filled in."""
