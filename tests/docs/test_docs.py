@@ -1,4 +1,4 @@
-"""The documents say what the code does: tables, names, examples and links are read, not trusted."""
+"""The documents match the code: tables, names, examples and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real OTLP receivers, HTTP and gRPC: what exporters send is decoded and kept for a test to look at."""
+"""OTLP receivers, over HTTP and gRPC, that keep everything they get, decoded."""
 
 from __future__ import annotations
 

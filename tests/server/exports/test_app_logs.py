@@ -1,4 +1,4 @@
-"""The app's own log records: the ids of their request in every format, and none lost on the way out."""
+"""The app's own log records: request ids in every format, and none lost in export."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_exporter_is_not_exported(site: Site) -> None:
 
 
 def test_nothing_but_events_when_switched_off(tmp_path: Path) -> None:
-    """The setting keeps records in the house; the formats keep their ids."""
+    """The setting stops the export of records; the formats keep their ids."""
     with logging_site(tmp_path, OTEL_PYTHON_CANONICAL_APP_LOGS="false") as site:
         _, line = site.server.ask("/says/?name=kept")
         assert site.said("kept plain")[0][0] == line["req_id"]

@@ -1,4 +1,4 @@
-"""Where many requests share a thread: one that holds it, and those that only wait.
+"""Worker classes whose requests share a thread: one request that blocks it, and others that only wait.
 
 Gunicorn times out a worker whose loop or hub is held, never a request that waits; neither do we.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import ASGI, GEVENT, begin, site_of
+from tests.support.raw_requests import begin
 from tests.support.servers import Line, Server, eventually
+from tests.support.worker_classes import ASGI, GEVENT, site_of
 
 #: For each view that waits under ASGI: its place in the app, and the innermost one if that differs.
 WAITING = {

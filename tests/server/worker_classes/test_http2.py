@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import site_of
 from tests.support.servers import Server, eventually
+from tests.support.worker_classes import site_of
 
 pytest.importorskip("h2", reason="pip install h2")
 

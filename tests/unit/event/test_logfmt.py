@@ -1,4 +1,4 @@
-"""The logfmt encoder and parser: what they promise for any event, however hostile."""
+"""The logfmt encoder and parser: what they promise for any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which spans a line counts as calls, and under which name; without a Gunicorn."""
+"""CallCounter: which spans count as calls, and under which name."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_query_is_counted_once_when_orm_and_driver_are_instrumented(
 def test_call_is_not_counted_again_when_django_counts_it(
     tracer: Tracer, scope: RequestScope
 ) -> None:
-    """PerThread of Django's own queries the driver's spans are left to Django."""
+    """While Django runs a query, the driver's span of it is not counted."""
     outer = current_query.enter(INTERNAL)
     call(tracer, {"db.system": "postgresql"})
     current_query.leave(outer)

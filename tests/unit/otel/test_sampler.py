@@ -1,4 +1,4 @@
-"""Whether a root is dropped, told by a sampler's bound and by the sampler itself; without a Gunicorn."""
+"""HeadSampler and CountingSampler: whether a root is dropped, by the sampler's bound and by the sampler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exception reduced to what a line can say."""
+"""Facts of an exception: type, message, locations, template line."""
 
 from __future__ import annotations
 

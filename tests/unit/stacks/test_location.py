@@ -1,4 +1,4 @@
-"""Which frame is named: the app's, wherever the app lives, and the root cause's."""
+"""Which frame of a stack is named: the app's, wherever the app is installed."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ def test_view_is_named_when_stack_has_middleware_below(in_usr: None) -> None:
 
 
 def test_nothing_is_imported_but_the_standard_library() -> None:
-    """A pure room: naming a frame needs no framework."""
+    """Naming a frame imports no framework."""
     code = (
         "import sys; from otel_canonical.stacks import location as s; s.is_library('x');"
         "print([n for n in ('django', 'gunicorn', 'opentelemetry.sdk') if n in sys.modules])"

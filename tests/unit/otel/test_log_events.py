@@ -1,4 +1,4 @@
-"""The log event as processors, exporters and other loggers get it; without a Gunicorn."""
+"""The log event as processors, exporters and other loggers see it."""
 
 from __future__ import annotations
 
