@@ -45,7 +45,7 @@ class CallCounter(SpanProcessor):
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
         query = current_query.now()
-        # In this order: before 3.12 comparing an enum's member calls Python.
+        # In this order: hashing an enum's member, for `in`, calls Python.
         is_counted = query is None and span.kind in COUNTED_KINDS
         if not is_sampled and not is_counted:
             return
