@@ -37,7 +37,7 @@ def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.Monk
     sampler = _Asked()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
-    roots = sdk.join(Settings(), exports=True, redact=str)
+    roots = sdk.connect(Settings(), exports=True, redact=str)
     headers = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-03"} if called else {}
     for decision in (Decision.DROP, Decision.RECORD_AND_SAMPLE):
         sampler.decision = decision

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_canonical.event.event import CanonicalEvent, EventType
-from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.request.scope import RequestScope
 
 
@@ -45,12 +45,12 @@ def test_event_is_on_span_on_either_sdk(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(_WritesWhileEnding())
     scope = RequestScope("GET", "/ok/", {})
-    RootFactory(provider.get_tracer("test"), str).open(scope, "0" * 48)
+    RootFactory(Recording(provider.get_tracer("test")), str).open(scope, "0" * 48)
     scope.route, scope.status, scope.ended_ns = "ok/", 200, scope.started_ns + 5_000_000
     scope.root.span.end()  # as Django's middleware does, before a streamed body
     assert exporter.get_finished_spans() == ()
     event = CanonicalEvent.of_pairs(EventType.REQUEST, (("req_route", "ok/"), ("app_plan", "pro")))
-    scope.root.end(event, scope, {})
+    scope.root.finish(event, scope, {})
     scope.root.detach()
     [span] = exporter.get_finished_spans()
     assert span.attributes is not None

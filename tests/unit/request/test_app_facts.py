@@ -133,7 +133,7 @@ def test_partial_failure_is_logged_outside_a_request(
     def fetch() -> dict[str, list[int]]:
         raise ConnectionError("no route")
 
-    with caplog.at_level(logging.WARNING, logger="otel_canonical.request.app_facts"):
+    with caplog.at_level(logging.WARNING, logger="otel_canonical.app_facts"):
         first = fetch()
         first["items"].append(1)
         assert fetch() == {"items": []}
