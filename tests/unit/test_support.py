@@ -1,7 +1,10 @@
-"""Helpers in tests/support that tests of several processes rely on."""
+"""What tests that run side by side rely on: peers built once, shared servers in one process."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,34 @@ def waiting_for_a_lock(pids: list[int]) -> bool:
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     waiting = {words[5] for words in locks if words[1] == "->"}
     return {str(pid) for pid in pids} <= waiting
+
+
+SHARING = """
+import os
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    print()
+
+@pytest.mark.parametrize("n", range(8))
+def test_shared(n, server):
+    with open("processes", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+"""
+
+
+def test_tests_that_share_a_server_run_in_one_process(tmp_path: Path) -> None:
+    """pytest-xdist ignores groups silently with a pytest that it doesn't know."""
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
+    (tmp_path / "test_sharing.py").write_text(SHARING)
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-c", "/dev/null"]
+    done = subprocess.run(
+        [*command, "--rootdir", ".", "-p", "no:cacheprovider", "test_sharing.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
+    processes = (tmp_path / "processes").read_text().split()
+    assert (len(processes), len(set(processes))) == (8, 1)
