@@ -23,7 +23,7 @@ test: $(TEST) ## Run the tests; what needs a missing Go, Node, strace or Postgre
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
 otelcol: $(TEST) ## Build the OpenTelemetry Collector that the tests talk to, and say where it is; needs Go
-	@$(VENV)/bin/python -m tests.peers.collector
+	@$(VENV)/bin/python -m tests.support.peers.collector
 
 lint: $(LINT) ## Check style and formatting (ruff)
 	@$(VENV)/bin/ruff check .
@@ -54,8 +54,8 @@ matrix: $(TEST) ## Smoke-test the wheel: Pythons that are here, Djangos, Gunicor
 
 soak: $(TEST) ## The long versions: kills, recycles, timeouts, ill collectors, 10,000 requests per worker class
 	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly \
-		tests/test_accounting.py tests/test_collector_ill.py tests/test_pool_metrics.py \
-		tests/test_pool_recycling.py tests/test_worker_classes.py $(ARGS)
+		tests/server/lifecycle/test_accounting.py tests/server/exports/test_collector_ill.py tests/server/exports/test_pool_metrics.py \
+		tests/server/lifecycle/test_pool_recycling.py tests/server/worker_classes/test_worker_classes.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)

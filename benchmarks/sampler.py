@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import socket
@@ -24,7 +23,7 @@ from otel_canonical.arbiter.pool_sampler import PoolSampler
 from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import no_counts
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
-from otel_canonical.reporter.pool_metrics import parsed_sample
+from otel_canonical.request.reports import PoolReport, parse_report
 from otel_canonical.settings import Settings
 
 TEXTS = ("id", "", "", "", "GET", "", "", "/")
@@ -35,7 +34,7 @@ class Pool:
     """A simulated pool and a watch over it; it looks like Gunicorn's arbiter as far as that is asked."""
 
     def __init__(self, shape: PoolShape, *, own_sockets: bool) -> None:
-        self.told = b""
+        self.sent = ""
         ledger = PoolLedger(shape, no_counts())
         places = [place for _ in range(shape.workers) if (place := ledger.open_place())]
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in places if own_sockets]
@@ -49,21 +48,20 @@ class Pool:
                 inodes = backlog.inodes_of(sockets[place.number : place.number + 1])
                 place.scoreboard.counters.set_listeners(place.block, inodes)
         self._pids = {place.number: pid for pid, place in self.WORKERS.items()}
-        self._watch = PoolSampler(
-            Settings(), ledger, lambda event: None, lambda workers: self._pids, self._tell
+        self._sampler = PoolSampler(
+            Settings(), ledger, lambda event: None, lambda workers: self._pids, self._send
         )
 
     def look(self) -> None:
         """Take a sample and write it as the reporter gets it."""
-        self._watch.look(self, is_last=True)
+        self._sampler.sample(self, is_last=True)
 
     def read(self) -> None:
         """Do what the reporter does with a sample."""
-        parsed_sample(json.loads(self.told))
+        parse_report(self.sent)
 
-    def _tell(self, sample: PoolSample) -> None:
-        facts = {**sample._asdict(), "kind": "pool", "state": sample.state._asdict()}
-        self.told = json.dumps(facts).encode()
+    def _send(self, sample: PoolSample) -> None:
+        self.sent = PoolReport(sample, 1, 0).to_json()
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class CanonicalConfigurator:
             configurator.upstream().configure(**kwargs)
         elif assembly.is_worker():
             given = kwargs.pop("resource_attributes", None) or {}
-            configurator.configure_sdk({**assembly.resource_attributes(), **given}, **kwargs)
+            configurator.configure_sdk({**assembly.worker_identity(), **given}, **kwargs)
 
 
 class CanonicalInstrumentor(BaseInstrumentor):

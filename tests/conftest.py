@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, gunicorn
+from tests.support.servers import Server, gunicorn
 
 # Inherited by every server that a test starts; an error of ours fails the request, so the test.
 os.environ["OTEL_CANONICAL_STRICT"] = "1"
@@ -27,7 +27,7 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The same site in this process, for Django's test client; its tables are there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SITE_DIRECTORY", str(tmp_path_factory.mktemp("in_process")))
-        patch.setenv("DJANGO_SETTINGS_MODULE", "tests.programs.every_kind")
+        patch.setenv("DJANGO_SETTINGS_MODULE", "tests.server.programs.every_kind")
         import django
         from django.core.management import call_command
         from django.db import connections

@@ -26,8 +26,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".cache" / "matrix"
 COPIED = ("pyproject.toml", "tests", "demo")
-SMOKE = ("tests/test_smoke.py",)
-MORE_THAN_SMOKE = ("tests/test_smoke.py", "tests/test_every_request.py")
+SMOKE = ("tests/server/test_smoke.py",)
+MORE_THAN_SMOKE = ("tests/server/test_smoke.py", "tests/server/facts/test_every_request.py")
 #: What the tests need beside the wheel: each worker class is tried.
 PEERS = ("pytest", "gevent>=24.10", "uvicorn-worker")
 OLDEST_GUNICORN = "gunicorn==23.*"

@@ -1,8 +1,7 @@
-"""The seam to Gunicorn in the arbiter: our way into every worker, whichever way Gunicorn was started.
+"""Adapter to Gunicorn's arbiter: chains its hooks and wraps its steps, at every start and reload.
 
-The arbiter itself stays as it was: here hooks are chained and functions wrapped, nothing runs until a
-worker does. Gunicorn calls `Arbiter.setup` with a fresh configuration at the start and after each
-SIGHUP; a user's own hooks keep running, before or after ours.
+Gunicorn calls `Arbiter.setup` with a fresh configuration at the start and after each SIGHUP. A user's own
+hooks keep running, before or after ours. Nothing here imports Gunicorn.
 """
 
 from __future__ import annotations
@@ -10,114 +9,90 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from otel_canonical.internal_errors import guarded
 
 _MARK = "__otel_canonical__"
 
+Hook = Callable[..., None]
 
-class ProcessRoles(Protocol):
-    """What we do in Gunicorn's processes; called at the moments this module finds.
 
-    In the arbiter: `before_arbiter_setup`, `after_arbiter_setup`, `before_fork`, `before_signal`,
-    `after_wait`, `after_death`, `each_second`, `before_arbiter_exit`, `before_successor`. In
-    Gunicorn's dirty arbiter: `start_dirty_arbiter`. In a worker: the others.
-    """
+class ArbiterObserver(Protocol):
+    """What is told of an arbiter's steps."""
 
-    def before_arbiter_setup(self) -> None:
-        """Run before Gunicorn reads its configuration and, with `--preload`, loads the app."""
-
-    def after_arbiter_setup(self, arbiter: Any) -> None:
-        """Run when configuration and environment are as the workers will see them."""
-
-    def before_fork(self, worker: Any) -> None:
-        """Run before a worker is forked."""
-
-    def before_signal(self, pid: int, number: int) -> None:
+    def note_signal(self, pid: int, number: int) -> None:
         """Run before the arbiter sends a signal to a worker."""
 
-    def after_wait(self, pid: int, status: int) -> None:
-        """Run when the arbiter was told that a child of its has died, and how."""
+    def note_status(self, pid: int, status: int) -> None:
+        """Run when `os.waitpid` has told the arbiter how a child of its has ended."""
 
-    def after_death(self, worker: Any) -> None:
-        """Run after a dead worker was reaped."""
-
-    def each_second(self, arbiter: Any) -> None:
+    def sample_pool(self, arbiter: Any) -> None:
         """Run by the arbiter's loops, also that of a reload or a stop, once a second or more often."""
 
-    def before_arbiter_exit(self, arbiter: Any) -> None:
-        """Run before the arbiter leaves, its workers killed but not all of them reaped."""
 
-    def before_successor(self, arbiter: Any) -> None:
-        """Run in a fork of the arbiter, before it becomes another arbiter beside it (SIGUSR2)."""
+def wrap_setup(module: Any, before: Callable[[], None], after: Callable[[Any], None]) -> None:
+    """Wrap `gunicorn.arbiter.Arbiter.setup`, which reads the configuration. Wrapping twice is once.
 
-    def start_dirty_arbiter(self) -> None:
-        """Run in the process that has just become the parent of dirty workers (Gunicorn >= 25)."""
-
-    def start_worker(self, worker: Any) -> None:
-        """Run after the fork and before the app is loaded; may be called twice."""
-
-    def worker_is_ready(self, worker: Any) -> None:
-        """Run after the app is loaded and Gunicorn's signal handlers are in place."""
-
-    def abort_worker(self, worker: Any) -> None:
-        """Run in the handler of SIGABRT: Gunicorn ends this worker because it was silent."""
-
-    def exit_worker(self, worker: Any) -> None:
-        """Run when the worker leaves."""
-
-
-def wrap_arbiter(module: Any, roles: ProcessRoles) -> None:
-    """Wrap what `gunicorn.arbiter.Arbiter` does. Wrapping twice is wrapping once."""
-    arbiter_class = module.Arbiter
-    setup = arbiter_class.setup
-    kill_worker = arbiter_class.kill_worker
-    murder_workers = arbiter_class.murder_workers
-    reap_workers = arbiter_class.reap_workers
+    Args:
+        module: `gunicorn.arbiter`.
+        before: runs before the configuration is read and, with `--preload`, the app is loaded.
+        after: runs with the arbiter when configuration and environment are as workers will see them.
+    """
+    setup = module.Arbiter.setup
     if hasattr(setup, _MARK):
         return
 
     @functools.wraps(setup)
     def setup_and_chain(arbiter: Any, app: Any) -> None:
         with guarded("preparing the arbiter"):
-            roles.before_arbiter_setup()
+            before()
         setup(arbiter, app)
         with guarded("chaining Gunicorn's hooks"):
-            roles.after_arbiter_setup(arbiter)
+            after(arbiter)
+
+    setattr(setup_and_chain, _MARK, True)
+    module.Arbiter.setup = setup_and_chain
+
+
+def observe_arbiter(observer: ArbiterObserver) -> None:
+    """Tell `observer` of the steps of this process's arbiter, from now on."""
+    module: Any = sys.modules["gunicorn.arbiter"]
+    arbiter_class = module.Arbiter
+    kill_worker = arbiter_class.kill_worker
+    murder_workers = arbiter_class.murder_workers
+    reap_workers = arbiter_class.reap_workers
 
     @functools.wraps(kill_worker)
     def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
         with guarded("noting a signal"):
-            roles.before_signal(pid, sig)
+            observer.note_signal(pid, sig)
         kill_worker(arbiter, pid, sig)
 
     @functools.wraps(murder_workers)
-    def look_and_murder_workers(arbiter: Any) -> None:
-        with guarded("looking at the pool"):
-            roles.each_second(arbiter)
+    def sample_and_murder_workers(arbiter: Any) -> None:
+        with guarded("sampling the pool"):
+            observer.sample_pool(arbiter)
         murder_workers(arbiter)
 
     @functools.wraps(reap_workers)
-    def look_and_reap_workers(arbiter: Any) -> None:
-        with guarded("looking at the pool"):
-            roles.each_second(arbiter)
+    def sample_and_reap_workers(arbiter: Any) -> None:
+        with guarded("sampling the pool"):
+            observer.sample_pool(arbiter)
         reap_workers(arbiter)
 
-    setattr(setup_and_chain, _MARK, True)
-    arbiter_class.setup = setup_and_chain
-    module.os = _ObservedOs(module.os, roles.after_wait)
+    module.os = _ObservedOs(module.os, observer.note_status)
     arbiter_class.kill_worker = note_and_kill_worker
-    arbiter_class.murder_workers = look_and_murder_workers
-    arbiter_class.reap_workers = look_and_reap_workers
+    arbiter_class.murder_workers = sample_and_murder_workers
+    arbiter_class.reap_workers = sample_and_reap_workers
 
 
 class _ObservedOs:
-    """The module `os` as Gunicorn's arbiter sees it: all of it, with an ear at `waitpid`.
+    """The module `os` as Gunicorn's arbiter sees it, with an observed `waitpid`.
 
-    Gunicorn reaps with `os.waitpid(-1, ...)` and keeps the status to itself. To ask the kernel before
-    would miss those that die between the question and the reaping.
+    Gunicorn reaps with `os.waitpid(-1, ...)` and keeps the status to itself. Asking the kernel
+    beforehand would miss workers that die between the question and the reaping.
     """
 
     def __init__(self, real: Any, told: Callable[[int, int], None]) -> None:
@@ -128,7 +103,7 @@ class _ObservedOs:
         return getattr(self._real, name)
 
     def waitpid(self, pid: int, options: int) -> tuple[int, int]:
-        """Wait as `os.waitpid` does, and tell of who has died."""
+        """Wait as `os.waitpid` does, and pass on the status of a child that has ended."""
         found: tuple[int, int] = self._real.waitpid(pid, options)
         if found[0]:
             with guarded("noting how a worker died"):
@@ -136,10 +111,10 @@ class _ObservedOs:
         return found
 
 
-def wrap_worker(module: Any, roles: ProcessRoles) -> None:
-    """Wrap `gunicorn.workers.base.Worker.init_process`.
+def wrap_worker(module: Any, start: Callable[[Any], None]) -> None:
+    """Have `start` called with each worker before `gunicorn.workers.base.Worker.init_process`.
 
-    It is the one moment that all worker classes share after the fork and, for gevent, after its
+    That is the one moment that all worker classes share: after the fork and, for gevent, after its
     monkey-patching, but before the app is loaded.
     """
     init_process = module.Worker.init_process
@@ -149,7 +124,7 @@ def wrap_worker(module: Any, roles: ProcessRoles) -> None:
     @functools.wraps(init_process)
     def start_and_init_process(worker: Any) -> None:
         with guarded("starting in a worker"):
-            roles.start_worker(worker)
+            start(worker)
         init_process(worker)
 
     setattr(start_and_init_process, _MARK, True)
@@ -157,12 +132,12 @@ def wrap_worker(module: Any, roles: ProcessRoles) -> None:
 
 
 def heed_signals(worker: Any) -> None:
-    """Let a worker hear its signals while we start in it; called right after the fork.
+    """Let a worker react to its signals while we start in it; called right after the fork.
 
-    Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing: after a
-    SIGTERM that is lost Gunicorn waits its `graceful_timeout` and kills, after a SIGUSR1 the worker
-    goes on with files that were rotated away. Gunicorn is deaf like that for a millisecond, while
-    gevent patches for some more; our start would make it a hundred.
+    Until `Worker.init_signals` it has the arbiter's handlers, which in a worker do nothing. A SIGTERM
+    that is lost makes Gunicorn wait its `graceful_timeout` and kill; after a lost SIGUSR1 the worker
+    writes on into files that were rotated away. In bare Gunicorn that gap is a millisecond (longer
+    while gevent patches); our start would make it a hundred.
     """
 
     def leave_soon(signal_number: int, frame: Any) -> None:
@@ -193,55 +168,39 @@ def after_reopening_files(log: Any, reopen: Callable[[], None]) -> None:
     log.reopen_files = reopen_all_files
 
 
-def chain_hooks(cfg: Any, roles: ProcessRoles) -> None:
-    """Put our hooks around the user's in a Gunicorn configuration. Chaining twice is chaining once."""
+def leave_if_told(worker: Any) -> None:
+    """Leave if SIGTERM came while the worker started. Not every class looks: tornado's doesn't.
 
-    def pre_fork(server: Any, worker: Any) -> None:
-        roles.before_fork(worker)
+    Raises:
+        SystemExit: the worker was told to leave.
+    """
+    if not worker.alive:
+        sys.exit(0)
 
-    def post_fork(server: Any, worker: Any) -> None:
-        heed_signals(worker)
-        # A gevent worker patches the standard library later; until then nothing may be imported.
-        if not hasattr(worker, "patch"):
-            roles.start_worker(worker)
 
-    def post_worker_init(worker: Any) -> None:
-        roles.worker_is_ready(worker)
-        if not worker.alive:
-            # Told to leave meanwhile. Not every class would look: tornado's begins with "alive".
-            sys.exit(0)
+def chain_hooks(cfg: Any, before: Mapping[str, Hook], after: Mapping[str, Hook]) -> None:
+    """Put our hooks around the user's in a Gunicorn configuration. Chaining twice is chaining once.
 
-    def worker_exit(server: Any, worker: Any) -> None:
-        roles.exit_worker(worker)
-
-    def child_exit(server: Any, worker: Any) -> None:
-        roles.after_death(worker)
-
-    def on_dirty_starting(arbiter: Any) -> None:
-        roles.start_dirty_arbiter()
-
-    _chain(cfg, "pre_fork", before=pre_fork)
-    _chain(cfg, "post_fork", before=post_fork)
-    _chain(cfg, "post_worker_init", before=post_worker_init)
-    _chain(cfg, "worker_abort", before=roles.abort_worker)
-    _chain(cfg, "worker_exit", after=worker_exit)
-    _chain(cfg, "child_exit", after=child_exit)
-    _chain(cfg, "on_exit", after=roles.before_arbiter_exit)
-    _chain(cfg, "pre_exec", after=roles.before_successor)
-    if "on_dirty_starting" in cfg.settings:
-        _chain(cfg, "on_dirty_starting", before=on_dirty_starting)
+    Args:
+        cfg: the configuration. A hook that this version of Gunicorn lacks is skipped.
+        before: runs before the user's hook of the same name.
+        after: runs after it, also if it raises.
+    """
+    for name, hook in before.items():
+        _chain(cfg, name, before=hook)
+    for name, hook in after.items():
+        _chain(cfg, name, after=hook)
 
 
 def _chain(
     cfg: Any,
     name: str,
-    before: Callable[..., None] | None = None,
-    after: Callable[..., None] | None = None,
+    before: Hook | None = None,
+    after: Hook | None = None,
 ) -> None:
-    """Run ours before or, whatever happens to the user's, after it."""
-    setting = cfg.settings[name]
-    user = setting.get()
-    if hasattr(user, _MARK):
+    setting = cfg.settings.get(name)
+    user = setting.get() if setting is not None else None
+    if user is None or hasattr(user, _MARK):
         return
     doing = f"the hook {name}"
 

@@ -1,7 +1,7 @@
-"""The line of a request whose worker died: written from what the worker had noted on the scoreboard.
+"""Writes the `lost` and `timeout` lines of requests whose worker died, from what the scoreboard shows.
 
-Lives in the arbiter, in its main thread only, which Gunicorn calls us in: nothing here starts a
-thread, takes a lock or talks to a network, so the arbiter can be forked at any moment.
+Lives in the arbiter, in its main thread only: nothing here starts a thread, takes a lock or talks to a
+network, so the arbiter can be forked at any moment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from otel_canonical.arbiter.exit_causes import ExitCauses
@@ -21,6 +21,7 @@ from otel_canonical.pool.ledger import Place, PoolLedger
 from otel_canonical.pool.slots import CLOSING, OpenRequest
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.composer import pool_row, without_excluded
+from otel_canonical.request.reports import LostRequestReport, TraceIds
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.location import Frame, StackLocation, locate_stack
@@ -29,30 +30,14 @@ from otel_canonical.stacks.location import Frame, StackLocation, locate_stack
 LAST_DEATHS_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A request that died with its worker. `ended_ns` is monotonic."""
-
-    event: CanonicalEvent
-    request: OpenRequest
-    ended_ns: int
-    #: Why its root is exported whatever the sampler said; None if it is not, or not therefore.
-    export_rule: str | None = None
-
-    @property
-    def is_exported(self) -> bool:
-        """Return whether its root is exported."""
-        return self.request.is_exported or self.export_rule is not None
-
-
 class LostRequests:
-    """Gives each worker its place before the fork and writes what is left open in it afterwards.
+    """Reserves each worker's place before the fork and writes what is left open in it after its death.
 
     Args:
         settings: the operator's choice.
         ledger: gives out places.
         emit: writes an event.
-        report_death: told of each dead request, for what is exported.
+        send: takes the report of each lost request, for what is exported.
     """
 
     def __init__(
@@ -60,13 +45,13 @@ class LostRequests:
         settings: Settings,
         ledger: PoolLedger,
         emit: Callable[[CanonicalEvent], None],
-        report_death: Callable[[Death], None],
+        send: Callable[[LostRequestReport], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._rule = AlwaysExport(settings)
         self._emit = emit
-        self._report_death = report_death
+        self._send = send
         self._exit_causes = ExitCauses()
         self._places: dict[int, Place | None] = {}
 
@@ -76,8 +61,8 @@ class LostRequests:
         self._rule = AlwaysExport(settings)
         self._emit = emit
 
-    def assign(self, worker: Any) -> Place | None:
-        """Return the place of a worker that is about to be forked; None if there is no room."""
+    def open_place(self, worker: Any) -> Place | None:
+        """Reserve the place of a worker that is about to be forked; return None if there is no room."""
         place = self._ledger.open_place()
         if place is None:
             warn("more workers than the scoreboard has room for; some have no `lost` lines")
@@ -88,9 +73,9 @@ class LostRequests:
         return place
 
     def pids(self, workers: Iterable[Any]) -> dict[int, int]:
-        """Return the pids of workers by their numbers in the pool."""
+        """Return the pids of workers, by their numbers in the pool."""
         found: dict[int, int] = {}
-        # Copied: in Gunicorn 23 a signal handler takes the dead from among them.
+        # Copied: in Gunicorn 23 a signal handler removes dead workers at any moment.
         for worker in list(workers):
             place = self._places.get(worker.age)
             if place is not None:
@@ -111,22 +96,21 @@ class LostRequests:
         self._exit_causes.note_signal(pid, number)
 
     def note_status(self, pid: int, status: int) -> None:
-        """Note how a child of the arbiter has died, if it was a worker of ours."""
+        """Note how a child of the arbiter has ended, perhaps a worker of ours."""
         self._exit_causes.note_status(pid, status)
 
-    def close_worker(self, worker: Any) -> None:
-        """Write the lines of the requests that a dead worker left open, and take its place back."""
+    def close_place(self, worker: Any) -> None:
+        """Write the lines of the requests that a dead worker left open, and free its place."""
         if worker.age not in self._places:
             return
         place = self._places.pop(worker.age)
         is_timeout = self._exit_causes.is_timeout(worker.pid)
-        # Once for all of its requests: to ask for the cause is to use an OOM kill of the kernel's up.
+        # Asked once for all of its requests: asking consumes one of the kernel's OOM kills.
         cause = self._exit_causes.cause(worker.pid)
         try:
             if place is not None:
                 left_open = self._left_open(place)
-                # Without the watchdog's look, of several requests that share a thread it is not
-                # known which one a dumped stack belongs to.
+                # Where several requests share a thread, a dumped stack could be any of theirs.
                 is_certain = place.scoreboard.is_bounded or len(left_open) == 1
                 for request in left_open:
                     with guarded("writing the line of a request that died"):
@@ -143,19 +127,19 @@ class LostRequests:
             if place is not None and place.stacks is not None:
                 os.close(place.stacks)
 
-    def close_all_workers(self, workers: Iterable[Any]) -> None:
-        """Bury the workers that Gunicorn has killed at its own end without waiting for them."""
+    def close_all_places(self, workers: Iterable[Any]) -> None:
+        """Close the places of workers that Gunicorn has killed at its own end without reaping them."""
         deadline = time.monotonic() + LAST_DEATHS_S
         for worker in list(workers):
             while not self._exit_causes.is_dead(worker.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
-            self.close_worker(worker)
+            self.close_place(worker)
 
     def _left_open(self, place: Place) -> list[OpenRequest]:
         # CLOSING: the worker died between two system calls, around the one that wrote the line.
         return [
             request
-            for slot in place.scoreboard.slots_of(place.block)
+            for slot in place.slots()
             if slot.state() != CLOSING and (request := slot.read()) is not None
         ]
 
@@ -194,7 +178,27 @@ class LostRequests:
         pairs.append(("g_pid", pid))
         event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
         self._emit(event)
-        self._report_death(Death(event, request, ended_ns, rule))
+        self._send(_report_of(event, request, ended_ns, rule))
+
+
+def _report_of(
+    event: CanonicalEvent, request: OpenRequest, ended_ns: int, rule: str | None
+) -> LostRequestReport:
+    texts = request.texts
+    method, route = texts.get("method", ""), texts.get("route")
+    return LostRequestReport(
+        span_name=f"{method} {route}" if route else method,
+        ids=TraceIds(
+            texts.get("trace_id", ""),
+            texts.get("span_id", ""),
+            texts.get("caller_span_id", ""),
+            is_exported=request.is_exported or rule is not None,
+        ),
+        started_wall_ns=request.started_wall_ns,
+        ended_wall_ns=request.started_wall_ns + ended_ns - request.started_ns,
+        event=event,
+        export_rule=rule,
+    )
 
 
 def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str, FieldValue]]:
@@ -220,7 +224,7 @@ def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str
 
 
 def _last_seen(request: OpenRequest, place: Place | None) -> tuple[StackLocation | None, str]:
-    """Return where the request was last seen: by the crash handler, else by the watchdog."""
+    """Return where the request was last seen: by the watchdog, else in the crash dump; and its stack."""
     stacks: dict[int, list[Frame]] = {}
     if place is not None and place.stacks is not None:
         stacks = crash_dump.read_stacks(place.stacks)
@@ -229,6 +233,6 @@ def _last_seen(request: OpenRequest, place: Place | None) -> tuple[StackLocation
     watched = request.watched
     if watched.get("loc"):
         seen = StackLocation(watched["loc"], watched.get("cause_loc") or watched["loc"])
-        # The watchdog's look was at the deadline, which is what a timeout's location means.
+        # The watchdog looked at the deadline; that is what a timeout's location means.
         return seen, crash_dump.as_text(frames or [])
     return located, crash_dump.as_text(frames or [])

@@ -1,4 +1,4 @@
-"""Looks at the pool once a second and passes on what it saw: to the `pool` line, to the reporter.
+"""Samples the pool once a second, for the `pool` line and for the reporter.
 
 Lives in the arbiter, in its main thread, between two steps of Gunicorn's main loop: nothing here waits.
 """
@@ -15,8 +15,8 @@ from otel_canonical.pool.ledger import PoolLedger, PoolSample, utilization
 from otel_canonical.request.composer import pool_row, without_excluded
 from otel_canonical.settings import Settings
 
-#: Gunicorn's main loop comes by once a second, and after every signal.
-LOOK_EVERY_NS = 900_000_000
+#: The least time between two samples: Gunicorn's main loop runs once a second, and after every signal.
+SAMPLE_EVERY_NS = 900_000_000
 
 
 class PoolSampler:
@@ -27,7 +27,7 @@ class PoolSampler:
         ledger: the pool's books.
         emit: writes an event.
         pids: returns the pids of Gunicorn's workers by their numbers in the pool.
-        tell: told of every sample.
+        send: takes every sample.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class PoolSampler:
         ledger: PoolLedger,
         emit: Callable[[CanonicalEvent], None],
         pids: Callable[[Any], dict[int, int]],
-        tell: Callable[[PoolSample], None],
+        send: Callable[[PoolSample], None],
     ) -> None:
         self._ledger = ledger
         self._pids = pids
-        self._tell = tell
-        self._next_look_ns = 0
-        #: What the last `pool` line has told.
-        self._told = ledger.look((), {})
+        self._send = send
+        self._next_sample_ns = 0
+        #: The sample that the last `pool` line was made of.
+        self._written = ledger.sample((), {})
         self.reconfigure(settings, emit)
 
     def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
@@ -53,36 +53,36 @@ class PoolSampler:
         interval_s = settings.pool_interval_seconds
         self._interval_ns = round(interval_s * 1e9) if interval_s is not None else None
 
-    def look(self, arbiter: Any, *, is_last: bool = False) -> None:
-        """Take a sample and pass it on, at most once a second but for the last one."""
+    def sample(self, arbiter: Any, *, is_last: bool = False) -> None:
+        """Take a sample and pass it on, at most once a second except for the last one."""
         now_ns = time.monotonic_ns()
-        if now_ns < self._next_look_ns and not is_last:
+        if now_ns < self._next_sample_ns and not is_last:
             return
-        self._next_look_ns = now_ns + LOOK_EVERY_NS
-        sample = self._ledger.look(arbiter.LISTENERS, self._pids(arbiter.WORKERS.values()))
+        self._next_sample_ns = now_ns + SAMPLE_EVERY_NS
+        sample = self._ledger.sample(arbiter.LISTENERS, self._pids(arbiter.WORKERS.values()))
         if self._interval_ns is not None:
-            # Half a look early rather than half a look late.
-            due_ns = self._told.at_ns + self._interval_ns - LOOK_EVERY_NS // 2
+            # Half a sample early rather than half a sample late.
+            due_ns = self._written.at_ns + self._interval_ns - SAMPLE_EVERY_NS // 2
             if sample.at_ns >= due_ns or is_last:
                 self._write_line(sample)
-        self._tell(sample)
+        self._send(sample)
 
     def _write_line(self, sample: PoolSample) -> None:
-        told, self._told = self._told, sample
+        before, self._written = self._written, sample
         pairs: list[tuple[str, FieldValue]] = [
             ("event_type", EventType.POOL.value),
             ("ts", timestamp()),
         ]
         row, values = pool_row(sample.state)
         pairs += row.pairs(values)
-        share = utilization(told, sample)
+        share = utilization(before, sample)
         if share is not None:
             pairs.append(("g_utilization", share))
-        pairs.append(("g_w_started", sample.workers_started - told.workers_started))
+        pairs.append(("g_w_started", sample.workers_started - before.workers_started))
         for cause, count in sample.deaths.items():
-            if count > told.deaths.get(cause, 0):
-                pairs.append((f"g_w_died_{cause}", count - told.deaths.get(cause, 0)))
+            if count > before.deaths.get(cause, 0):
+                pairs.append((f"g_w_died_{cause}", count - before.deaths.get(cause, 0)))
         for name, count in sample.counts.items():
-            if count > told.counts[name]:
-                pairs.append((f"g_lines_{name}", count - told.counts[name]))
+            if count > before.counts[name]:
+                pairs.append((f"g_lines_{name}", count - before.counts[name]))
         self._emit(CanonicalEvent.of_pairs(EventType.POOL, without_excluded(pairs, self._settings)))

@@ -1,42 +1,39 @@
-"""The arbiter's line to the reporter: starts it when there is something to report, feeds it, ends it.
+"""Starts the reporter when there is something to report, sends it reports, and ends it.
 
-Lives in the arbiter's main thread. A pipe is all there is between the two: writing to it never waits,
-and its end, also when the arbiter is killed, ends the reporter.
+Lives in the arbiter's main thread. The two share a pipe and nothing else. Writing to the pipe never
+waits, and when it is closed, also by a kill of the arbiter, the reporter ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from otel_canonical.arbiter.lost_requests import Death
 from otel_canonical.internal_errors import report
 from otel_canonical.pool.ledger import PoolSample
-from otel_canonical.pool.reports import LEFT_TO_ARBITER
+from otel_canonical.request.reports import LEFT_TO_ARBITER, LostRequestReport, PoolReport
 
-#: One that died before it took a line is not started again before this: it would die again. Nor is
-#: one for the sake of a sample of the pool: the next comes in a second.
+#: A reporter that died before it took a report is not started again sooner: it would die again. Nor
+#: is one started sooner for a sample of the pool: the next sample comes in a second.
 RESTART_INTERVAL_S = 10.0
 
 
 class ReporterProcess:
-    """Sends deaths to the reporter, those whose trace is exported and, if logs are, all; and samples.
+    """Sends samples of the pool, and lost requests: all if logs are exported, else those with a trace.
 
     Args:
         exports_logs: whether log events are exported.
         exports_metrics: whether the pool's metrics are.
-        arguments: returns those that a reporter is started with.
+        arguments: returns the arguments that a reporter is started with.
     """
 
     def __init__(
-        self, *, exports_logs: bool, exports_metrics: bool, arguments: Callable[[], list[str]]
+        self, exports_logs: bool, exports_metrics: bool, arguments: Callable[[], list[str]]
     ) -> None:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,62 +44,51 @@ class ReporterProcess:
         self._starts = 0
         self._dropped_samples = 0
         self._command: object = None
-        self.reconfigure(exports_logs=exports_logs, exports_metrics=exports_metrics)
-        # Whoever else the arbiter forks must not keep the reporter alive.
+        self.reconfigure(exports_logs, exports_metrics)
+        # No other child of the arbiter may keep the reporter alive.
         os.register_at_fork(after_in_child=self.close)
 
-    def reconfigure(self, *, exports_logs: bool, exports_metrics: bool) -> None:
+    def reconfigure(self, exports_logs: bool, exports_metrics: bool) -> None:
         """Take over the configuration of a reload: a reporter of the old one is let go."""
         self._exports_logs = exports_logs
         self._exports_metrics = exports_metrics
         if self._process is not None and self._command != self._make_command():
             self.close()
 
-    def send(self, death: Death) -> None:
-        """Report a death if anything of it is exported; one that can't be sent is said, not retried."""
-        if not (death.is_exported or self._exports_logs):
+    def send(self, lost: LostRequestReport) -> None:
+        """Send a lost request if anything of it is exported. If that fails it is said, not retried."""
+        if not lost.ids.trace_id or not (lost.ids.is_exported or self._exports_logs):
             return
-        if not death.request.texts.get("trace_id"):
-            return
-        line = json.dumps(_facts(death)).encode() + b"\n"
-        # Twice: that a reporter has died shows when it is written to.
+        line = lost.to_json().encode() + b"\n"
+        # Twice: a write is what shows that a reporter has died.
         for _ in range(2):
             if not self._has_reporter(within_s=0.0 if self._has_served else RESTART_INTERVAL_S):
                 break
             with contextlib.suppress(BrokenPipeError):
                 if self._write(line) and not self._rest:
                     return
-            # Dead, or so far behind that its pipe is full: the next line gets a new one.
+            # Dead, or so far behind that its pipe is full: the next report gets a new one.
             self.close()
-        report("telling the reporter of a dead request; it has its line but no span")
+        report("sending a lost request to the reporter; it has its line but no span")
 
     def send_sample(self, sample: PoolSample) -> None:
         """Send a sample of the pool if metrics are exported; one that the pipe can't take is dropped."""
         if not self._exports_metrics or not self._has_reporter(within_s=RESTART_INTERVAL_S):
             return
-        facts = {
-            **sample._asdict(),
-            "kind": "pool",
-            "state": sample.state._asdict(),
-            "starts": self._starts,
-            "dropped_samples": self._dropped_samples,
-        }
+        message = PoolReport(sample, self._starts, self._dropped_samples)
         try:
-            if not self._write(json.dumps(facts).encode() + b"\n"):
+            if not self._write(message.to_json().encode() + b"\n"):
                 self._dropped_samples += 1
         except BrokenPipeError:
             self.close()
 
     def note_death(self, pid: int) -> None:
-        """Note that a child of the arbiter's has died, perhaps the reporter."""
+        """Note that a child of the arbiter has ended, perhaps the reporter."""
         if self._process is not None and self._process.pid == pid:
             self.close()
 
     def close(self) -> None:
-        """Let go of the pipe: in the arbiter that ends the reporter, in a child only our hold on it.
-
-        Only the arbiter's end shall keep the reporter alive.
-        """
+        """Close our end of the pipe. In the arbiter that ends the reporter; a child only lets go of it."""
         process, self._process = self._process, None
         self._rest = b""
         if process is not None and process.stdin is not None:
@@ -111,8 +97,8 @@ class ReporterProcess:
             # Nobody waits for it here: Gunicorn reaps all children of the arbiter, this one too.
             process.returncode = 0
 
-    def leave(self, within_s: float) -> None:
-        """Let the reporter go and wait for its end: with a PID 1 that has left, it would be killed."""
+    def stop(self, within_s: float) -> None:
+        """Close the pipe and wait for the reporter's end: if we are PID 1, our end would kill it."""
         pid = self._process.pid if self._process is not None else None
         self.close()
         deadline = time.monotonic() + within_s
@@ -125,10 +111,10 @@ class ReporterProcess:
             time.sleep(0.01)
 
     def _write(self, line: bytes) -> bool:
-        """Return whether the pipe has taken a line, at least its beginning; the rest then follows.
+        """Return whether the pipe took the line or its beginning; the rest is written later.
 
         Raises:
-            BrokenPipeError: nobody reads it.
+            BrokenPipeError: the reporter is dead.
         """
         assert self._process is not None
         assert self._process.stdin is not None
@@ -145,7 +131,7 @@ class ReporterProcess:
         return False
 
     def _has_reporter(self, *, within_s: float) -> bool:
-        """Return whether there is a reporter; start one unless one was within the last seconds."""
+        """Return whether there is a reporter; start one unless one was started within the last seconds."""
         if self._process is None:
             now = time.monotonic()
             if now - self._started_monotonic < within_s:
@@ -172,27 +158,6 @@ class ReporterProcess:
 
     def _make_command(self) -> tuple[list[str], dict[str, str]]:
         return self._arguments(), _environment()
-
-
-def _facts(death: Death) -> dict[str, Any]:
-    texts = death.request.texts
-    ended_wall_ns = death.request.started_wall_ns + death.ended_ns - death.request.started_ns
-    route = texts.get("route")
-    event = death.event
-    return {
-        "kind": "death",
-        "name": f"{texts['method']} {route}" if route else texts["method"],
-        "trace_id": texts["trace_id"],
-        "span_id": texts["span_id"],
-        "parent_span_id": texts.get("caller_span_id", ""),
-        "started_wall_ns": death.request.started_wall_ns,
-        "ended_wall_ns": ended_wall_ns,
-        "is_exported": death.is_exported,
-        "export_rule": death.export_rule,
-        "event_type": event.event_type.value,
-        "pairs": event.pairs,
-        "stack": event.stack,
-    }
 
 
 def _environment() -> dict[str, str]:

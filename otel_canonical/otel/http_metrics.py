@@ -55,11 +55,10 @@ class HttpMetrics:
 
     Args:
         meter: makes the instruments.
-        in_flight: the open requests, by anything; read when metrics are collected.
     """
 
-    def __init__(self, meter: Meter, in_flight: Mapping[int, RequestScope]) -> None:
-        self._in_flight = in_flight
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         #: Series that there have been: one that is not told of keeps its last value for ever.
         self._seen: set[tuple[str, str]] = set()
         self._held: deque[tuple[_Request, float, SpanContext | None]] = deque()
@@ -69,9 +68,18 @@ class HttpMetrics:
             description="Duration of HTTP server requests.",
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
-        meter.create_observable_up_down_counter(
+
+    def observe_active(self, in_flight: Mapping[int, RequestScope]) -> None:
+        """Count the open requests in `in_flight` whenever metrics are collected."""
+
+        def active(options: CallbackOptions) -> Iterable[Observation]:
+            # The SDK calls this before it collects the histogram: nothing is held back from that.
+            self._record_held()
+            return self._active(in_flight)
+
+        self._meter.create_observable_up_down_counter(
             "http.server.active_requests",
-            [self._active],
+            [active],
             unit="{request}",
             description="Number of active HTTP server requests.",
         )
@@ -109,12 +117,10 @@ class HttpMetrics:
                     context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
                 self._duration.record(duration_s, attributes, context)
 
-    def _active(self, options: CallbackOptions) -> Iterable[Observation]:
-        # The SDK asks before it collects; so nothing is held back from what it collects then.
-        self._record_held()
+    def _active(self, in_flight: Mapping[int, RequestScope]) -> Iterator[Observation]:
         active = Tally(
             (scope.method if scope.method in METHODS else "_OTHER", scope.scheme or "http")
-            for scope in list(self._in_flight.values())
+            for scope in list(in_flight.values())
             if not scope.root.is_excluded
         )
         self._seen |= active.keys()

@@ -53,15 +53,21 @@ class RootFactory:
     Args:
         tracer: makes the spans; None when nothing is exported, then ids are all there is.
         redact: takes the secrets out of a text.
-        keeps: whether requests that the sampler drops are recorded all the same.
+        export_kept: exports the spans that were kept of a request that the sampler had dropped; None
+            where such requests are not recorded.
     """
 
     def __init__(
-        self, tracer: trace.Tracer | None, redact: Callable[[str], str], *, keeps: bool = False
+        self,
+        tracer: trace.Tracer | None,
+        redact: Callable[[str], str],
+        export_kept: Callable[[RequestScope], None] | None = None,
     ) -> None:
         self._tracer = tracer
         self._head_sampler: SamplesHead | None = None
-        self._keeps = keeps
+        #: Whether requests that the sampler drops are recorded, for a rule to decide at their end.
+        self.keeps_unsampled = export_kept is not None
+        self._export_kept = export_kept
         self._rates: tuple[float | None, float | None] = (None, None)
         self._redact = redact
         # A site that keeps URLs out of its traces still has their lines.
@@ -90,6 +96,11 @@ class RootFactory:
         self._tracer = tracer
         self._head_sampler = head_sampler
         self._rates = rates
+
+    def export_kept(self, scope: RequestScope) -> None:
+        """Export the kept spans of a request that the sampler had dropped."""
+        if self._export_kept is not None:
+            self._export_kept(scope)
 
     def is_exporting(self) -> bool:
         """Return whether spans are made at all."""
@@ -149,7 +160,7 @@ class RootFactory:
             trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
             if caller is None and head_sampler.drops(trace_id):
                 return _unexported(None, digits)
-        if self._keeps:
+        if self.keeps_unsampled:
             # With the scope in its context the sampler sees that this is a request's.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
         elif parent is None:
@@ -172,7 +183,7 @@ class RootFactory:
             # A tracer that is switched off hands back what it was given.
             return _unexported(caller, digits)
         is_exported = span.is_recording() and ids.trace_flags.sampled
-        is_recorded = is_exported or (self._keeps and span.is_recording())
+        is_recorded = is_exported or (self.keeps_unsampled and span.is_recording())
         if is_recorded:
             _shadow_end(span)
             _shadow_record_exception(span, self._redact)

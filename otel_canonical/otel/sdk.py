@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import metrics, propagate, trace
@@ -30,7 +30,6 @@ from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 from otel_canonical.otel.tail_sampling import TailSampling
 from otel_canonical.request.always_export import AlwaysExport
-from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
 #: The name under which DjangoInstrumentor makes its spans; the root span is made under it, for it.
@@ -45,12 +44,7 @@ def set_up() -> None:
         otlp_encoder.join()
 
 
-Release = Callable[[RequestScope], None]
-
-
-def join(
-    settings: Settings, *, exports: bool, redact: Callable[[str], str]
-) -> tuple[RootFactory, Release | None]:
+def join(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:
     """Put our sampler around the user's and our counter beside the exporters.
 
     Args:
@@ -59,12 +53,11 @@ def join(
         redact: takes the secrets out of a text.
 
     Returns:
-        What opens the root span of each request and, if the operator has a rule that may ask for
-        it, what exports a request that the sampler has dropped.
+        Opens the root span of each request.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
-        return RootFactory(None, redact), None
+        return RootFactory(None, redact)
     user_sampler = provider.sampler
     keeps = AlwaysExport(settings).is_on
     sampler = CountingSampler(user_sampler if exports else None, records_all=keeps and exports)
@@ -74,12 +67,12 @@ def join(
         tracer.sampler = sampler
     provider.add_span_processor(CallCounter())
     root_tracer, head_sampler = _root_tracer(provider, sampler)
-    root_factory = RootFactory(None, redact, keeps=keeps and exports)
-    release = None
+    export_kept = None
     if keeps and exports:
         tail_sampling = TailSampling(functools.partial(_exporting_processors, provider))
         provider.add_span_processor(tail_sampling)
-        release = tail_sampling.release
+        export_kept = tail_sampling.release
+    root_factory = RootFactory(None, redact, export_kept)
 
     def record() -> None:
         root_factory.record_with(root_tracer, head_sampler, sampler.rates())
@@ -96,7 +89,7 @@ def join(
             CallerOnlyPropagator(propagate.get_global_textmap(), root_factory.is_exporting)
         )
         _export_later(provider, sampler, user_sampler, record)
-    return root_factory, release
+    return root_factory
 
 
 def _root_tracer(
@@ -115,9 +108,9 @@ def _root_tracer(
     return tracer, head_sampler
 
 
-def http_metrics(in_flight: Mapping[int, RequestScope]) -> HttpMetrics:
+def http_metrics() -> HttpMetrics:
     """Return what records the metrics of HTTP servers."""
-    return HttpMetrics(metrics.get_meter("otel_canonical", __version__), in_flight)
+    return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
 
 
 def log_events() -> LogEvents:

@@ -1,18 +1,18 @@
-"""The words of the scoreboard: how long slots were busy, what workers have counted.
+"""The counters on the scoreboard: busy time of slots, lines written by workers.
 
-Words are signed, 8 bytes, aligned, in the machine's order: one store each, never seen half written.
-Each has one writer at a time::
+Each counter is a signed 8-byte word, aligned, in the machine's order, so a store is never seen half
+written. Each has one writer at a time::
 
     per block   `waiting`: requests that its worker has accepted and that no thread serves yet
     per block   16 words: `COUNTS` since its worker began, then the inodes of its listening sockets
-    per slot    `busy`: how long it has been busy, ns; less the monotonic clock's reading at which its
-                request was opened while it has one, so that the word is negative then
+    per slot    `busy`: how long the slot was busy in total, ns. While it serves a request the word holds
+                `total - started_ns`, which is negative; adding `now_ns` makes it the total again
 
-One word for both, because a reader that finds them in two places may count a request that ends just
-then twice, or not at all.
+Both facts are in one word because a reader of two words could count a request that ends between the two
+reads twice, or not at all.
 
-Threads and greenlets of a worker count with `counts[n] += 1`: between the read and the write of that
-no Python function is called, and only there does CPython switch.
+Threads and greenlets of a worker count with `counts[n] += 1`. No Python function is called between its
+read and its write, and CPython switches threads only at calls and loops.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-#: What is counted of lines, the first ones by their `event_type`.
+#: What is counted. The first six are lines by `event_type`.
 COUNTS = (
     *("request", "timeout", "lost", "slow", "partial_failure", "pool"),
     *("dropped", "shortened", "unshown"),
@@ -31,7 +31,7 @@ DROPPED = COUNTS.index("dropped")
 SHORTENED = COUNTS.index("shortened")
 UNSHOWN = COUNTS.index("unshown")
 
-#: Listening sockets of its own that a worker can tell of; it has them with `--reuse-port` only.
+#: The most listening sockets of its own that a worker can note; it has some with `--reuse-port` only.
 MOST_LISTENERS = 4
 _LISTENERS_AT = 12
 _BLOCK_WORDS = _LISTENERS_AT + MOST_LISTENERS
@@ -39,7 +39,7 @@ _WORD = 8
 
 
 class Counts(Protocol):
-    """Where `COUNTS` are kept: words of the scoreboard, or a list."""
+    """Where `COUNTS` are kept: in words of the scoreboard, or in a list."""
 
     def __iter__(self) -> Iterator[int]: ...
 
@@ -49,23 +49,23 @@ class Counts(Protocol):
 
 
 def no_counts() -> list[int]:
-    """Return counts that are nobody else's, all 0."""
+    """Return new counts, all 0, outside the scoreboard."""
     return [0] * len(COUNTS)
 
 
 def size_of(blocks: int, slots: int) -> int:
-    """Return how many bytes the words of a scoreboard take."""
+    """Return how many bytes the counters of a scoreboard take."""
     return _WORD * blocks * (1 + _BLOCK_WORDS + slots)
 
 
 class Counters:
-    """The words of one scoreboard.
+    """The counters of one scoreboard.
 
     Args:
         memory: the scoreboard.
-        at: where its words begin, a multiple of 8.
-        blocks: workers that the scoreboard has room for.
-        slots: requests of each.
+        at: where its counters begin, a multiple of 8.
+        blocks: how many workers it has room for.
+        slots: how many requests of each.
     """
 
     def __init__(self, memory: mmap.mmap, at: int, blocks: int, slots: int) -> None:
@@ -76,7 +76,7 @@ class Counters:
         self.busy = words[blocks * (1 + _BLOCK_WORDS) :]
 
     def clear(self, block: int) -> None:
-        """Set all words of a block to 0, for its next worker."""
+        """Set all counters of a block to 0, for its next worker."""
         self.waiting[block] = 0
         for number in range(block * _BLOCK_WORDS, (block + 1) * _BLOCK_WORDS):
             self._of_blocks[number] = 0
@@ -89,14 +89,14 @@ class Counters:
         return self._of_blocks[at : at + len(COUNTS)]
 
     def busy_ns(self, block: int) -> int:
-        """Return for how long the slots of a block have been busy, together, up to now."""
+        """Return how long the slots of a block have been busy in total, up to now."""
         words = self.busy[block * self._slots : (block + 1) * self._slots].tolist()
         # The clock is read after the words: no request was opened later than `now`.
         now_ns = time.monotonic_ns()
         return sum(words) + now_ns * sum(word < 0 for word in words)
 
     def set_listeners(self, block: int, inodes: Sequence[int]) -> None:
-        """Note a worker's own listening sockets; more than `MOST_LISTENERS` are not told."""
+        """Note a worker's own listening sockets; none of them if there are more than `MOST_LISTENERS`."""
         if len(inodes) > MOST_LISTENERS:
             inodes = ()
         at = block * _BLOCK_WORDS + _LISTENERS_AT

@@ -1,12 +1,12 @@
-"""The books of the pool: blocks given out, workers started and dead, and what all of them have counted.
+"""The pool's accounts: places given out, workers started and dead, and what all of them have counted.
 
-Lives in the arbiter, in its main thread. What a worker has counted in its block goes over into the
-books when it is buried, so no total ever goes backwards, however many workers come and go.
+Lives in the arbiter, in its main thread. What a worker has counted in its block is added to the totals
+when its place is closed, so no total ever goes backwards, however many workers come and go.
 
-Gunicorn 23 buries and looks in its handler of SIGCHLD, so a burial may begin and end within another
-one, within a look, or within the preparation of a fork. Python runs a handler when something is called
-or a loop goes round. So what a burial changes is walked along in a copy here, and between reading a
-total and writing it nothing is called.
+Gunicorn 23 reaps workers in its handler of SIGCHLD. So a place may be closed in the middle of closing
+another one, of a sample, or of the preparation of a fork. Python runs a signal handler at a call or at
+a loop's next turn. Therefore collections that a handler may change are iterated over in copies, and no
+call stands between reading a total and writing it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import COUNTS, Counts
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
+from otel_canonical.pool.slots import Slot
 
-#: TTIN may make a small pool larger, and a reload doubles it for a while.
+#: The least number of blocks: TTIN may enlarge a small pool, and a reload doubles it for a while.
 LEAST_BLOCKS = 64
 #: Slots for a worker whose concurrency has no small bound (gevent, ASGI).
 MOST_SLOTS = 128
-#: Told of from the start: a total that begins with its first death hides that one from a rate.
+#: Reported from the start, as 0: a counter that begins with its first death hides it from a rate.
 COMMON_CAUSES = ("shutdown", "exit:0", "timeout", "oom", "SIGKILL")
 
 
@@ -53,14 +54,14 @@ class PoolSample(NamedTuple):
     workers_started: int
     #: Worker deaths by cause.
     deaths: Mapping[str, int]
-    #: By the names of `counters.COUNTS`.
+    #: By the names in `counters.COUNTS`.
     counts: Mapping[str, int]
     #: The pids of the workers, by their numbers in the pool.
     pids: Mapping[int, int]
 
 
 def utilization(before: PoolSample, after: PoolSample) -> float | None:
-    """Return which share of the slots was busy between two samples; None if nobody can tell."""
+    """Return the busy share of all slots between two samples, 0 to 1; None without a bound on slots."""
     capacity_ns = after.capacity_ns - before.capacity_ns
     if capacity_ns <= 0:
         return None
@@ -69,17 +70,31 @@ def utilization(before: PoolSample, after: PoolSample) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a worker is given: a block of a scoreboard and, for life, the lowest number that is free."""
+    """A worker's place: a block of a scoreboard, a number in the pool, a file for its crash dump.
+
+    Attributes:
+        scoreboard: where its open requests are shown.
+        block: which block of it.
+        number: the lowest that was free; the worker keeps it for life.
+        stacks: a file descriptor; None where there is no memfd.
+    """
 
     scoreboard: Scoreboard
     block: int
     number: int
-    #: The file for its stacks, None where there are none.
     stacks: int | None = None
+
+    def slots(self) -> list[Slot]:
+        """Return the slots of the block, for the worker to write or the arbiter to read."""
+        return self.scoreboard.slots_of(self.block)
+
+    def counts(self) -> memoryview[int]:
+        """Return where the worker counts its lines, by `counters.COUNTS`."""
+        return self.scoreboard.counters.counts_of(self.block)
 
 
 class PoolLedger:
-    """Gives out places and adds up what happens in them.
+    """Gives out places and adds up what their workers do.
 
     Args:
         shape: of the pool.
@@ -94,8 +109,8 @@ class PoolLedger:
         self._places: dict[int, Place] = {}
         self._started = 0
         self._deaths = dict.fromkeys(COMMON_CAUSES, 0)
-        self._buried_counts = [0] * len(COUNTS)
-        self._buried_busy_ns = 0
+        self._closed_counts = [0] * len(COUNTS)
+        self._closed_busy_ns = 0
         self._busy_ns = 0
         self._capacity_ns = 0
         self._capacity_until_ns = time.monotonic_ns()
@@ -122,26 +137,25 @@ class PoolLedger:
         return place
 
     def close_place(self, place: Place | None, cause: str) -> None:
-        """Note a worker's death and take its place back."""
+        """Count a worker's death and take its place back; None if it had none."""
         self._deaths.setdefault(cause, 0)
         self._deaths[cause] += 1
         if place is None:
             return
         self._add_capacity()
-        words = place.scoreboard.counters
-        busy_ns = words.busy_ns(place.block)
-        counts = words.counts_of(place.block).tolist()
-        # Lazy: it is the assignment that adds, in C.
-        sums = map(add, self._buried_counts, counts)
-        # From here on nothing is called: a worker is among the living or among the buried, never both.
-        self._buried_counts[:] = sums
-        self._buried_busy_ns += busy_ns
+        busy_ns = place.scoreboard.counters.busy_ns(place.block)
+        counts = place.counts().tolist()
+        # A `map` is lazy: the assignment below adds, in C.
+        sums = map(add, self._closed_counts, counts)
+        # No calls below: a signal handler must never see this worker counted twice, or not at all.
+        self._closed_counts[:] = sums
+        self._closed_busy_ns += busy_ns
         del self._places[place.number]
         place.scoreboard.free_block(place.block)
         self._drop_empty_pages()
 
-    def look(self, listeners: Iterable[Any], pids: Mapping[int, int]) -> PoolSample:
-        """Return a sample of now, and note on the scoreboards how many connections wait.
+    def sample(self, listeners: Iterable[Any], pids: Mapping[int, int]) -> PoolSample:
+        """Return a sample of now, and write to the scoreboards how many connections wait.
 
         Args:
             listeners: the arbiter's; if it has none, the workers may have their own.
@@ -154,7 +168,7 @@ class PoolLedger:
         for scoreboard in [*self._scoreboards]:
             scoreboard.set_backlog(waiting, now_ns)
         counts = self._count()
-        # After it: however long this process is kept waiting in between, nothing is busier than it can be.
+        # After `_count`: however long this process is suspended in between, busy time stays below capacity.
         self._add_capacity()
         return PoolSample(
             now_ns,
@@ -179,7 +193,7 @@ class PoolLedger:
         current = states[-1]
         if len(states) == 1:
             return current
-        # In a reload workers of two shapes serve side by side.
+        # During a reload, workers of two shapes serve side by side.
         is_bounded = all(state.slots is not None for state in states)
         return PoolState(
             sum(state.workers for state in states),
@@ -191,16 +205,15 @@ class PoolLedger:
         )
 
     def _count(self) -> dict[str, int]:
-        """Return what all have counted, and bring `_busy_ns` up to date."""
+        """Return the totals of all workers, and bring `_busy_ns` up to date."""
         living = [*self._places.values()]
-        # Nothing is called in between, so that nobody is buried there.
-        busy_ns, totals = self._buried_busy_ns, [*self._buried_counts]
+        # No calls between these reads: no place is closed in between.
+        busy_ns, totals = self._closed_busy_ns, [*self._closed_counts]
         totals = [*map(add, totals, self._counts)]
         for place in living:
-            words = place.scoreboard.counters
-            busy_ns += words.busy_ns(place.block)
-            totals = [*map(add, totals, words.counts_of(place.block))]
-        # A request that ended between a look at its word and one at the clock was seen too long.
+            busy_ns += place.scoreboard.counters.busy_ns(place.block)
+            totals = [*map(add, totals, place.counts())]
+        # A request that ended between reading its word and reading the clock has been counted too long.
         if busy_ns > self._busy_ns:
             self._busy_ns = busy_ns
         return dict(zip(COUNTS, totals, strict=True))
@@ -210,7 +223,7 @@ class PoolLedger:
         scoreboards = [place.scoreboard for place in [*self._places.values()]]
         slots = sum([scoreboard.slots for scoreboard in scoreboards if scoreboard.is_bounded])
         elapsed_ns = now_ns - self._capacity_until_ns
-        # Else somebody was buried meanwhile, and has added what there was.
+        # Otherwise a signal handler has closed a place meanwhile, and has added what there was.
         if elapsed_ns > 0:
             self._capacity_ns += slots * elapsed_ns
             self._capacity_until_ns = now_ns

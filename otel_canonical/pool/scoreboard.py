@@ -1,18 +1,17 @@
-"""The scoreboard of shared memory where workers note what they are doing and the arbiter reads it.
+"""The scoreboard: shared memory where workers show their open requests and the arbiter reads them.
 
-Made in the arbiter before the first fork, nameless (`mmap.mmap(-1, ...)`): nothing is left behind,
-whatever is killed. The arbiter gives each worker a block; a block has one slot for each request that
-its worker can serve at once.
+Made in the arbiter before the first fork, without a name (`mmap.mmap(-1, ...)`): nothing is left behind,
+whatever is killed. The arbiter gives each worker a block. A block has one slot for each request that its
+worker can serve at once.
 
-The scoreboard begins with a table that is read as a whole, for a pool's state at a glance::
+It begins with a table that one read copies as a whole, for the state of the pool::
 
       0  uint64  connections waiting to be accepted, plus 1; 0 = not known. By the arbiter
       8  uint64  when that was seen, monotonic ns
      16  uint8   for each block: 1 if it has a worker. By the arbiter
       …  uint8   for each slot of each block: its state, `IDLE`, `OPEN` or `CLOSING`. By its owner
 
-Then the words, which `counters` describes: what is counted and how long slots were busy. Then the
-blocks, each of its slots, which `slots` describes.
+Then come the counters (`counters`), then the blocks with their slots (`slots`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from otel_canonical.pool.slots import IDLE, SLOT, Slot
 
 TABLE_HEAD = 16
 
-#: The arbiter looks at the backlog once a second, unless it is busy reloading or stopping.
+#: A backlog is shown for this long: the arbiter reads it once a second unless it reloads or stops.
 FRESH_NS = 5_000_000_000
 
 _BACKLOG = struct.Struct("<QQ")
@@ -38,11 +37,11 @@ class PoolState(NamedTuple):
 
     workers: int
     active_workers: int
-    #: None for worker classes without a bound on their requests.
+    #: None for worker classes without a bound on concurrent requests.
     slots: int | None
     active_slots: int
     backlog: int | None
-    #: Accepted by a worker, served by no thread yet; None for worker classes that don't queue.
+    #: Accepted by a worker but not served by a thread yet; None for worker classes that don't queue.
     waiting: int | None = None
 
 
@@ -50,10 +49,9 @@ class Scoreboard:
     """Blocks for workers, slots for requests.
 
     Args:
-        blocks: workers at once, old ones of a reload included. Memory that nobody has touched costs
-            nothing, so there may be plenty.
-        slots: requests that one worker can serve at once.
-        is_bounded: whether a worker never serves more.
+        blocks: how many workers at once, old ones of a reload included. Untouched memory costs nothing.
+        slots: how many requests of one worker are shown at once.
+        is_bounded: whether a worker never serves more than that.
         has_queues: whether workers accept requests before they have a thread for them.
     """
 
@@ -70,15 +68,15 @@ class Scoreboard:
         self._slots_at = words_at + counters.size_of(blocks, slots)
         self._memory = mmap.mmap(-1, self._slots_at + blocks * slots * SLOT)
         self.counters = Counters(self._memory, words_at, blocks, slots)
-        #: All of it by halves of a word: everything behind the table is aligned.
+        #: All of it as 4-byte numbers: everything behind the table is aligned.
         self._halves = memoryview(self._memory).cast("I")
 
     def take_block(self) -> int | None:
-        """Give out a free block (arbiter, before a fork); None if all are taken."""
+        """Reserve a free block and return its number (arbiter, before a fork); None if all are taken."""
         number = self._memory.find(b"\0", TABLE_HEAD, self._states_at) - TABLE_HEAD
         if number < 0:
             return None
-        # A block has no owner yet: whatever a dead one has left open is closed.
+        # It has no owner yet: close what a dead worker has left open.
         states = self._states_at + number * self.slots
         self._memory[states : states + self.slots] = bytes(self.slots)
         self.counters.clear(number)
@@ -86,7 +84,7 @@ class Scoreboard:
         return number
 
     def free_block(self, number: int) -> None:
-        """Take a block back (arbiter, after its worker's death); what it counted stays to be read."""
+        """Free a block (arbiter, after its worker's death). Its counts stay readable."""
         self.counters.waiting[number] = 0
         states = self._states_at + number * self.slots
         self._memory[states : states + self.slots] = bytes(self.slots)
@@ -104,12 +102,12 @@ class Scoreboard:
         ]
 
     def set_backlog(self, connections: int | None, seen_ns: int) -> None:
-        """Note how many connections wait to be accepted (arbiter); None if nobody can tell."""
+        """Show how many connections wait to be accepted (arbiter); None if that is unknown."""
         known = 0 if connections is None else connections + 1
         self._memory[0:16] = _BACKLOG.pack(known, seen_ns)
 
     def pool_state(self, now_ns: int) -> PoolState:
-        """Return how full the pool is now; a backlog seen longer than `FRESH_NS` ago isn't told."""
+        """Return how full the pool is now. A backlog read longer than `FRESH_NS` ago is left out."""
         end = self._table_end
         table = self._memory[:end]
         slots, states_at = self.slots, self._states_at
@@ -119,7 +117,7 @@ class Scoreboard:
             active_workers = active_slots
         else:
             idle = bytes(slots)
-            # Beyond the last worker there is nothing to see.
+            # No block behind the last worker's is in use.
             last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
             rows = range(states_at, states_at + max(last, 0) * slots, slots)
             active_workers = sum([table[row : row + slots] != idle for row in rows])

@@ -1,4 +1,4 @@
-"""A slot of the scoreboard: the place of one open request, written by its worker, read by the arbiter.
+"""A slot of the scoreboard: one open request, written by its worker, read by the arbiter.
 
 A slot of 2688 bytes, its numbers in the machine's order. Three parts, each replaced by one slice
 assignment (never by `struct.pack_into`, which writes zeros first)::
@@ -9,7 +9,7 @@ assignment (never by `struct.pack_into`, which writes zeros first)::
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet
      14  uint16  bytes of the watchdog's texts; 0 = it has not looked
-     16  uint32  queries so far: one store, never seen half written
+     16  uint32  queries so far; one store, never seen half written
      24  uint64  ident of the serving thread
      32  uint64  opened at, monotonic ns
      40  uint64  opened at, ns since the epoch
@@ -17,8 +17,8 @@ assignment (never by `struct.pack_into`, which writes zeros first)::
    1064  `ROUTE_TEXTS`
    2048  `WATCH_TEXTS`, written by the worker's watchdog; all else by the thread that serves
 
-A writer killed in the middle of the first part leaves two sequences that differ. The lengths of the
-other parts are written after their texts: a part that isn't complete isn't there.
+A writer that is killed in the middle of the first part leaves two different sequences. The lengths of
+the other parts are written after their texts: an incomplete part is invisible.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WATCH_START = 2048
 IDLE, OPEN, CLOSING = 0, 1, 2
 UNEXPORTED, EXPORTED, KEPT = 0, 1, 2
 
-#: What a slot can say of a request, with the bytes that each text may take.
+#: The texts of a request, each with the most bytes that are kept.
 REQUEST_TEXTS = {
     "request_id": 128,
     "trace_id": 32,
@@ -46,9 +46,9 @@ REQUEST_TEXTS = {
     "client": 45,
     "path": 600,
 }
-#: What is known once the URL is resolved; with the path again, without the secrets that it carried.
+#: Known once the URL is resolved. The path is here again, with secret parameters redacted.
 ROUTE_TEXTS = {"route": 180, "view": 200, "path": 600}
-#: What the watchdog found when it looked at the request.
+#: Written by the watchdog when it samples the request's stack.
 WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 
 _HEAD = struct.Struct("=QBBHHHI4xQQQ")
@@ -64,34 +64,34 @@ _WATCH_LIMITS = tuple(WATCH_TEXTS.values())
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """A request that a slot shows as open."""
+    """An open request, as its slot shows it."""
 
     thread_id: int
     started_ns: int
     started_wall_ns: int
     is_exported: bool
-    #: Its spans were recorded, for the operator's rule to decide on at its end.
+    #: Its spans are recorded; the operator's rule decides on their export at its end.
     is_kept: bool
     queries: int
-    #: By the names of `REQUEST_TEXTS` and `ROUTE_TEXTS`; what is unknown is empty or not there.
+    #: By the names in `REQUEST_TEXTS` and `ROUTE_TEXTS`; an unknown text is empty or absent.
     texts: dict[str, str]
-    #: By the names of `WATCH_TEXTS`; empty if the watchdog has not looked.
+    #: By the names in `WATCH_TEXTS`; empty if the watchdog has not looked.
     watched: dict[str, str]
 
 
 class Slot:
-    """The place of one request.
+    """One slot.
 
-    What is noted of one later says when that was opened: who comes too late, a thread that it has left
-    behind or the watchdog, must not write into its successor.
+    Later writes pass the request's `started_ns` and are ignored if the slot has been reused: the
+    watchdog, or a thread that the request has left behind, may come too late.
 
     Args:
         memory: the scoreboard.
-        halves: the scoreboard again, by halves of a word: 4 bytes each.
+        halves: the scoreboard again, as 4-byte numbers.
         at: where the slot begins, a multiple of 4.
-        state_at: where its state is.
-        busy: for how long each slot has been busy.
-        number: which of these it is.
+        state_at: where its state byte is.
+        busy: the busy-time counters of all slots.
+        number: which of them is this slot's.
     """
 
     __slots__ = (
@@ -114,11 +114,11 @@ class Slot:
         self._at = at
         self._state_at = state_at
         self._sequence = 0
-        #: When its present request was opened, or the last one.
+        #: When its present or last request was opened.
         self._started_ns = 0
         self._busy = busy
         self._number = number
-        #: How long it has been busy before its present request.
+        #: Its busy time before its present request.
         self._busy_ns = 0
 
     def open(
@@ -129,7 +129,7 @@ class Slot:
         export_mark: int,
         texts: Sequence[str],
     ) -> None:
-        """Show a new request. `texts` in the order of `REQUEST_TEXTS`, cut if there is no room."""
+        """Show a new request. `texts` are in the order of `REQUEST_TEXTS`, and cut to their limits."""
         self._started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
         packed = _packed(texts, _REQUEST_LIMITS)
@@ -144,27 +144,27 @@ class Slot:
         self._busy[self._number] = self._busy_ns - started_ns
 
     def close(self, now_ns: int) -> None:
-        """Show no request any more; `now_ns` is monotonic."""
-        # What the word lacks is when the request was opened: the sum is all that it was busy.
+        """Free the slot; `now_ns` is monotonic."""
+        # While busy the counter holds `total - started_ns`; adding `now_ns` makes it the total again.
         self._busy_ns = self._busy[self._number] = self._busy[self._number] + now_ns
         self._memory[self._state_at] = IDLE
 
     def set_state(self, state: int) -> None:
-        """Change the state alone: one byte, which can't be torn."""
+        """Change the state alone: one byte, one store."""
         self._memory[self._state_at] = state
 
     def set_queries(self, started_ns: int, count: int) -> None:
-        """Note how many queries the request has made that was opened at `started_ns`."""
-        # Nothing is called from here on: no other request is opened in between.
+        """Show how many queries the request has made that was opened at `started_ns`."""
+        # No calls below: the slot can't be reused in between.
         if self._started_ns == started_ns:
             self._halves[self._queries_at] = count & 0xFFFFFFFF
 
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
-        """Note what its URL was resolved to; `texts` in the order of `ROUTE_TEXTS`."""
+        """Show what its URL was resolved to; `texts` are in the order of `ROUTE_TEXTS`."""
         self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, _packed(texts, _ROUTE_LIMITS))
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
-        """Note what the watchdog found of it; `texts` in the order of `WATCH_TEXTS`."""
+        """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
         self._write_part(started_ns, WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
 
     def state(self) -> int:
@@ -172,9 +172,9 @@ class Slot:
         return self._memory[self._state_at]
 
     def read(self) -> OpenRequest | None:
-        """Return the request that the slot shows, None if it shows none.
+        """Return the request that the slot shows; None if it is free.
 
-        Of a torn slot (its writer was killed within a memcpy) the texts are not to be trusted.
+        A torn slot (its writer was killed in the middle of a copy) has no texts.
         """
         if self.state() != OPEN:
             return None
@@ -195,7 +195,7 @@ class Slot:
         )
 
     def is_torn(self) -> bool:
-        """Return whether a write of the request's part was cut short, or is under way."""
+        """Return whether a write of the first part was cut short, or is under way."""
         slot = self._memory[self._at : self._at + ROUTE_START]
         end = _HEAD.size + _HEAD.unpack_from(slot)[3]
         return slot[:8] != slot[end : end + 8]
@@ -205,7 +205,7 @@ class Slot:
         end = start + len(packed)
         length_at += self._at
         length = _LENGTH.pack(len(packed))
-        # Nothing is called from here on, as above.
+        # No calls below, as above.
         if self._started_ns == started_ns:
             self._memory[start:end] = packed
             self._memory[length_at : length_at + 2] = length
@@ -214,7 +214,7 @@ class Slot:
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
     packed = "\0".join(texts).encode("utf-8", "replace")
     if len(packed) > limits[-1] or packed.count(0) != len(limits) - 1:
-        # Perhaps one is too long, or holds a zero byte: then each for itself.
+        # A text is too long, or holds a zero byte: cut or clean each of them.
         packed = b"\0".join(
             text.encode("utf-8", "replace")[:limit].replace(b"\0", b" ")
             for text, limit in zip(texts, limits, strict=True)

@@ -1,21 +1,18 @@
-"""The process that exports what is the pool's, not a worker's: its metrics, and what dead requests left.
+"""The process that exports what belongs to the whole pool: its metrics, and lost requests.
 
-Started by the arbiter as a fresh interpreter (`python -m otel_canonical.reporter`), never forked from
-it: it shares no lock and no connection with anybody. It reads one JSON object a line from its standard
-input: a sample of the pool, or a request that died with its worker, whose root span and log event it
-makes under the ids of its line. When the input ends, because the arbiter has ended or has been killed,
-it exports what it has and leaves. It always leaves with 0: Gunicorn reaps all its children and takes
-meaning from 3 and 4.
+The arbiter starts it as a fresh interpreter (`python -m otel_canonical.reporter`), never by a bare fork:
+it shares no lock and no connection with another process. It reads one report a line from its standard
+input: a sample of the pool, or a request that was lost with its worker, whose root span and log event it
+makes under the ids of its line. When the input ends, because the arbiter ended or was killed, it exports
+what it has and ends. It always exits with 0: Gunicorn reaps all its children and gives 3 and 4 a meaning.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger
@@ -26,7 +23,6 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
-from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.internal_errors import guarded
 from otel_canonical.otel import shutdown
 from otel_canonical.otel.configurator import configure_sdk
@@ -35,8 +31,13 @@ from otel_canonical.otel.log_events import LogEvents
 from otel_canonical.otel.root_span import sampling_attributes
 from otel_canonical.otel.sampler import Rates, rates_of
 from otel_canonical.pool.identity import identity_attributes
-from otel_canonical.pool.reports import LEFT_TO_ARBITER
 from otel_canonical.reporter.pool_metrics import PoolMetrics
+from otel_canonical.request.reports import (
+    LEFT_TO_ARBITER,
+    LostRequestReport,
+    PoolReport,
+    parse_report,
+)
 
 #: How long the last spans may take to leave after the arbiter has.
 SHUTDOWN_S = 2.0
@@ -59,14 +60,22 @@ class GivenIds(IdGenerator):
 
 
 class Reporter:
-    """Makes a span and a log event of each death, as far as these are exported; passes samples on."""
+    """Makes a span and a log event of each lost request, as far as these are exported.
+
+    Args:
+        tracer: makes the root spans.
+        ids: gives them their ids.
+        log_events: emits log events; None if they are not exported.
+        take_sample: takes samples of the pool.
+        rates: the probabilities of the user's sampler.
+    """
 
     def __init__(
         self,
         tracer: trace.Tracer,
         ids: GivenIds,
         log_events: LogEvents | None,
-        take_sample: Callable[[dict[str, Any]], None],
+        take_sample: Callable[[PoolReport], None],
         rates: Rates,
     ) -> None:
         self._rates = rates
@@ -76,64 +85,59 @@ class Reporter:
         self._take_sample = take_sample
 
     def report(self, lines: Iterable[str]) -> None:
-        """Report what the arbiter says, one JSON object on a line."""
+        """Report what the arbiter sends, one message a line."""
         for line in lines:
             with guarded("reporting to OpenTelemetry"):
-                facts = json.loads(line)
-                if facts["kind"] == "pool":
-                    self._take_sample(facts)
+                message = parse_report(line)
+                if isinstance(message, PoolReport):
+                    self._take_sample(message)
                 else:
-                    self._report_one(facts)
+                    self._report_lost(message)
 
-    def _report_one(self, death: dict[str, Any]) -> None:
-        event = CanonicalEvent.of_pairs(
-            EventType(death["event_type"]),
-            [(key, value) for key, value in death["pairs"]],
-            death["stack"],
-        )
-        self._ids.trace_id = int(death["trace_id"], 16)
-        self._ids.span_id = int(death["span_id"], 16)
-        if death["is_exported"]:
-            span = self._make_span(death, event)
+    def _report_lost(self, lost: LostRequestReport) -> None:
+        self._ids.trace_id = int(lost.ids.trace_id, 16)
+        self._ids.span_id = int(lost.ids.span_id, 16)
+        if lost.ids.is_exported:
+            span = self._make_span(lost)
         else:
             ids = SpanContext(self._ids.trace_id, self._ids.span_id, is_remote=False)
             span = NonRecordingSpan(ids)
         if self._log_events is not None:
-            self._log_events.emit(event, span)
+            self._log_events.emit(lost.event, span)
 
-    def _make_span(self, death: dict[str, Any], event: CanonicalEvent) -> trace.Span:
+    def _make_span(self, lost: LostRequestReport) -> trace.Span:
         parent = trace.INVALID_SPAN
-        if death["parent_span_id"]:
+        if lost.ids.parent_span_id:
             parent = NonRecordingSpan(
                 SpanContext(
                     self._ids.trace_id,
-                    int(death["parent_span_id"], 16),
+                    int(lost.ids.parent_span_id, 16),
                     is_remote=True,
                     trace_flags=TraceFlags(TraceFlags.SAMPLED),
                 )
             )
-        attributes = event.attributes()
+        attributes = lost.event.attributes()
         span = self._tracer.start_span(
-            death["name"],
+            lost.span_name,
             context=trace.set_span_in_context(parent),
             kind=SpanKind.SERVER,
             attributes=attributes,
-            start_time=death["started_wall_ns"],
+            start_time=lost.started_wall_ns,
         )
-        rate = self._rates.with_caller if death["parent_span_id"] else self._rates.without_caller
-        span.set_attributes(sampling_attributes(rate, death["export_rule"]))
+        rate = self._rates.with_caller if lost.ids.parent_span_id else self._rates.without_caller
+        span.set_attributes(sampling_attributes(rate, lost.export_rule))
         span.set_attribute("error.type", attributes.get("canonical.lost_cause", "timeout"))
         span.set_status(StatusCode.ERROR)
-        span.end(death["ended_wall_ns"])
+        span.end(lost.ended_wall_ns)
         return span
 
 
 def main() -> None:
-    """Report until standard input ends, then leave within `SHUTDOWN_S`.
+    """Report until standard input ends, then shut down within `SHUTDOWN_S`.
 
     The one argument is the pool's name.
     """
-    # What stops the server stops it through our input; the arbiter has started us with these blocked.
+    # The server's end ends us, through our input. The arbiter has started us with these blocked.
     for number in LEFT_TO_ARBITER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)

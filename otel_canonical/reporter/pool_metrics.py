@@ -1,7 +1,7 @@
-"""The pool's metrics: what the arbiter's last sample says, whenever OpenTelemetry asks.
+"""The pool's metrics: observable instruments that read the arbiter's last sample.
 
-Lives in the reporter, the one process that exports them, whatever the number of workers. Totals are the
-arbiter's: a new reporter goes on where the old one was.
+Lives in the reporter, the one process that exports them, however many workers there are. Totals are the
+arbiter's: a new reporter continues where the old one stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -19,6 +18,7 @@ from otel_canonical.pool.ledger import PoolSample, utilization
 from otel_canonical.pool.scoreboard import FRESH_NS, PoolState
 from otel_canonical.reporter import instruments
 from otel_canonical.reporter.instruments import MetricDescription
+from otel_canonical.request.reports import PoolReport
 
 #: To read how much memory a process shares, the kernel walks all of it.
 MEMORY_INTERVAL_S = 10.0
@@ -26,20 +26,6 @@ MEMORY_INTERVAL_S = 10.0
 _DELTA_PREFERENCES = ("delta", "lowmemory")
 
 Values = Iterable[tuple[float, Mapping[str, str | int]]]
-
-
-def parsed_sample(facts: Mapping[str, Any]) -> PoolSample:
-    """Return a sample as it came through the pipe."""
-    return PoolSample(
-        at_ns=facts["at_ns"],
-        state=PoolState(**facts["state"]),
-        busy_ns=facts["busy_ns"],
-        capacity_ns=facts["capacity_ns"],
-        workers_started=facts["workers_started"],
-        deaths=facts["deaths"],
-        counts=facts["counts"],
-        pids={int(number): pid for number, pid in facts["pids"].items()},
-    )
 
 
 class PoolMetrics:
@@ -77,17 +63,17 @@ class PoolMetrics:
         ):
             _register(meter, metric, values)
 
-    def take(self, facts: Mapping[str, Any]) -> None:
+    def take(self, report: PoolReport) -> None:
         """Take over a sample that the arbiter has sent."""
-        sample = parsed_sample(facts)
+        sample = report.sample
         if self._sample is None:
             self._exported = sample
             preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "")
-            if facts["starts"] > 1 and preference.strip().lower() in _DELTA_PREFERENCES:
-                # What came before, another reporter has told.
+            if report.starts > 1 and preference.strip().lower() in _DELTA_PREFERENCES:
+                # An earlier reporter has exported what came before.
                 self._first = sample
         self._sample = sample
-        self._dropped_samples = facts["dropped_samples"]
+        self._dropped_samples = report.dropped_samples
 
     def _fresh(self) -> PoolSample | None:
         """Return the last sample, None if the arbiter has been too busy for another since."""

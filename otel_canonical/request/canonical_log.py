@@ -1,11 +1,11 @@
-"""One worker's canonical log: opens a scope for each request and writes the one event that ends it."""
+"""The canonical log of one worker: opens a scope for each request and writes the event that ends it."""
 
 from __future__ import annotations
 
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
@@ -14,8 +14,8 @@ from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBU
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
-from otel_canonical.pool.scoreboard import Scoreboard
-from otel_canonical.pool.slots import CLOSING, Slot
+from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.slots import CLOSING
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.deferred_signals import DeferredSignals
@@ -37,20 +37,16 @@ Emit = Callable[[CanonicalEvent, RequestScope], None]
 
 
 class CanonicalLog:
-    """Where requests are opened and closed, whatever server or test asks for it.
+    """Opens and closes requests, for any server and for tests.
 
     Args:
         settings: the operator's choice.
         root_factory: gives each request its root span.
         emit: writes an event of a request.
-        scoreboard: the scoreboard, to see how full the pool is.
-        slots: places on it, where open requests are shown to the arbiter. A request
-            that finds none free is served all the same and counted in `counts`.
-        counts: where that is, `counters.COUNTS`.
-        in_flight: where the open requests are kept, for others to see.
-        release: exports what has been kept of a request that the sampler had dropped.
-        signals: held back while a request is opened or closed.
-        times_cpu: whether the CPU time of a thread is that of its request: not where many share one.
+        place: the worker's, whose slots show open requests to the arbiter. A request that finds no free
+            slot is served and logged like any other, and counted as `unshown`. None shows no request.
+        signals: deferred while a request is opened or closed.
+        times_cpu: whether a thread serves one request at a time, so that its CPU time is the request's.
     """
 
     def __init__(
@@ -58,11 +54,7 @@ class CanonicalLog:
         settings: Settings,
         root_factory: RootFactory,
         emit: Emit,
-        scoreboard: Scoreboard | None = None,
-        slots: Sequence[Slot] = (),
-        counts: Counts | None = None,
-        in_flight: dict[int, RequestScope] | None = None,
-        release: Callable[[RequestScope], None] | None = None,
+        place: Place | None = None,
         signals: DeferredSignals | None = None,
         *,
         times_cpu: bool = True,
@@ -72,18 +64,16 @@ class CanonicalLog:
         self._root_factory = root_factory
         self._emit = emit
         self._rule = AlwaysExport(settings)
-        self._release = release
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._composer = Composer(settings, self._redaction)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
-        self._free_slots = list(slots)
-        self._shows = bool(slots)
-        self._scoreboard = scoreboard
-        self._counts = counts if counts is not None else no_counts()
-        #: Every open request, by its id.
-        self.in_flight: dict[int, RequestScope] = {} if in_flight is None else in_flight
+        self._scoreboard = place.scoreboard if place is not None else None
+        self._free_slots = place.slots() if place is not None else []
+        self._counts: Counts = place.counts() if place is not None else no_counts()
+        #: Every open request, by its `id()`.
+        self.in_flight: dict[int, RequestScope] = {}
         excluded = settings.excluded_fields
         self._hidden = {
             name: REDACTED
@@ -104,7 +94,7 @@ class CanonicalLog:
             client: the peer's address.
 
         Returns:
-            The scope, or None if the operator excludes this URL.
+            The scope; None if the operator excludes this URL.
         """
         signals = self._signals
         signals.are_deferred = True
@@ -131,7 +121,7 @@ class CanonicalLog:
         length = headers.get("CONTENT-LENGTH")
         if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
             scope.content_length = int(length)
-        # Asked once: most requests name no id, no trace and no queue.
+        # Skip id and queue look-ups when the request has none of those headers, the usual case.
         has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
         # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
         digits = f"{random.getrandbits(320):080x}"
@@ -153,16 +143,16 @@ class CanonicalLog:
                     path,
                 ),
             )
-        elif self._shows:
+        elif self._scoreboard is not None:
             self._counts[UNSHOWN] += 1
         self.in_flight[id(scope)] = scope
         return scope
 
     def close(self, scope: RequestScope) -> bool:
-        """Write the one event of a request that has ended; False if somebody else has done so.
+        """Write the one event of a request that has ended; return False if it was written before.
 
-        A request that ended because its worker was aborted is a timeout; one that its worker gave up
-        is lost.
+        A request that ended because its worker was aborted is a `timeout`; one that its worker gave up
+        is `lost`.
         """
         signals = self._signals
         signals.are_deferred = True
@@ -174,7 +164,7 @@ class CanonicalLog:
             if scope.ended_cpu_ns is None and self._times_cpu:
                 scope.ended_cpu_ns = time.thread_time_ns()
             try:
-                # The app's own code, that may hang: its worker must hear that it is to end.
+                # Readers call code of the app, which may hang: signals that end the worker must work here.
                 signals.are_deferred = False
                 if signals.waiting is not None:
                     signals.deliver()
@@ -194,34 +184,34 @@ class CanonicalLog:
 
     def _end(self, scope: RequestScope, ended_ns: int) -> None:
         slot = scope.slot
-        is_said = False
+        is_written = False
         event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
         if scope.lost_cause is not None and not scope.is_aborted:
             event_type = EventType.LOST
         try:
             scope.is_open = False
             if self._scoreboard is not None:
-                # While this request's own slot is still open.
+                # Read while this request's own slot is still open, so that it counts itself.
                 scope.pool = self._scoreboard.pool_state(ended_ns)
-            if self._release is not None and scope.root.is_recorded:
+            if self._root_factory.keeps_unsampled and scope.root.is_recorded:
                 with guarded("deciding on a request's export"):
                     self._decide(scope, self._rule.reason(scope, event_type))
             try:
                 event = self._composer.request_event(scope, event_type)
             except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
                 report_caught("composing an event", error)
-                # A poor line is better than none.
+                # An incomplete line is better than none.
                 event = self._composer.least_event(scope, event_type)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
                     scope.root.end(event, scope, self._replaced(event))
             if slot is not None:
                 slot.set_state(CLOSING)
-            is_said = True
+            is_written = True
             self._emit(event, scope)
         except BaseException:
-            # Gunicorn's signals are held back, but an app may have handlers of its own that raise.
-            if not is_said:
+            # Gunicorn's signals are deferred here, but an app may have handlers of its own that raise.
+            if not is_written:
                 if slot is not None:
                     slot.set_state(CLOSING)
                 self._emit(self._composer.least_event(scope, event_type), scope)
@@ -237,7 +227,7 @@ class CanonicalLog:
                 self._free_slots.append(slot)
 
     def progress(self, scope: RequestScope) -> None:
-        """Show on the scoreboard that the request's route and view are known."""
+        """Show the request's route and view on the scoreboard."""
         exempt = self.settings.slow_exempt
         if exempt is not None:
             names = (scope.view, scope.url_name)
@@ -250,11 +240,11 @@ class CanonicalLog:
             scope.slot.write_route(scope.started_ns, texts)
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
-        """Write the line of a failure that the app survived."""
+        """Write the `partial_failure` line of a failure that the app survived."""
         self._emit(self._composer.partial_failure_event(scope, error), scope)
 
     def due(self, scope: RequestScope) -> None:
-        """Show on the scoreboard where the watchdog saw a request whose deadline has come."""
+        """Show on the scoreboard where a request is at its deadline."""
         stuck = scope.stuck
         if scope.slot is not None and stuck is not None:
             after_s = seconds(stuck.seen_ns - scope.started_ns)
@@ -262,7 +252,7 @@ class CanonicalLog:
             scope.slot.write_watched(scope.started_ns, texts)
 
     def slow(self, scope: RequestScope) -> None:
-        """Write the line of a request that is slow and still runs."""
+        """Write the `slow` line of a request that still runs."""
         if self._scoreboard is not None:
             scope.pool = self._scoreboard.pool_state(time.monotonic_ns())
         if self._rule.exports_slow:
@@ -276,7 +266,7 @@ class CanonicalLog:
         self._emit(event, scope)
 
     def abort(self, scope: RequestScope) -> None:
-        """Export what a request has done so far: its worker is about to be killed because of it."""
+        """Export what a request has done so far: its worker is about to be killed."""
         if self._rule.exports_timeouts:
             with guarded("deciding on a request's export"):
                 self._decide(scope, TIMEOUT)
@@ -286,8 +276,7 @@ class CanonicalLog:
         if reason is None or not root.is_recorded:
             return
         root.export_rule = reason
-        if self._release is not None:
-            self._release(scope)
+        self._root_factory.export_kept(scope)
 
     def _replaced(self, event: CanonicalEvent) -> Mapping[str, str]:
         path = str(event.attributes().get("url.path", REDACTED))

@@ -1,6 +1,6 @@
-"""A worker's runtime, built and joined: the log, the seam to Gunicorn, the watchdog, the SDK.
+"""Our half of a worker, built and connected: canonical log, server adapter, watchdog, SDK.
 
-Built after the fork, after gevent's patching, before the app is loaded; imported only then.
+Built after the fork and after gevent's patching, before the app is loaded; imported only then.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
 from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
-from otel_canonical.stacks.text import Describe, stack_lines, with_locals
-from otel_canonical.worker.watchdog import Watchdog
+from otel_canonical.stacks.text import stack_lines, with_locals
+from otel_canonical.worker.watchdog import Deadlines, Watchdog
 
-#: Where the worker class is whose threads serve requests, while its main thread does not.
+#: The module of the worker class whose threads serve requests, while its main thread does not.
 IN_THREADS = ("gunicorn.workers.gthread",)
-#: Where the worker classes are whose threads serve one request at a time: its CPU time is theirs.
+#: The modules of worker classes whose threads serve one request at a time.
 THREAD_PER_REQUEST = ("gunicorn.workers.sync", *IN_THREADS)
 
 RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
 
 
 class WorkerRuntime:
-    """All of ours that lives in one worker.
+    """Everything of ours in one worker.
 
     Args:
         worker: Gunicorn's.
         settings: the operator's choice.
         line_writer: writes lines; made by the arbiter, so that all processes write alike.
-        place: the worker's place on the scoreboard, None if there was no room.
-        with_sdk: whether the SDK is ours to set up and to leave.
+        place: the worker's place in the pool; None if there was no room for it.
+        with_sdk: whether the SDK is ours to set up and to shut down.
         with_app_logs: whether the app's log records are ours to export.
     """
 
@@ -65,94 +65,110 @@ class WorkerRuntime:
         with_app_logs: bool,
     ) -> None:
         self._settings = settings
-        self._berth = place
-        self._with_sdk = with_sdk
-        self._losses: ExportLosses | None = None
-        if with_sdk:
-            sdk.set_up()
-            if otel_config.exports_anything():
-                self._losses = ExportLosses()
-                self._losses.watch()
+        self._place = place
+        self._exports = with_sdk and otel_config.exports_anything()
+        self._losses = _set_up_sdk() if with_sdk else None
         if place is not None:
-            line_writer.counts = place.scoreboard.counters.counts_of(place.block)
+            line_writer.counts = place.counts()
         redaction = RedactionPolicy(settings.redacted_names)
         sql_comments.want(settings.sql_commenter)
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
             AppLogs(redaction, with_request_id=has_id).install()
-        root_factory, release = sdk.join(
-            settings,
-            exports=not with_sdk or otel_config.exports("traces"),
-            redact=redaction.text,
-        )
-        in_flight: dict[int, RequestScope] = {}
-        signals = DeferredSignals()
-        if not _is_of(worker, IN_THREADS):
-            signals.hold_back(worker)
-        records_metrics = with_sdk and otel_config.records_http_metrics()
+        metrics = None
+        if with_sdk and otel_config.records_http_metrics():
+            metrics = sdk.http_metrics()
         self.log = CanonicalLog(
             settings,
-            root_factory,
-            _emit(line_writer, settings, sdk.http_metrics(in_flight) if records_metrics else None),
-            in_flight=in_flight,
-            scoreboard=place.scoreboard if place is not None else None,
-            slots=place.scoreboard.slots_of(place.block) if place is not None else (),
-            counts=line_writer.counts,
-            release=release,
-            signals=signals,
+            sdk.join(
+                settings,
+                exports=not with_sdk or otel_config.exports("traces"),
+                redact=redaction.text,
+            ),
+            _emit(line_writer, settings, metrics),
+            place,
+            _deferred_signals(worker),
             times_cpu=_is_of(worker, THREAD_PER_REQUEST),
         )
-        describe: Describe = stack_lines
-        if settings.slow_locals:
-            describe = with_locals(redaction)
-        self.watchdog = Watchdog(
-            in_flight=self.log.in_flight,
-            heartbeat=lambda: _heartbeat(worker),
-            timeout_s=worker.cfg.timeout,
-            margin_s=settings.timeout_margin_seconds,
-            slow_s=settings.slow_seconds,
-            slow_interval_s=settings.slow_interval_seconds,
-            on_due=self.log.due,
-            on_slow=self.log.slow,
-            on_abort=self._save_spans,
-            describe=describe,
+        if metrics is not None:
+            metrics.observe_active(self.log.in_flight)
+        self._watchdog = Watchdog(
+            self.log.in_flight,
+            Deadlines(
+                worker.cfg.timeout,
+                settings.timeout_margin_seconds,
+                settings.slow_seconds,
+                settings.slow_interval_seconds,
+            ),
+            lambda: _heartbeat(worker),
+            self,
+            with_locals(redaction) if settings.slow_locals else stack_lines,
         )
-        #: What to chain as Gunicorn's `pre_request` and `post_request`; None where there is a better seam.
+        #: What to chain as Gunicorn's `pre_request` and `post_request`; None where neither is used.
         self.request_hooks = _follow_requests(worker, self.log)
         if place is not None:
-            number = place.block
-            if worker.cfg.reuse_port:
-                place.scoreboard.counters.set_listeners(number, backlog.inodes_of(worker.sockets))
-            thread_queue.count_waiting(
-                worker, place.scoreboard.counters.waiting[number : number + 1]
-            )
-        self.watchdog.start()
-        # What is here lives as long as the worker, and the app isn't here yet, whose garbage has the
-        # collector walk all that it doesn't know to stay.
+            _count_connections(worker, place)
+        self._watchdog.start()
+        # All that exists now lives as long as the worker. Without this, each full collection would
+        # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()
 
     def is_ready(self) -> None:
-        """Start recording stacks: after Gunicorn's handler of SIGABRT, which is called after the dump."""
-        if self._berth is not None and self._berth.stacks is not None:
-            crash_dump.record_into(self._berth.stacks)
+        """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
+        if self._place is not None and self._place.stacks is not None:
+            crash_dump.record_into(self._place.stacks)
 
     def abort(self) -> None:
-        """Have what is open marked as aborted; called in a signal handler."""
-        self.watchdog.abort()
+        """Mark the open requests as aborted; called in a signal handler."""
+        self._watchdog.abort()
 
-    def leave(self) -> None:
-        """Stop the watchdog and take leave of the SDK."""
-        self.watchdog.stop()
-        if self._with_sdk and otel_config.exports_anything():
+    def shut_down(self) -> None:
+        """Stop the watchdog and shut the SDK down, both within a time limit."""
+        self._watchdog.stop()
+        if self._exports:
             shutdown.leave(self._settings.flush_seconds, self._losses)
 
-    def _save_spans(self) -> None:
+    def due(self, scope: RequestScope) -> None:
+        """Show on the scoreboard where a request is at its deadline (watchdog)."""
+        self.log.due(scope)
+
+    def slow(self, scope: RequestScope) -> None:
+        """Write the line of a slow request (watchdog)."""
+        self.log.slow(scope)
+
+    def save_spans(self) -> None:
+        """End and export the spans of open requests: the worker is about to be killed (watchdog)."""
         end_open_spans(self.log.in_flight)
         for scope in list(self.log.in_flight.values()):
             self.log.abort(scope)
         if otel_config.exports("traces"):
             shutdown.flush_spans(self._settings.flush_seconds)
+
+
+def _set_up_sdk() -> ExportLosses | None:
+    """Set the SDK up and return what counts its losses; None if nothing is exported."""
+    sdk.set_up()
+    if not otel_config.exports_anything():
+        return None
+    losses = ExportLosses()
+    losses.watch()
+    return losses
+
+
+def _deferred_signals(worker: Any) -> DeferredSignals:
+    signals = DeferredSignals()
+    if not _is_of(worker, IN_THREADS):
+        signals.hold_back(worker)
+    return signals
+
+
+def _count_connections(worker: Any, place: Place) -> None:
+    """Show on the scoreboard which connections wait for this worker alone."""
+    counters, block = place.scoreboard.counters, place.block
+    if worker.cfg.reuse_port:
+        counters.set_listeners(block, backlog.inodes_of(worker.sockets))
+    thread_queue.count_waiting(worker, counters.waiting[block : block + 1])
 
 
 def _is_of(worker: Any, modules: Sequence[str]) -> bool:
@@ -161,27 +177,27 @@ def _is_of(worker: Any, modules: Sequence[str]) -> bool:
 
 
 def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
-    """Join the seam that fits the worker's class."""
+    """Connect the adapter that fits the worker's class."""
     if asgi_servers.is_asgi(worker):
         asgi_servers.join(worker, log)
         return None
-    # A gevent worker has patched the standard library by now; only then gevent is there.
+    # A gevent worker has patched the standard library by now, and so imported greenlet.
     runner = sys.modules["greenlet"].getcurrent if hasattr(worker, "patch") else None
     if runner is not None and pywsgi.is_pywsgi(worker):
         pywsgi.follow(worker, log, runner)
         return None
-    seam = GunicornAdapter(worker, log, runner)
-    return seam.pre_request, seam.post_request
+    adapter = GunicornAdapter(worker, log, runner)
+    return adapter.pre_request, adapter.post_request
 
 
 def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | None) -> Emit:
-    """Return the way out: the line and, as far as they are exported, metrics and log event."""
+    """Return what writes an event: the line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
         log_events = sdk.log_events()
     if log_events is None and metrics is None:
         return lambda event, scope: line_writer.emit(event)
-    # Where no trace is exported, none is sampled.
+    # Without exported traces no request is sampled, and `sampled` then means all.
     only_sampled = settings.log_events == "sampled" and otel_config.exports("traces")
 
     def emit_all(event: CanonicalEvent, scope: RequestScope) -> None:
@@ -204,9 +220,9 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
 
 
 def _heartbeat(worker: Any) -> float:
-    """Return when the worker last showed the arbiter that it lives, monotonic seconds."""
+    """Return when the worker last told the arbiter that it is alive, monotonic seconds."""
     try:
         return float(worker.tmp.last_update())
     except (OSError, ValueError):
-        # Gunicorn has closed it: the worker is leaving, and nothing will time out any more.
+        # Gunicorn has closed the file: the worker is leaving and can't time out any more.
         return time.monotonic()

@@ -1,0 +1,157 @@
+"""The arbiter's half: gives workers their places, writes the lines of lost requests, samples the pool.
+
+Lives in the arbiter, in its main thread. Forked workers start from a copy of it. Nothing here starts a
+thread, imports the SDK or Django, or waits for a network: Gunicorn may fork at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from otel_canonical import otel_config
+from otel_canonical._version import __version__
+from otel_canonical.arbiter.lost_requests import LostRequests
+from otel_canonical.arbiter.pool_sampler import PoolSampler
+from otel_canonical.arbiter.reporter_process import ReporterProcess
+from otel_canonical.event.output import open_line_writer
+from otel_canonical.pool import identity
+from otel_canonical.pool.counters import no_counts
+from otel_canonical.pool.ledger import Place, PoolLedger, PoolShape
+from otel_canonical.settings import Settings
+from otel_canonical.stacks import crash_dump
+
+
+class ArbiterSide:
+    """Everything of ours in one arbiter. Methods named after a Gunicorn hook take its parameters.
+
+    Args:
+        arbiter: Gunicorn's, set up for the first time.
+        settings: the operator's choice.
+    """
+
+    def __init__(self, arbiter: Any, settings: Settings) -> None:
+        #: The arbiter's own process; a forked worker holds a copy of this object.
+        self.pid = os.getpid()
+        self.settings = settings
+        #: The pool's name in `service.instance.id`; known when the first worker is about to be forked.
+        self.pool_name = ""
+        #: The place of the worker that was forked last; in a worker, its own. None without room for it.
+        self.place: Place | None = None
+        #: The lines that the arbiter itself has written.
+        self._counts = no_counts()
+        self.line_writer = open_line_writer(
+            settings, arbiter.cfg, self._counts, arbiter.log.warning
+        )
+        emit = self.line_writer.emit
+        self._reporter = ReporterProcess(*_exported(settings), arguments=lambda: [self.pool_name])
+        self._ledger = PoolLedger(_shape(arbiter.cfg), self._counts)
+        self._lost_requests = LostRequests(settings, self._ledger, emit, self._reporter.send)
+        self._sampler = PoolSampler(
+            settings, self._ledger, emit, self._lost_requests.pids, self._reporter.send_sample
+        )
+        self._announce(arbiter.log)
+
+    def _announce(self, log: Any) -> None:
+        log.info(
+            "otel-canonical %s: one %s line per request on %s; %s",
+            __version__,
+            self.settings.format,
+            self.line_writer.output.target,
+            otel_config.describe(),
+        )
+        if not crash_dump.is_supported():
+            log.info("otel-canonical: no memfd here; crashed requests have no location")
+
+    def reconfigure(self, arbiter: Any, settings: Settings) -> None:
+        """Take over the configuration of a reload (SIGHUP). Workers of before keep what they have."""
+        previous, self.settings = self.settings, settings
+        if not settings.enabled:
+            self._reporter.close()
+            return
+        former = self.line_writer
+        if previous != settings:
+            self.line_writer = open_line_writer(
+                settings, arbiter.cfg, self._counts, arbiter.log.warning
+            )
+        emit = self.line_writer.emit
+        self._ledger.reshape(_shape(arbiter.cfg))
+        self._lost_requests.reconfigure(settings, emit)
+        self._sampler.reconfigure(settings, emit)
+        self._reporter.reconfigure(*_exported(settings))
+        if former is not self.line_writer:
+            # Closed last: Gunicorn 23 may write a lost request's line in a signal handler before this.
+            former.output.close()
+
+    def reopen_output(self) -> None:
+        """Reopen the lines' file by its name, as after a rotation (SIGUSR1)."""
+        self.line_writer.output.reopen()
+
+    def pre_fork(self, server: Any, worker: Any) -> None:
+        """Reserve the place of a worker that is about to be forked."""
+        self.pool_name = _pool_name(worker)
+        self.place = self._lost_requests.open_place(worker) if self.settings.enabled else None
+
+    def child_exit(self, server: Any, worker: Any) -> None:
+        """Write the lines of the requests that a dead worker left open."""
+        self._lost_requests.close_place(worker)
+
+    def worker_reaped_elsewhere(self, worker: Any) -> None:
+        """Write such lines for a worker that somebody else has reaped: no `child_exit` comes for it."""
+        self._lost_requests.close_place(worker)
+
+    def on_exit(self, server: Any) -> None:
+        """Write what is still to be written: Gunicorn has killed its workers, but not reaped all."""
+        self._lost_requests.close_all_places(server.WORKERS.values())
+        self._sampler.sample(server, is_last=True)
+        self._reporter.stop(self.settings.flush_seconds)
+
+    def pre_exec(self, server: Any) -> None:
+        """Tell a second arbiter (SIGUSR2) that it succeeds this one; runs in a fork of this one."""
+        # The new arbiter starts from the environment that this one was started in.
+        environ = server.cfg.env_orig
+        environ[identity.SUCCESSOR_VARIABLE] = identity.successor_of(environ)
+
+    def on_dirty_starting(self, arbiter: Any) -> None:
+        """Close what belongs to workers, in the parent of dirty workers (Gunicorn >= 25)."""
+        self._lost_requests.close_others(None)
+
+    def become_worker(self, worker: Any) -> None:
+        """Close what belongs to other workers, in a worker that has just been forked."""
+        self._lost_requests.close_others(worker)
+
+    def note_signal(self, pid: int, number: int) -> None:
+        """Note a signal that Gunicorn is about to send to a worker."""
+        self._lost_requests.note_signal(pid, number)
+
+    def note_status(self, pid: int, status: int) -> None:
+        """Note the wait status of a child of the arbiter: a worker, the reporter, an orphan."""
+        self._reporter.note_death(pid)
+        self._lost_requests.note_status(pid, status)
+
+    def sample_pool(self, arbiter: Any) -> None:
+        """Sample the pool; called by Gunicorn's loops once a second or more often."""
+        if self.settings.enabled:
+            self._sampler.sample(arbiter)
+
+
+def _exported(settings: Settings) -> tuple[bool, bool]:
+    """Return whether log events, and whether the pool's metrics, are exported."""
+    return (
+        settings.log_events != "false" and otel_config.exports("logs"),
+        settings.pool_metrics and otel_config.exports("metrics"),
+    )
+
+
+def _shape(cfg: Any) -> PoolShape:
+    """Return how many requests a worker can have open at once, and how many workers there are."""
+    kind = cfg.worker_class_str
+    slots = int(cfg.threads) if kind in ("sync", "gthread") else None
+    return PoolShape(slots, cfg.workers, has_queues=kind == "gthread")
+
+
+def _pool_name(worker: Any) -> str:
+    # With --reuse-port the workers make their sockets themselves, later.
+    binds = [listener.getsockname() for listener in worker.sockets] or worker.cfg.address
+    return identity.pool_name(socket.gethostname(), binds, os.environ)

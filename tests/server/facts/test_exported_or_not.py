@@ -1,0 +1,75 @@
+"""The line says the same whether its request is exported or not, over the whole demo shop."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.otlp_sink import otlp_sink
+from tests.support.servers import DEMO, Line, eventually, gunicorn
+
+#: What differs from one run to the next: ids, clocks, processes, and how full the pool was.
+DIFFERS = re.compile(r"ts|trace_id|span_id|sampled|req_id|req_host|\w+_(?:time|ttfb|seen)|g_\w+")
+
+
+@pytest.fixture(autouse=True)
+def _tour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DEMO))
+
+
+def lines_of_shop(directory: Path, **environment: str) -> list[tuple[str, list[Line]]]:
+    """Return what each request of the demo's tour was, and its lines."""
+    from tour.visitor import Visitor, visit_everything  # type: ignore[import-not-found]
+
+    directory.mkdir()
+    database = {"DEMO_DATABASE": str(directory / "demo.sqlite3")}
+    for command in ("migrate", "seed_catalog"):
+        manage = [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"]
+        subprocess.run(manage, env=database, check=True)
+    with gunicorn(
+        "demo_shop.wsgi", directory, "--chdir", str(DEMO), **database, **environment
+    ) as server:
+        host, port = server.address
+        visitor = Visitor(host, port)
+        visit_everything(visitor)
+        endings = ("request", "timeout", "lost")
+        eventually(
+            lambda: (
+                sum(line["event_type"] in endings for line in server.lines()) == len(visitor.sent)
+            ),
+            server.report,
+        )
+        lines = server.lines()
+        return [
+            (sent.what, [line for line in lines if line["req_id"] == sent.req_id])
+            for sent in visitor.sent
+            # How far it came before its client left is another matter each time.
+            if "the client leaves" not in sent.note
+        ]
+
+
+def test_lines_are_the_same_when_exported(tmp_path: Path) -> None:
+    """Field by field: the same keys in the same order, and the same values but for ids and clocks."""
+    quiet = lines_of_shop(tmp_path / "quiet")
+    with otlp_sink() as sink:
+        exported = lines_of_shop(tmp_path / "exported", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint)
+    assert [what for what, _ in exported] == [what for what, _ in quiet]
+    compared = 0
+    for (what, unexported), (_, others) in zip(quiet, exported, strict=True):
+        assert len(unexported) == len(others), what
+        for one, other in zip(unexported, others, strict=True):
+            assert [key for key in one if key != "g_backlog"] == [
+                key for key in other if key != "g_backlog"
+            ], what
+            assert other["sampled"] == "true"
+            assert one["sampled"] == "false"
+            constant = [key for key in one if not DIFFERS.fullmatch(key)]
+            assert {key: one[key] for key in constant} == {key: other[key] for key in constant}, (
+                what
+            )
+            compared += len(constant)
+    assert compared > 200

@@ -1,0 +1,124 @@
+"""The `pool` line: how full the pool was, for those who read lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from datetime import datetime
+from pathlib import Path
+
+from tests.server.lifecycle.test_timeouts import send
+from tests.support.servers import PATIENCE_S, Line, Server, eventually, gunicorn
+
+EVERY = "OTEL_PYTHON_CANONICAL_POOL_INTERVAL_SECONDS"
+
+
+def pool_lines(site: Server) -> list[Line]:
+    """Return the `pool` lines so far."""
+    return [line for line in site.lines() if line["event_type"] == "pool"]
+
+
+def at(line: Line) -> float:
+    """Return when a line was written."""
+    return datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp()
+
+
+def busy_share(requests: list[Line], begin: float, end: float) -> float:
+    """Return for which share of a time one of `requests` was open; there is one at a time."""
+    busy_s = 0.0
+    for line in requests:
+        ended = at(line)
+        busy_s += max(0.0, min(ended, end) - max(ended - float(line["resp_time"]), begin))
+    return busy_s / (end - begin)
+
+
+def test_utilization_of_bursts_is_their_share_of_time(tmp_path: Path) -> None:
+    """Busy 30 % of the time in bursts of 100 ms: 0.30 +- 0.03, and what the lines themselves say."""
+    with gunicorn("stuck", tmp_path, **{EVERY: "4"}) as site:
+        first = eventually(lambda: pool_lines(site), site.report)[0]
+        pause, has_ended = threading.Event(), threading.Event()
+
+        def burst() -> None:
+            while not has_ended.is_set():
+                send(site, "/takes/?s=0.1")
+                requests = [line for line in site.lines() if line["event_type"] == "request"]
+                # However late this machine is: the next one when the last was 30 % of the time.
+                pause.wait(float(requests[-1]["resp_time"]) * 7 / 3)
+
+        thread = threading.Thread(target=burst)
+        thread.start()
+        try:
+            eventually(lambda: len(pool_lines(site)) >= 4, site.report)
+        finally:
+            has_ended.set()
+            thread.join()
+        _, before, *measured = pool_lines(site)[:4]
+        requests = [line for line in site.lines() if line["event_type"] == "request"]
+    assert "g_utilization" in first
+    for line in measured:
+        share = busy_share(requests, at(before), at(line))
+        print(f"g_utilization {line['g_utilization']}, by the lines of requests {share:.4f}")
+        assert abs(float(line["g_utilization"]) - share) < 0.01
+        assert abs(float(line["g_utilization"]) - 0.30) <= 0.03
+        before = line
+
+
+def test_pool_line_tells_what_happened_since_the_last(tmp_path: Path) -> None:
+    """Workers, slots, starts, deaths by cause and lines by kind; the sum of all lines is the total."""
+    with gunicorn("stuck", tmp_path, workers=2, **{EVERY: "1"}) as site:
+        for _ in range(3):
+            send(site, "/ok/")
+        send(site, "/exits-hard/")
+        eventually(lambda: any("g_w_died_exit_7" in line for line in pool_lines(site)), site.report)
+        os.kill(site.pid, signal.SIGTERM)
+        assert site.process.wait(PATIENCE_S) == 0
+        lines = pool_lines(site)
+        requests = [line for line in site.lines() if line["event_type"] != "pool"]
+    assert len(requests) == 4
+    assert list(lines[0])[:5] == ["event_type", "ts", "g_w_count", "g_w_active", "g_backlog"]
+    assert (lines[0]["g_t_count"], lines[-1]["g_w_count"]) == ("2", "0")
+    totals = {
+        key: sum(int(line.get(key, 0)) for line in lines)
+        for key in (
+            *("g_w_started", "g_w_died_exit_7", "g_w_died_shutdown"),
+            *("g_lines_request", "g_lines_lost"),
+        )
+    }
+    assert totals == {
+        "g_w_started": 3,
+        "g_w_died_exit_7": 1,
+        "g_w_died_shutdown": 2,
+        "g_lines_request": 3,
+        "g_lines_lost": 1,
+    }
+
+
+def test_pool_line_obeys_format_and_excluded_fields(tmp_path: Path) -> None:
+    """It is a line as any other."""
+    with gunicorn(
+        "stuck",
+        tmp_path,
+        **{
+            EVERY: "1",
+            "OTEL_PYTHON_CANONICAL_FORMAT": "json",
+            "OTEL_PYTHON_CANONICAL_EXCLUDED_FIELDS": "g_w_*",
+        },
+    ) as site:
+        eventually(lambda: site.stdout.read_text().count("\n") >= 1, site.report)
+        line = json.loads(site.stdout.read_text().splitlines()[0])
+    assert line["event_type"] == "pool"
+    assert line["g_t_count"] == 1
+    assert isinstance(line["g_utilization"], float)
+    assert not [key for key in line if key.startswith("g_w_")]
+
+
+def test_no_pool_line_unless_asked_for(tmp_path: Path) -> None:
+    """Off by default: a server without requests is silent, to its last line."""
+    with gunicorn("stuck", tmp_path) as site:
+        send(site, "/ok/")
+        site.wait_for_lines(1)
+        os.kill(site.pid, signal.SIGTERM)
+        site.process.wait(PATIENCE_S)
+        assert len(site.lines()) == 1

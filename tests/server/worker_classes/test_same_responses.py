@@ -1,0 +1,114 @@
+"""A site answers the same with us as without: the whole demo shop, under the classes that patch or bridge."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.server.worker_classes.test_worker_classes import ASGI, CLASSES
+from tests.support.otlp_sink import otlp_sink
+from tests.support.servers import (
+    DEMO,
+    GUNICORN,
+    INSTRUMENT,
+    Answer,
+    Line,
+    Server,
+    clean_environment,
+    eventually,
+    gunicorn,
+)
+
+GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/products/ /report.csv
+/slow/?seconds=0.2 /async/ /queries/10/ /broken/ /broken-template/ /recommendations/ /account/
+/accounts/login/ /accounts/reset/MQ/c7x2ab-0123456789abcdef0123456789abcdef/ /admin/ /ok/ /healthz
+/nowhere/""".split()
+CART = b'{"product": "copper-kettle", "quantity": 12}'
+
+#: What differs from one answer to the next by itself.
+INTERNAL = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
+OWN_HEADERS = {"date", "set-cookie", "expires"}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop's database, filled once."""
+    path = tmp_path_factory.mktemp("shop") / "demo.sqlite3"
+    for command in ("migrate", "seed_catalog"):
+        subprocess.run(
+            [sys.executable, str(DEMO / "manage.py"), command, "--verbosity", "0"],
+            check=True,
+            capture_output=True,
+            # Not our own: other tests may have named their site's settings there.
+            env=clean_environment(path.parent, {"DEMO_DATABASE": str(path)}),
+        )
+    return path
+
+
+def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    """Return what of an answer must be the same."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    kept = {name: value for name, value in headers.items() if name not in OWN_HEADERS}
+    return answer.status, kept, INTERNAL.sub(rb"\1", answer.body)
+
+
+def ends(site: Server) -> list[Line]:
+    """Return the lines that end a request."""
+    return [line for line in site.lines() if line["event_type"] == "request"]
+
+
+def visit(site: Server) -> dict[str, tuple[int, dict[str, str], bytes]]:
+    """Return every answer of the shop: asked one by one, then all at once."""
+    answers = {f"alone {path}": told(site.get(path)) for path in GETS}
+    answers["cart"] = told(site.get("/cart/add/", "POST", CART))
+    answers["host"] = told(site.get("/ok/", Host="attacker.example"))
+    with ThreadPoolExecutor(20) as clients:
+        # An async view holds asyncio's one loop per thread: under gevent, where others share the
+        # thread, Django refuses them the database meanwhile, with or without us.
+        paths = [path for path in GETS if path != "/async/"]
+        together = clients.map(lambda path: told(site.get(path)), paths)
+        answers.update({f"together {n}": answer for n, answer in enumerate(together)})
+    return answers
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_answers_are_the_same_with_us(name: str, database: Path, tmp_path: Path) -> None:
+    """Status, headers and body of every page, with and without an export."""
+    app = "demo_shop.asgi:application" if name in ASGI else "demo_shop.wsgi:application"
+    seen = {}
+    with otlp_sink() as sink:
+        for case, command, environment in (
+            ("without", GUNICORN, {}),
+            ("with", [*INSTRUMENT, *GUNICORN], {}),
+            (
+                "exporting",
+                [*INSTRUMENT, *GUNICORN],
+                {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint},
+            ),
+        ):
+            directory = tmp_path / case
+            directory.mkdir()
+            with gunicorn(
+                app,
+                directory,
+                *CLASSES[name],
+                command=command,
+                cwd=DEMO,
+                DEMO_DATABASE=str(database),
+                **environment,
+            ) as site:
+                seen[case] = visit(site)
+                if case != "without":
+                    asked = len(seen[case])
+                    eventually(lambda: len(ends(site)) >= asked, site.report)  # noqa: B023
+                    assert len(ends(site)) == asked
+    for what, answer in seen["without"].items():
+        assert seen["with"][what] == answer, what
+        assert seen["exporting"][what] == answer, what
+    statuses = {path: seen["without"][f"alone {path}"][0] for path in GETS}
+    assert statuses["/products/"] == statuses["/queries/10/"] == 200

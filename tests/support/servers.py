@@ -1,0 +1,265 @@
+"""Real Gunicorns for tests: ready when entered, gone when left, and never a sleep between."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import TypeVar
+
+from otel_canonical.event import logfmt
+
+T = TypeVar("T")
+
+#: Of the Gunicorn that the tests start.
+GUNICORN_VERSION = tuple(map(int, importlib.metadata.version("gunicorn").split(".")[:2]))
+#: Only what fails takes it; a machine with many tests on it may take most of it.
+PATIENCE_S = 60.0
+PROGRAMS = Path(__file__).parents[1] / "server" / "programs"
+DEMO = Path(__file__).parents[2] / "demo"
+INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
+GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
+
+Line = dict[str, str]
+
+_asked = itertools.count(1)
+
+
+def eventually(probe: Callable[[], T], describe: Callable[[], str]) -> T:
+    """Return the first true answer of `probe`; fail with `describe()` when patience is over."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(describe())
+        time.sleep(0.01)  # between two looks at a condition that has a deadline
+
+
+@dataclass
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Server:
+    """A running Gunicorn, its stdout (where lines go) and its stderr (where Gunicorn talks)."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+    address: tuple[str, int] | str = ""
+    seen: set[str] = field(default_factory=set)
+    name: str = ""
+
+    @property
+    def pid(self) -> int:
+        """The arbiter's process id."""
+        return self.process.pid
+
+    def report(self) -> str:
+        """Return all that the server said, for a failure message."""
+        return (
+            f"--- stdout\n{self.stdout.read_text(errors='replace')}\n"
+            f"--- stderr\n{self.stderr.read_text(errors='replace')}"
+        )
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Return the first match on stderr."""
+
+        def probe() -> re.Match[str] | None:
+            has_exited = self.process.poll() is not None  # asked first: its last words still count
+            found = re.search(pattern, self.stderr.read_text(errors="replace"))
+            if found is None and has_exited:
+                raise AssertionError(f"the server left without {pattern!r}\n{self.report()}")
+            return found
+
+        return eventually(probe, lambda: f"{pattern!r} never appeared\n{self.report()}")
+
+    def lines(self) -> list[Line]:
+        """Return the canonical lines so far; a line still being written doesn't count."""
+        text = self.stdout.read_bytes().decode()
+        complete = text[: text.rfind("\n") + 1].splitlines()
+        return [logfmt.parse(line) for line in complete if line.startswith("event_type=")]
+
+    def wait_for_lines(self, count: int) -> list[Line]:
+        """Return all lines once there are `count`; more is a failure, now or a request later."""
+        eventually(
+            lambda: len(self.lines()) >= count,
+            lambda: f"{len(self.lines())} lines instead of {count}\n{self.report()}",
+        )
+        lines = self.lines()
+        assert len(lines) == count, f"{len(lines)} lines instead of {count}\n{self.report()}"
+        return lines
+
+    def line_of(self, request_id: str) -> Line:
+        """Return the one line of a request."""
+
+        def probe() -> list[Line]:
+            return [line for line in self.lines() if line["req_id"] == request_id]
+
+        found = eventually(probe, lambda: f"no line of {request_id}\n{self.report()}")
+        assert len(found) == 1, f"{len(found)} lines of {request_id}\n{self.report()}"
+        return found[0]
+
+    def connect(self) -> socket.socket:
+        """Return a connected socket."""
+        if isinstance(self.address, str):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(PATIENCE_S)
+            connection.connect(self.address)
+            return connection
+        return socket.create_connection(self.address, timeout=PATIENCE_S)
+
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Answer:
+        """Send one request; `X_Request_ID="a"` is the header `X-Request-ID`."""
+        connection = HTTPConnection("localhost", timeout=PATIENCE_S)
+        connection.sock = self.connect()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body=body, headers={"Host": "localhost", **named})
+        response: HTTPResponse = connection.getresponse()
+        answer = Answer(response.status, dict(response.getheaders()), response.read())
+        connection.close()
+        return answer
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[Answer, Line]:
+        """Send one request under an id of its own; return the answer and that id's one line."""
+        request_id = f"ask-{next(_asked)}"
+        answer = self.get(path, method, X_Request_ID=request_id, **headers)
+        return answer, self.line_of(request_id)
+
+    def send(self, request: bytes) -> bytes:
+        """Send bytes as they are and return all that comes back."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            received = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := connection.recv(65536):
+                    received += chunk
+            return received
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        reporters = self.reporters()
+        return [pid for pid in self.children() if pid not in reporters]
+
+    def reporters(self) -> list[int]:
+        """Return the process ids of the reporter; while it is being replaced there may be two."""
+        return [pid for pid in self.children() if b"otel_canonical.reporter" in command_of(pid)]
+
+    def children(self) -> list[int]:
+        """Return the process ids of the arbiter's children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(pid) for pid in children]
+
+
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, nothing if it has left."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+@contextlib.contextmanager
+def gunicorn(
+    app: str,
+    directory: Path,
+    *arguments: str,
+    command: list[str] | None = None,
+    cwd: Path = PROGRAMS,
+    workers: int = 1,
+    bind: str = "127.0.0.1:0",
+    stdout: int | None = None,
+    expects_report: bool = False,
+    **environment: str,
+) -> Iterator[Server]:
+    """Start `opentelemetry-instrument gunicorn app` in an environment of its own.
+
+    Args:
+        app: what to serve, or the last argument of `command`.
+        directory: where its output goes, and its HOME: Gunicorn keeps a control socket there.
+        arguments: more of Gunicorn's.
+        command: what to start instead of `opentelemetry-instrument gunicorn`.
+        cwd: where to start it.
+        workers: how many.
+        bind: where to listen.
+        stdout: a descriptor that is its standard output; without one it is a file in `directory`.
+        expects_report: whether an error of ours is what the test provokes.
+        environment: variables beside PATH and HOME; none is inherited.
+    """
+    out, err = directory / "stdout.log", directory / "stderr.log"
+    with out.open("wb") as lines, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            [
+                *(command or [*INSTRUMENT, *GUNICORN]),
+                *("--bind", bind, "--workers", str(workers)),
+                *arguments,
+                *([app] if app else []),
+            ],
+            stdout=lines if stdout is None else stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=clean_environment(directory, environment),
+            start_new_session=True,
+        )
+    server = Server(process, out, err)
+    try:
+        # With --reuse-port it is the workers that listen, and Gunicorn names no address.
+        listening = server.wait_for(
+            r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
+        )
+        host, port = listening[1], listening[2]
+        if listening[0].endswith("  "):
+            host, _, port = bind.rpartition(":")
+        server.address = listening[3] or (host, int(port))
+        for _ in range(workers):
+            server.wait_for(rf"(?s)(Booting worker with pid: \d+.*){{{workers}}}")
+        yield server
+    finally:
+        stop(process)
+    text = err.read_text(errors="replace")
+    assert expects_report or "otel-canonical failed" not in text, (
+        f"an error of ours\n{server.report()}"
+    )
+
+
+def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with nothing in it but what a shell needs, strictness, and `more`."""
+    base = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(home),
+        "OTEL_CANONICAL_STRICT": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    kept = {name: os.environ[name] for name in ("COVERAGE_PROCESS_START",) if name in os.environ}
+    return {**base, **kept, **more}
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server's process group: politely, then not."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

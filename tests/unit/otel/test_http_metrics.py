@@ -1,0 +1,132 @@
+"""The duration of every request, though most of them are recorded some time after they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import (
+    AlwaysOnExemplarFilter,
+    ExemplarFilter,
+    MeterProvider,
+    TraceBasedExemplarFilter,
+)
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.http_metrics import MOST_HELD, HttpMetrics
+from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.scope import RequestScope
+from otel_canonical.settings import Settings
+from tests.support.traced_site import traced_site
+
+
+class Measured:
+    """A log whose requests are recorded by an SDK."""
+
+    def __init__(self, filter_: ExemplarFilter, *, exports: bool) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader], exemplar_filter=filter_)
+        roots = RootFactory(None, str)
+        if exports:
+            roots.record_with(TracerProvider(shutdown_on_exit=False).get_tracer("test"))
+        self.metrics = HttpMetrics(self.provider.get_meter("test"))
+        self.log = CanonicalLog(Settings(), roots, self.emit)
+        self.metrics.observe_active(self.log.in_flight)
+
+    def emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
+        """Record."""
+        self.metrics.record(event, scope)
+
+    def serve(self, route: str, status: int = 200) -> RequestScope:
+        """Open and close a request."""
+        scope = self.log.open("GET", f"/{route}", {})
+        assert scope is not None
+        scope.route, scope.status, scope.proto = route, status, "1.1"
+        self.log.close(scope)
+        return scope
+
+    def points(self) -> dict[str, Any]:
+        """Collect; return the histogram's points by their routes."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return {
+            point.attributes["http.route"]: point
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            if metric.name == "http.server.request.duration"
+            for point in metric.data.data_points
+        }
+
+
+@pytest.fixture(params=[TraceBasedExemplarFilter, AlwaysOnExemplarFilter])
+def exemplar_filter(request: pytest.FixtureRequest) -> Iterator[ExemplarFilter]:
+    """What an operator may choose by `OTEL_METRICS_EXEMPLAR_FILTER`."""
+    return request.param()
+
+
+@pytest.mark.parametrize("requests", [1, MOST_HELD - 1, MOST_HELD, MOST_HELD + 1, 3 * MOST_HELD])
+def test_every_request_is_in_the_next_collection(requests: int) -> None:
+    """However many of them were still to be recorded."""
+    measured = Measured(TraceBasedExemplarFilter(), exports=False)
+    for _ in range(requests):
+        measured.serve("kept/")
+    measured.serve("failed/", 500)
+    points = measured.points()
+    assert (points["kept/"].count, points["failed/"].count) == (requests, 1)
+    assert dict(points["kept/"].attributes) == {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "http.response.status_code": 200,
+        "http.route": "kept/",
+        "network.protocol.version": "1.1",
+    }
+    assert points["failed/"].attributes["error.type"] == "500"
+    measured.serve("kept/")
+    assert measured.points()["kept/"].count == requests + 1
+
+
+def test_no_more_than_a_bound_is_held() -> None:
+    """Where metrics are collected once an hour, a worker's memory doesn't grow for an hour."""
+    measured = Measured(TraceBasedExemplarFilter(), exports=False)
+    for _ in range(10 * MOST_HELD):
+        measured.serve("kept/")
+        assert len(measured.metrics._held) < MOST_HELD
+
+
+def test_exemplar_leads_to_the_trace_of_its_request(exemplar_filter: ExemplarFilter) -> None:
+    """One whose trace is exported is recorded with it."""
+    measured = Measured(exemplar_filter, exports=True)
+    scope = measured.serve("traced/")
+    (exemplar,) = measured.points()["traced/"].exemplars
+    assert f"{exemplar.trace_id:032x}" == scope.root.trace_id
+    assert f"{exemplar.span_id:016x}" == scope.root.span_id
+
+
+def test_no_exemplar_leads_to_another_trace(exemplar_filter: ExemplarFilter) -> None:
+    """A request that others are recorded in is not what they were."""
+    measured = Measured(exemplar_filter, exports=False)
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    with tracer.start_as_current_span("another"):
+        for _ in range(MOST_HELD):
+            measured.serve("untraced/")
+    for exemplar in measured.points()["untraced/"].exemplars:
+        assert not exemplar.trace_id
+        assert not exemplar.span_id
+
+
+def test_requests_that_wait_are_exported_at_a_stop(tmp_path: Path) -> None:
+    """A worker that leaves has told of all that it served."""
+    with traced_site(tmp_path, OTEL_TRACES_SAMPLER="always_off") as served:
+        for _ in range(MOST_HELD + 3):
+            served.server.get("/item/counted/")
+    counts = [
+        metric.count
+        for metric in served.sink.metrics
+        if metric.name == "http.server.request.duration"
+        and metric.attributes.get("http.route") == "item/<slug:slug>/"
+    ]
+    assert max(counts) == MOST_HELD + 3

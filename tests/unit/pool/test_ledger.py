@@ -1,0 +1,270 @@
+"""The pool's books: what slots and workers have done, added up without losing or doubling any of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from otel_canonical.arbiter.lost_requests import LostRequests
+from otel_canonical.pool.counters import COUNTS, no_counts, size_of
+from otel_canonical.pool.ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.pool.scoreboard import PoolState, Scoreboard
+from otel_canonical.settings import Settings
+
+TEXTS = ("id", "", "", "", "GET", "", "", "/")
+SECOND_NS = 1_000_000_000
+
+
+def open_place(ledger: PoolLedger) -> Place:
+    """Return a place that there is room for."""
+    place = ledger.open_place()
+    assert place is not None
+    return place
+
+
+def begin(place: Place, ago_ns: int = 0, slot: int = 0) -> int:
+    """Open a request in a slot of a place; return when."""
+    started_ns = time.monotonic_ns() - ago_ns
+    place.scoreboard.slots_of(place.block)[slot].open(1, started_ns, 3, False, TEXTS)
+    return started_ns
+
+
+def test_busy_time_is_that_of_ended_and_open_requests() -> None:
+    """One word says both, whichever way a look at it falls."""
+    scoreboard = Scoreboard(2, 2)
+    scoreboard.take_block()
+    [first, second] = scoreboard.slots_of(0)
+    assert scoreboard.counters.busy_ns(0) == 0
+    first.open(1, 1000, 3, False, TEXTS)
+    first.close(1700)
+    first.open(1, 2000, 3, False, TEXTS)
+    first.close(2020)
+    assert scoreboard.counters.busy_ns(0) == 720
+    began_ns = time.monotonic_ns()
+    second.open(1, began_ns - SECOND_NS, 3, False, TEXTS)
+    busy_ns = scoreboard.counters.busy_ns(0)
+    assert SECOND_NS + 720 <= busy_ns <= SECOND_NS + 720 + time.monotonic_ns() - began_ns
+    assert scoreboard.counters.busy_ns(1) == 0
+
+
+def test_words_are_as_large_as_they_say() -> None:
+    """The slots begin where the words end."""
+    scoreboard = Scoreboard(3, 5)
+    words = scoreboard.counters
+    counts = sum(len(words.counts_of(block)) for block in range(3))
+    assert size_of(3, 5) >= 8 * (len(words.waiting) + counts + len(words.busy))
+    words.busy[14] = -1
+    assert scoreboard.slots_of(2)[4].read() is None
+
+
+def test_dead_workers_stay_in_the_totals() -> None:
+    """Lines, busy time and starts of workers that are gone, also of one killed within a request."""
+    own = no_counts()
+    ledger = PoolLedger(PoolShape(1, 2), own)
+    first, second = open_place(ledger), open_place(ledger)
+    counts = first.scoreboard.counters.counts_of(first.block)
+    counts[COUNTS.index("request")] += 5
+    counts[COUNTS.index("dropped")] += 1
+    own[COUNTS.index("lost")] += 1
+    begin(first, ago_ns=2 * SECOND_NS)
+    alive = ledger.sample((), {0: 11, 1: 12})
+    ledger.close_place(first, "SIGKILL")
+    third = open_place(ledger)
+    assert (first.number, second.number, third.number) == (0, 1, 0)
+    dead = ledger.sample((), {})
+    assert dead.counts == {**dict.fromkeys(COUNTS, 0), "request": 5, "dropped": 1, "lost": 1}
+    assert dead.busy_ns >= alive.busy_ns >= 2 * SECOND_NS
+    assert (dead.workers_started, dead.deaths["SIGKILL"]) == (3, 1)
+    assert alive.pids == {0: 11, 1: 12}
+    assert ledger.sample((), {}).busy_ns == dead.busy_ns
+
+
+def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
+    """Looks at a process that opens and closes requests as fast as it can."""
+    ledger = PoolLedger(PoolShape(1, 1), no_counts())
+    place = open_place(ledger)
+    pid = os.fork()
+    if pid == 0:
+        [slot] = place.scoreboard.slots_of(place.block)
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
+            slot.close(time.monotonic_ns())
+        os._exit(0)
+    before = ledger.sample((), {})
+    looks = 0
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        sample = ledger.sample((), {})
+        assert sample.busy_ns >= before.busy_ns
+        assert sample.busy_ns <= sample.capacity_ns
+        before, looks = sample, looks + 1
+    assert looks > 10
+    assert before.busy_ns > 0
+
+
+def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
+    """Old workers keep theirs, the state is that of both, and the old scoreboard goes with its last worker."""
+    ledger = PoolLedger(PoolShape(4, 1, has_queues=True), no_counts())
+    old = open_place(ledger)
+    begin(old, slot=1)
+    ledger.reshape(PoolShape(4, 2, has_queues=True))
+    assert open_place(ledger).scoreboard is old.scoreboard
+    ledger.reshape(PoolShape(1, 2))
+    new = open_place(ledger)
+    assert new.scoreboard is not old.scoreboard
+    assert (old.number, new.number) == (0, 2)
+    assert ledger.sample((), {}).state == PoolState(3, 1, 9, 1, None)
+    ledger.reshape(PoolShape(1, 500))
+    assert open_place(ledger).scoreboard.blocks == 2000
+
+
+def test_capacity_is_slots_times_their_time() -> None:
+    """Of unbounded workers there is none, so no utilisation either."""
+    ledger = PoolLedger(PoolShape(None, 1), no_counts())
+    before = ledger.sample((), {})
+    begin(open_place(ledger))
+    after = ledger.sample((), {})
+    assert (after.capacity_ns, utilization(before, after)) == (0, None)
+    assert after.busy_ns > 0
+    assert after.state.slots is None
+
+
+def test_utilization() -> None:
+    """Busy slot time over slot time; never more than all of it."""
+    state = PoolState(1, 0, 1, 0, None)
+    before = PoolSample(0, state, 100, 1000, 1, {}, {}, {})
+    assert utilization(before, before._replace(busy_ns=400, capacity_ns=2000)) == 0.3
+    assert utilization(before, before._replace(busy_ns=1200, capacity_ns=2000)) == 1.0
+    assert utilization(before, before) is None
+
+
+def interrupted(do: Callable[[], Any], at: int, handle: Callable[[], None]) -> bool:
+    """Run `do`, and `handle` within it as a signal handler; return False if it was over by then.
+
+    Python runs handlers where a function begins and where a call has returned; `at` is which of these.
+    """
+    moments = itertools.count()
+    has_come = False
+
+    def handle_if_due(frame: object, event: str, argument: object) -> None:
+        nonlocal has_come
+        if event != "c_call" and next(moments) == at:
+            has_come = True
+            handle()
+
+    sys.setprofile(handle_if_due)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return has_come
+
+
+class Crowd:
+    """Three workers on three pages, each of another shape; two of them are to die."""
+
+    def __init__(self) -> None:
+        self.ledger = PoolLedger(PoolShape(1, 1), no_counts())
+        self.places = []
+        for slots in (1, 2, 3):
+            self.ledger.reshape(PoolShape(slots, 1))
+            place = open_place(self.ledger)
+            begin(place, ago_ns=SECOND_NS)
+            place.scoreboard.counters.counts_of(place.block)[0] += 5
+            self.places.append(place)
+        self.before = self.sample()
+
+    def sample(self) -> PoolSample:
+        """Return a sample, which says of each worker what it has counted, dead or alive."""
+        sample = self.ledger.sample((), {})
+        assert sample.counts["request"] == 15
+        assert 3 * SECOND_NS <= sample.busy_ns <= 4 * SECOND_NS
+        return sample
+
+    def close_place(self, number: int) -> None:
+        """Take the place of a worker back."""
+        self.ledger.close_place(self.places[number], "exit:7")
+
+    def close_and_sample(self, number: int) -> None:
+        """Do what Gunicorn's handler of SIGCHLD does."""
+        self.close_place(number)
+        self.before = self.sample()
+
+
+def a_worker_dies(crowd: Crowd) -> None:
+    """Another one."""
+    crowd.close_place(0)
+
+
+def a_worker_is_started(crowd: Crowd) -> None:
+    """It gets a place of its own."""
+    place = open_place(crowd.ledger)
+    assert place.number not in (0, 2)
+    assert place is crowd.ledger._places[place.number]
+    crowd.ledger.close_place(place, "SIGKILL")
+    crowd.close_place(0)
+
+
+def the_pool_is_looked_at(crowd: Crowd) -> None:
+    """As each second."""
+    crowd.sample()
+    crowd.close_place(0)
+
+
+def the_shape_changes(crowd: Crowd) -> None:
+    """In a reload, whose first worker is on the new scoreboard."""
+    crowd.ledger.reshape(PoolShape(4, 1))
+    place = open_place(crowd.ledger)
+    assert place.scoreboard.slots == 4
+    crowd.ledger.close_place(place, "SIGKILL")
+    crowd.close_place(0)
+    crowd.close_place(2)
+    crowd.places[2] = open_place(crowd.ledger)
+
+
+@pytest.mark.parametrize(
+    "do", [a_worker_dies, a_worker_is_started, the_pool_is_looked_at, the_shape_changes]
+)
+def test_accounts_are_right_when_a_place_is_closed_within(do: Callable[[Crowd], None]) -> None:
+    """In Gunicorn 23 the handler of SIGCHLD closes places, at any moment; tried at each."""
+    for at in itertools.count():
+        crowd = Crowd()
+        if not interrupted(lambda: do(crowd), at, lambda: crowd.close_and_sample(1)):  # noqa: B023
+            break
+        after = crowd.sample()
+        others = 3 if do is the_shape_changes else 2
+        assert after.deaths["exit:7"] == others
+        assert after.capacity_ns >= crowd.before.capacity_ns
+        assert after.busy_ns >= crowd.before.busy_ns
+        assert list(crowd.ledger._places.values()) == [crowd.places[2]]
+        current = crowd.places[2].scoreboard
+        assert crowd.ledger._scoreboards == [current]
+        assert (after.state.workers, after.state.slots) == (1, current.slots)
+    assert at > 20
+
+
+def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
+    """In Gunicorn 23 a signal handler takes it from among them."""
+    ledger = PoolLedger(PoolShape(1, 3), no_counts())
+    lost_requests = LostRequests(Settings(), ledger, lambda event: None, lambda death: None)
+    workers = {pid: SimpleNamespace(pid=pid, age=pid - 10) for pid in (11, 12, 13)}
+    for worker in workers.values():
+        lost_requests.open_place(worker)
+    for at in itertools.count():
+        living = dict(workers)
+        pids: list[dict[int, int]] = []
+        if not interrupted(
+            lambda: pids.append(lost_requests.pids(living.values())),  # noqa: B023
+            at,
+            lambda: living.clear(),  # noqa: B023
+        ):
+            break
+        assert pids[0] in ({0: 11, 1: 12, 2: 13}, {})
+    assert at > 3

@@ -1,0 +1,130 @@
+"""An exception reduced to what a line can say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from otel_canonical.stacks import errors
+from otel_canonical.stacks.errors import ErrorFacts
+
+
+class Nameless(Exception):
+    """An exception whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def raised(error: BaseException) -> BaseException:
+    """Return the exception, raised here."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any there is
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "type_", "message"),
+    [
+        (ValueError("no"), "ValueError", "no"),
+        (ValueError(), "ValueError", ""),
+        (KeyError("plan"), "KeyError", "'plan'"),
+        (OSError(2, "No such file", "x"), "FileNotFoundError", "[Errno 2] No such file: 'x'"),
+        (SystemExit(3), "SystemExit", "3"),
+        (Nameless(), "Nameless", "!err"),
+    ],
+)
+def test_facts_are_type_and_message(error: BaseException, type_: str, message: str) -> None:
+    """The class that was raised and its own text; `!err` if that raises."""
+    facts = errors.of_error(raised(error))
+    assert (facts.type, facts.message) == (type_, message)
+    assert re.fullmatch(r"(.*/)?test_errors\.py:\d+:raised", facts.loc or "")
+    assert facts.template is None
+
+
+def test_facts_have_no_place_when_error_was_never_raised() -> None:
+    """An exception object that somebody only made."""
+    assert errors.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
+
+
+def test_stack_has_both_ends_when_it_is_long() -> None:
+    """Where it began and where it failed; what is between may go."""
+    try:
+        raise ValueError("x" * 100_000 + " the end")
+    except ValueError as error:
+        text = errors.stack_of(error)
+    assert len(text) < errors.LONGEST_STACK + 100
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith(" the end\n")
+    assert "characters left out" in text
+
+
+def test_last_frame_is_where_it_was_raised() -> None:
+    """The innermost frame, and none of what was never raised."""
+    frame = errors.last_frame(raised(ValueError()))
+    assert frame is not None
+    assert frame.f_code.co_name == "raised"
+    assert errors.last_frame(ValueError()) is None
+
+
+TEMPLATES = {
+    "base.html": "<html>\n{% block body %}{% endblock %}\n</html>",
+    "page.html": "{% extends 'base.html' %}\n{% block body %}\n{% include 'part.html' %}{% endblock %}",
+    "part.html": "one\n{% for n in numbers %}\n{{ thing.fails }}\n{% endfor %}",
+    "tag.html": "\n\n{% if thing.fails %}{% endif %}",
+    "filter.html": "{{ 7|date:thing.fails }}",
+    "includes_syntax.html": "\n{% include 'syntax.html' %}",
+    "syntax.html": "fine\n\n{% nonsense %}\n",
+    "includes_missing.html": "\n{% include 'nowhere.html' %}",
+    "extends_missing.html": "{% extends 'nowhere.html' %}",
+    "unclosed.html": "\n{% if a %}\n",
+    "not_found.html": "{% load nothing_like_this %}",
+}
+
+
+class Thing:
+    """What the templates render."""
+
+    @property
+    def fails(self) -> str:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [
+        ("page.html", "part.html:3"),
+        ("part.html", "part.html:3"),
+        ("tag.html", "tag.html:3"),
+        ("filter.html", "filter.html:1"),
+        ("syntax.html", "syntax.html:3"),
+        ("includes_syntax.html", "syntax.html:3"),
+        ("includes_missing.html", "includes_missing.html:2"),
+        ("extends_missing.html", "extends_missing.html:1"),
+        ("unclosed.html", "unclosed.html:2"),
+        ("not_found.html", "not_found.html:1"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_template_line_is_innermost_one(
+    in_process: None, template: str, line: str, debug: bool
+) -> None:
+    """The line that failed, in the file that failed, whether or not templates are in debug mode."""
+    from django.template import Context, Engine, TemplateDoesNotExist, TemplateSyntaxError
+
+    failures = (ZeroDivisionError, TemplateDoesNotExist, TemplateSyntaxError)
+    engine = Engine(debug=debug, loaders=[("django.template.loaders.locmem.Loader", TEMPLATES)])
+    with pytest.raises(failures) as caught:
+        engine.get_template(template).render(Context({"thing": Thing(), "numbers": [1, 2]}))
+    assert errors.of_error(caught.value).template == line
+
+
+def test_template_line_is_there_when_source_has_no_file(in_process: None) -> None:
+    """A template made of a string is called what Django calls it."""
+    from django.template import Context, Engine
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
+    assert errors.of_error(caught.value).template == "<unknown source>:2"
