@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
@@ -30,27 +31,25 @@ def chunks(path: str, size: int = CHUNK_BYTES) -> Iterator[bytes]:
         CommandFailed: the file cannot be read.
     """
     rest = b""
-    try:
-        with _opened(path) as stream:
-            while data := stream.read(size):
-                end = data.rfind(b"\n") + 1
-                if end:
-                    yield rest + data[:end]
-                    rest = data[end:]
-                else:
-                    rest += data
-                    if len(rest) > LONGEST_LINE_BYTES:
-                        yield rest
-                        rest = b""
-    except (OSError, EOFError, ValueError) as error:
-        raise CommandFailed(f"cannot read {path}: {error}") from error
-    except Exception as error:
-        # zstandard's own class; naming it would import the library for plain files.
-        if type(error).__name__ != "ZstdError":
-            raise
-        raise CommandFailed(f"cannot read {path}: {error}") from error
+    with _failures_of(path), _opened(path) as stream:
+        while data := stream.read(size):
+            end = data.rfind(b"\n") + 1
+            if end:
+                yield rest + data[:end]
+                rest = data[end:]
+            else:
+                rest += data
+                if len(rest) > LONGEST_LINE_BYTES:
+                    yield rest
+                    rest = b""
     if rest:
         yield rest
+
+
+def raw_lines(path: str) -> Iterator[bytes]:
+    """Yield each line with its newline, of a pipe as soon as it is there."""
+    with _failures_of(path), _opened(path) as stream:
+        yield from stream
 
 
 def numbered_lines(path: str) -> Iterator[tuple[int, str, bool]]:
@@ -64,6 +63,21 @@ def numbered_lines(path: str) -> Iterator[tuple[int, str, bool]]:
         for index, text in enumerate(texts, 1):
             number += 1
             yield number, text.removesuffix("\r"), has_end or index < len(texts)
+
+
+@contextlib.contextmanager
+def _failures_of(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise CommandFailed(f"cannot read {path}: {error}") from error
+    except Exception as error:
+        # zstandard's own class; naming it would import the library for plain files.
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise CommandFailed(f"cannot read {path}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from otel_canonical.event import logfmt
 from otel_canonical.event.fields import FieldValue
+from tests.support.peers.tools import require_tool
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SAMPLE = REPOSITORY / "benchmarks" / "lines" / "sample.log"
@@ -101,3 +105,32 @@ def run(*arguments: str | Path, stdin: bytes = b"", **env: str) -> subprocess.Co
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+@contextlib.contextmanager
+def terminal(columns: int, rows: int, *command: str, **env: str) -> Iterator[Callable[[], str]]:
+    """Run a command in a real terminal (tmux) and give what the screen shows at the moment."""
+    name = f"otel-canonical-test-{os.getpid()}-{columns}"
+    tmux = [require_tool("tmux", "apt-get install tmux"), "-L", name, "-f", os.devnull]
+    # It stays, so that the last screen can be read.
+    waits = f"{shlex.join(command)}; exec cat"
+    size = ["-x", str(columns), "-y", str(rows)]
+    variables = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **env}
+    variables.pop("NO_COLOR", None)
+    subprocess.run(
+        [*tmux, "new-session", "-d", *size, "sh", "-c", waits], env=variables, check=True
+    )
+    try:
+
+        def shown() -> str:
+            capture = [*tmux, "capture-pane", "-p", "-e"]
+            return subprocess.run(capture, capture_output=True, text=True, check=True).stdout
+
+        yield shown
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=True)
+
+
+def without_colours(screen: str) -> list[str]:
+    """Return the rows of a screen as plain text."""
+    return [row.rstrip() for row in re.sub("\x1b\\[[0-9;]*m", "", screen).splitlines()]
