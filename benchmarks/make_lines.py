@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from otel_canonical.event import json_lines, logfmt
 from otel_canonical.event.event import timestamp
-from otel_canonical.event.fields import FIELDS, FieldValue
+from otel_canonical.event.fields import FieldValue
+from otel_canonical.reading.columns import COLUMNS
 
 SAMPLE = Path(__file__).parent / "lines" / "sample.log"
 BEGIN = datetime(2026, 11, 26, 10, tzinfo=timezone.utc)
@@ -34,7 +36,9 @@ WEIGHTS = {
     "broken/": 0.05,
     "broken-template/": 0.02,
 }
-TYPE_WEIGHTS = {"timeout": 0.002, "lost": 0.001, "slow": 0.02, "pool": 0.2, "partial_failure": 0.2}
+TYPE_WEIGHTS = {"timeout": 0.002, "lost": 0.001, "pool": 0.2, "partial_failure": 0, "slow": 0}
+#: What such a request says while it runs.
+BEFORE = {"recommendations/": "partial_failure", "slow/": "slow"}
 AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Safari/605.1.15",
@@ -42,8 +46,6 @@ AGENTS = (
     "curl/7.88.1",
 )
 SLUGS = ("copper-kettle", "tin-kettle", "glass-teapot", "iron-pan", "oak-board", "linen-cloth")
-SECONDS = frozenset(field.key for field in FIELDS if field.unit == "s")
-LOADED = ("g_w_active", "g_t_active")
 FOREIGN = (
     "[2026-11-26 12:00:00 +0000] [11786] [INFO] Booting worker with pid: 11790\n",
     "Traceback (most recent call last):\n"
@@ -58,18 +60,38 @@ def lines(count: int, seed: int = 1, encode: str = "logfmt") -> Iterator[str]:
     """Yield so many lines, each with its newline, and foreign ones between them."""
     rng = random.Random(seed)
     samples = [logfmt.parse(line) for line in SAMPLE.read_text().splitlines()]
-    weights = [_weight(sample) for sample in samples]
     prepared = [_prepare(sample) for sample in samples]
+    beside = {str(sample["event_type"]): sample for sample in prepared}
     encoder = logfmt.encode if encode == "logfmt" else json_lines.encode
     begin_ns = int(BEGIN.timestamp()) * 1_000_000_000
     step_ns = int(LASTS.total_seconds()) * 1_000_000_000 // count
-    chosen = rng.choices(range(len(samples)), weights, k=count)
-    for number, index in enumerate(chosen):
-        pairs = dict(prepared[index])
-        _vary(pairs, rng, timestamp(begin_ns + number * step_ns), number / count)
-        yield encoder(pairs.items()) + "\n"
+    written: Counter[str] = Counter()
+    taken: Counter[FieldValue] = Counter()
+    number = 0
+    for sample in rng.choices(prepared, [_weight(sample) for sample in samples], k=count):
+        pairs = dict(sample)
+        before = (
+            BEFORE.get(str(pairs.get("req_route"))) if pairs["event_type"] == "request" else None
+        )
+        both = [dict(beside[before]), pairs] if before else [pairs]
+        for one in both:
+            _vary(one, rng, timestamp(begin_ns + number * step_ns), number / count)
+            number += 1
+            if one["event_type"] == "pool":
+                one.update({f"g_lines_{kind}": many for kind, many in written.items()})
+                written.clear()
+            else:
+                written[str(one["event_type"])] += 1
+            if "g_w_requests" in one and one["event_type"] != "slow":
+                taken[one["g_pid"]] += 1
+                one["g_w_requests"] = taken[one["g_pid"]]
+        both[0]["req_id"] = pairs.get("req_id", "")
+        for one in both:
+            yield encoder((key, value) for key, value in one.items() if value != "") + "\n"
         if rng.random() < FOREIGN_SHARE:
             yield rng.choice(FOREIGN)
+        if number >= count:
+            return
 
 
 def _weight(sample: dict[str, str]) -> float:
@@ -79,12 +101,11 @@ def _weight(sample: dict[str, str]) -> float:
 
 
 def _prepare(sample: dict[str, str]) -> dict[str, FieldValue]:
-    types = {field.key: field.type for field in FIELDS}
-    return {key: _typed(value, types.get(key, "")) for key, value in sample.items()}
+    return {key: _typed(value, COLUMNS.get(key, "")) for key, value in sample.items()}
 
 
 def _typed(value: str, kind: str) -> FieldValue:
-    if kind == "str":
+    if kind in ("VARCHAR", "TIMESTAMP"):
         return value
     if value in ("true", "false"):
         return value == "true"
@@ -119,10 +140,10 @@ def _vary(pairs: dict[str, FieldValue], rng: random.Random, ts: str, progress: f
         pairs["g_backlog"] = max(0, round((load - 0.9) * 60))
         if pairs["event_type"] == "pool":
             pairs["g_utilization"] = round(load, 4)
-    if pairs["event_type"] not in ("timeout", "slow"):
+    if pairs["event_type"] == "request":
         factor = rng.lognormvariate(0.0, 0.45)
         for key, value in pairs.items():
-            if type(value) is float and (key in SECONDS or key.endswith("_time")):
+            if type(value) is float and (COLUMNS.get(key) == "DOUBLE" or key.endswith("_time")):
                 pairs[key] = round(value * factor, 6)
 
 

@@ -38,8 +38,6 @@ def run(options: argparse.Namespace) -> int:
 
     duck = library("duckdb", "report")
     with load(options.files) as events:
-        # A question is no way to read or write other files.
-        events.connection.execute("SET enable_external_access = false")
         try:
             answer = events.connection.execute(options.sql)
             _write(answer, options.format)
@@ -49,8 +47,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(answer: duckdb.DuckDBPyConnection, form: str) -> None:
-    if answer.description is None:
-        return
     names = [column[0] for column in answer.description]
     if form == "table":
         _write_table(names, answer)

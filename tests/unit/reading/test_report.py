@@ -108,7 +108,12 @@ def test_routes_are_exact(report: Report, parsed: list[Line]) -> None:
     for route, lines in endings_by(parsed, "req_route").items():
         times = [float(line["resp_time"]) for line in lines]
         total = sum(times)
-        row: list[Any] = [route, len(lines), total, *[quantile(times, q) for q in (0.5, 0.95, 0.99)]]
+        row: list[Any] = [
+            route,
+            len(lines),
+            total,
+            *[quantile(times, q) for q in (0.5, 0.95, 0.99)],
+        ]
         row.append(sum(number(line, *DATABASE) for line in lines) / total)
         row.append(
             sum(
@@ -120,10 +125,16 @@ def test_routes_are_exact(report: Report, parsed: list[Line]) -> None:
             / total
         )
         row.append(
-            sum(number(line, "tpl_self_time" if "tpl_self_time" in line else "tpl_time") for line in lines)
+            sum(
+                number(line, "tpl_self_time" if "tpl_self_time" in line else "tpl_time")
+                for line in lines
+            )
             / total
         )
-        row += [sum(number(line, key) for line in lines) / total for key in ("http_time", "resp_cpu_wait")]
+        row += [
+            sum(number(line, key) for line in lines) / total
+            for key in ("http_time", "resp_cpu_wait")
+        ]
         expected.append([*row, sum(map(failed, lines))])
     expected.sort(key=lambda row: (-row[2], row[0]))
     rows = section(report, "routes").rows
@@ -153,7 +164,9 @@ def test_traffic_over_time_is_exact(report: Report, parsed: list[Line]) -> None:
     expected: defaultdict[datetime.datetime, list[Line]] = defaultdict(list)
     for lines in endings_by(parsed, "req_route").values():
         for line in lines:
-            at = datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).replace(tzinfo=None)
+            at = datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).replace(
+                tzinfo=None
+            )
             expected[at.replace(minute=at.minute // 30 * 30, second=0, microsecond=0)].append(line)
     assert [row[0] for row in found.rows] == sorted(expected)
     for at, requests, ok, errors4, errors5, timeouts, lost, *percentiles in found.rows:
@@ -180,7 +193,9 @@ def test_repeated_queries_are_exact(report: Report, parsed: list[Line]) -> None:
             if "db_n1" in line:
                 groups[line["db_n1_loc"], line["db_n1"]].append(line)
     found = {
-        (row[0], row[2]): row[3:] for row in section(report, "n1").rows if not row[2].startswith("(")
+        (row[0], row[2]): row[3:]
+        for row in section(report, "n1").rows
+        if not row[2].startswith("(")
     }
     assert found.keys() == groups.keys()
     for key, lines in groups.items():
@@ -200,7 +215,8 @@ def test_exceptions_are_exact(report: Report, parsed: list[Line]) -> None:
     for key, lines in groups.items():
         survived = sum(line["event_type"] == "partial_failure" for line in lines)
         failures = sum(
-            line["event_type"] != "partial_failure" and int(line["resp_status"]) >= 500 for line in lines
+            line["event_type"] != "partial_failure" and int(line["resp_status"]) >= 500
+            for line in lines
         )
         assert found[key][3:6] == (failures, survived, len(lines))
         assert f"{found[key][6]:%H:%M:%S}" == lines[0]["ts"][11:19]
@@ -244,10 +260,10 @@ def event(second: int, route: str, **fields: FieldValue) -> dict[str, FieldValue
     }
 
 
-def report_of(path: Path, limits: Limits = Limits()) -> Report:
+def report_of(path: Path) -> Report:
     """Return the report about a file."""
     with load([str(path)], KEYS) as events:
-        return contents(Scope(events, limits), 12)
+        return contents(Scope(events, Limits()), 12)
 
 
 def test_where_to_look_first_names_what_would_go_away(tmp_path: Path) -> None:
@@ -317,7 +333,12 @@ def test_limits_of_time_and_route(tmp_path: Path) -> None:
     ):
         done = run("report", *arguments, path)
         assert done.stdout.startswith(f"{requests} requests"), (arguments, done)
-    for arguments in (["--route", "r%"], ["--since", "2027-01-01"], ["--since", "soon"], ["--top", "0"]):
+    for arguments in (
+        ["--route", "r%"],
+        ["--since", "2027-01-01"],
+        ["--since", "soon"],
+        ["--top", "0"],
+    ):
         done = run("report", *arguments, path)
         assert (done.returncode, done.stdout) == (2, ""), arguments
 
