@@ -10,6 +10,9 @@ from otel_canonical.reading.report_scope import Scope
 from otel_canonical.reading.sections import Section
 from otel_canonical.reading.wording import count, counted, duration, share
 
+#: Said where there is no sentence.
+NOTHING = "nothing stands out"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -20,6 +23,15 @@ class Report:
     totals: list[tuple[str, str]]
     first: list[str]
     sections: list[Section]
+    #: What is other than in the file that it was compared with; None if it wasn't.
+    changed: list[str] | None = None
+
+    def sentences(self) -> list[tuple[str, list[str]]]:
+        """Return the lists of sentences, each with its title."""
+        found = [("Where to look first", self.first)]
+        if self.changed is not None:
+            found.insert(0, ("What changed", self.changed))
+        return found
 
 
 def contents(scope: Scope, parts: int) -> Report:

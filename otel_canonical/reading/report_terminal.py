@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from otel_canonical.reading.report_contents import Report
+from otel_canonical.reading.report_contents import NOTHING, Report
 from otel_canonical.reading.screen import Row, Screen, cells, fold
 from otel_canonical.reading.sections import Column, Section, shown
 
@@ -22,13 +22,14 @@ def show(report: Report, screen: Screen, most_rows: int) -> None:
     width = screen.width or _PIPE_WIDTH
     totals = "   ".join(f"{name} {value}" for name, value in report.totals)
     _paragraph(screen, [(report.headline, "bold"), ("   ", ""), (totals, "")], width)
-    screen.row([])
-    screen.row([("Where to look first", "bold")])
-    for number, sentence in enumerate(report.first, 1):
-        for index, row in enumerate(fold([(sentence, "")], width - 5)):
-            screen.row([(f"  {number}. " if index == 0 else "     ", "dim"), *row])
-    if not report.first:
-        screen.row([("  nothing stands out", "")])
+    for title, sentences in report.sentences():
+        screen.row([])
+        screen.row([(title, "bold")])
+        for number, sentence in enumerate(sentences, 1):
+            for index, row in enumerate(fold([(sentence, "")], width - 5)):
+                screen.row([(f"  {number}. " if index == 0 else "     ", "dim"), *row])
+        if not sentences:
+            screen.row([(f"  {NOTHING}", "")])
     for section in report.sections:
         screen.row([])
         _section(screen, section, most_rows, width)
@@ -92,7 +93,7 @@ def _section(screen: Screen, section: Section, most_rows: int, width: int) -> No
         index
         for index, column in enumerate(columns)
         if column.title == ""
-        or any(shown(row[index], column) not in ("", "0", "-", "0.0 ms") for row in rows)
+        or any(shown(row[index], column) not in ("", "0", "-") for row in rows)
     ]
     for row in table(
         [columns[index] for index in keep],

@@ -98,7 +98,7 @@ def routes(scope: Scope) -> Section:
         "Routes by total time",
         columns,
         rows,
-        Picture("bars", ("total",), "total time, s"),
+        Picture("bars", ("total",), "total time"),
     )
 
 
@@ -119,7 +119,7 @@ def places(scope: Scope) -> Section:
         *(Column(name, "seconds") for name in (*names, "on a CPU", "waiting for a CPU", "blocked")),
     )
     return Section(
-        "places", "Where the time goes", columns, rows, Picture("parts", names, "total time, s")
+        "places", "Where the time goes", columns, rows, Picture("parts", names, "total time")
     )
 
 

@@ -31,7 +31,7 @@ def repeated(scope: Scope) -> Section:
         "Queries repeated within a request (N+1)",
         columns,
         rows,
-        Picture("bars", ("total",), "time in them, s"),
+        Picture("bars", ("total",), "time in them"),
         empty="no query was repeated",
     )
 
@@ -56,7 +56,7 @@ def slowest(scope: Scope) -> Section:
         "Slowest queries",
         columns,
         rows,
-        Picture("bars", ("total",), "time in them, s"),
+        Picture("bars", ("total",), "time in them"),
         empty="no query was slow",
     )
 

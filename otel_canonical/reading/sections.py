@@ -66,7 +66,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "text": lambda value: wording.visible(str(value)),
     "number": lambda value: str(value),
     "count": wording.count,
-    "seconds": wording.duration,
+    "seconds": lambda value: wording.duration(value) if value else "-",
     "share": wording.share,
     "bytes": wording.size,
     "moment": _moment,
