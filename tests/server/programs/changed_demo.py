@@ -15,7 +15,7 @@ from catalog import views  # noqa: E402 - after django.setup()
 from catalog.models import Product  # noqa: E402
 
 SLOWER = 0.3
-LOOP = 30
+LOOP = 12
 
 
 def slower(view):
