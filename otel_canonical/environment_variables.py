@@ -1,8 +1,8 @@
 """The variables that `opentelemetry-instrument` offers as flags: `--canonical_max_line 8192`.
 
-Loaded by `opentelemetry-instrument` itself, before it becomes Gunicorn. That makes it the one moment
-to say which distro shall win when several are installed: otherwise the first one found does, and the
-order of that search is not defined. What the user has set stays.
+`opentelemetry-instrument` loads this module before it becomes Gunicorn. So this is also the place to
+choose the distro when several are installed: otherwise the first one found wins, in an undefined order.
+A choice that the user has made is kept.
 """
 
 from __future__ import annotations

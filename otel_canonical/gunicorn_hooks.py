@@ -1,11 +1,11 @@
-"""The other way in, for who can't use `opentelemetry-instrument`: one line in `gunicorn.conf.py`.
+"""The way in without `opentelemetry-instrument`: one line in `gunicorn.conf.py`.
 
     from otel_canonical.gunicorn_hooks import *
 
-Importing this module is the act; it exports nothing. Hook functions that a star import brings in are
-lost as soon as the file defines a hook of the same name. So our hooks are chained around the user's
-when Gunicorn has read its configuration, as under `opentelemetry-instrument`; both ways at once are
-one.
+The import itself installs everything; the module has no public names. Hook functions brought in by a
+star import would be lost as soon as the file defines a hook of the same name. So our hooks are chained
+around the user's after Gunicorn has read its configuration, as under `opentelemetry-instrument`. Using
+both ways at once is the same as using one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The fence that keeps an error of ours out of the app, and in sight of the operator.
+"""Handling of our own errors: kept out of the app, reported to the operator.
 
-Lives in every process. It catches `Exception` only: Gunicorn stops a worker by raising SystemExit
-from a signal handler, and whoever swallows that keeps a dying worker alive.
+Used in every process. Only `Exception` is caught: Gunicorn stops a worker by raising SystemExit from a
+signal handler, and swallowing that would keep a dying worker alive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_strict() -> bool:
 
 
 def report(doing: str, error: BaseException | None = None) -> None:
-    """Tell the operator what of ours failed, at most once a minute per `doing`."""
+    """Report what failed in our code, at most once a minute per `doing`."""
     again = _how_often_held_back(doing)
     if again is not None:
         logger.error(
@@ -45,7 +45,7 @@ def report(doing: str, error: BaseException | None = None) -> None:
 
 
 def report_caught(doing: str, error: Exception) -> None:
-    """Report an error that a request's own path has report_caught; the cheapest fence is `try`.
+    """Report an error that was caught with a plain `try`, which is cheaper than `guarded`.
 
     Raises:
         Exception: the error again, in strict mode.
@@ -56,19 +56,19 @@ def report_caught(doing: str, error: Exception) -> None:
 
 
 def tell(what: str) -> None:
-    """Tell the operator of something that others caused; the caller sees to it that it is seldom."""
+    """Warn of something that is not our error. The caller keeps it rare."""
     logger.warning("otel-canonical: %s", what)
 
 
 def warn(what: str) -> None:
-    """Tell the operator of something that others caused, at most once a minute per `what`."""
+    """Warn of something that is not our error, at most once a minute per `what`."""
     again = _how_often_held_back(what)
     if again is not None:
         logger.warning("otel-canonical: %s%s", what, _and_before(again))
 
 
 def _how_often_held_back(what: str) -> int | None:
-    """Return how often `what` has happened unsaid since it was last said; None if it still is."""
+    """Return how many reports of `what` were held back since the last one; None holds this one back."""
     now = time.monotonic()
     last = _last_said_monotonic.get(what)
     if last is not None and now - last < REPORT_INTERVAL_S:
@@ -106,14 +106,14 @@ class guarded:  # noqa: N801  # used like a function, as `contextlib.suppress`
 
 
 def guarded_call(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
-    """Wrap a function called by someone else's code: if it fails, they get None and we a report."""
+    """Wrap a function that foreign code calls: if it fails, the caller gets None and we report it."""
 
-    def fence_in(function: Callable[P, R]) -> Callable[P, R | None]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R | None]:
         @functools.wraps(function)
         def call_guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
             try:
                 return function(*args, **kwargs)
-            except Exception as error:  # the one broad catch, see the module
+            except Exception as error:  # the one broad `except`, see the module
                 if is_strict():
                     raise
                 report(doing, error)
@@ -121,4 +121,4 @@ def guarded_call(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]
 
         return call_guarded
 
-    return fence_in
+    return decorate

@@ -1,4 +1,4 @@
-"""For users' own tests: the events of what they send through Django's test client, as dicts.
+"""Captures events in users' own tests: those of requests sent through Django's test client, as dicts.
 
 No Gunicorn is needed and no line is written. An event begins when Django sees the request and ends
 with Django's response, so a streamed body isn't part of it.

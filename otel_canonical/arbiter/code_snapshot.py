@@ -1,9 +1,9 @@
-"""This package as it was when the arbiter started, for workers that it forks after an upgrade on disk.
+"""A snapshot of this package's code at the arbiter's start, for workers forked after an upgrade on disk.
 
-A worker imports most of what it needs after the fork. From the disk, that would be the new version's
-after `pip install --upgrade` and SIGHUP, joined to the old version's that the arbiter had imported. So
-the arbiter reads the code of all modules at its start and executes none of it: what is imported later
-is what was there then. A new arbiter, after SIGUSR2 or a restart, has the new version.
+A worker imports most modules after the fork. After `pip install --upgrade` and SIGHUP that would mix the
+new version's modules with the old version's that the arbiter had imported. So the arbiter reads the code
+of all modules when it starts, without executing any, and workers import from that. A new arbiter, after
+SIGUSR2 or a restart, has the new version.
 """
 
 from __future__ import annotations

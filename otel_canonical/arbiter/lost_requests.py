@@ -156,7 +156,7 @@ class LostRequests:
         kind = EventType.TIMEOUT if is_timeout else EventType.LOST
         rule = None
         if request.is_exported or request.is_kept:
-            rule = self._rule.reason_of_death(kind, ended_ns - request.started_ns)
+            rule = self._rule.reason_when_lost(kind, ended_ns - request.started_ns)
         pairs: list[tuple[str, FieldValue]] = [
             ("event_type", kind.value),
             ("ts", timestamp()),

@@ -1,10 +1,10 @@
 """Counts hits and misses of Django's caches, whatever their backend.
 
-Lives where the app is loaded. Look-ups are counted by key: `get_many` of ten keys is ten. What
-a backend does to serve one look-up by another (`get_or_set` by `get`) is counted once.
+Lives where the app is loaded. Look-ups are counted by key: a `get_many` of ten keys counts ten. A
+look-up that a backend implements with another one (`get_or_set` with `get`) counts once.
 
-In an exported request look-ups and writes have spans, too, without their keys, which may be secret: a
-session's is. Writes are wrapped for that alone, and only where spans are made.
+In an exported request look-ups and writes have spans, too. These don't contain the keys, which may be
+secret: a session's is. Writes are patched for their spans only, where spans are made.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from typing import Any
 
 from opentelemetry import trace
 
+from otel_canonical.internal_errors import guarded
 from otel_canonical.otel import internal_spans
+from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.scope import RequestScope, open_scope
 
-_MARK = "__otel_canonical__"
 _MISSING = object()
 
-#: What a backend may do by several other operations; it is one all the same.
+Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+#: Operations that a backend may implement with others; each call is one operation and has one span.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
 
 _inside_span: PerThread[bool] = PerThread()
@@ -36,7 +39,7 @@ _inside_lookup: PerThread[bool] = PerThread()
 
 
 class _GetOrSet:
-    """A `get_or_set`: the key that it is about, whether it has looked it up already, whether it is over."""
+    """A `get_or_set` call: its key, whether it has looked that up already, whether the call has ended."""
 
     __slots__ = ("is_looked_up", "is_over", "key")
 
@@ -45,37 +48,34 @@ class _GetOrSet:
         self.is_looked_up = self.is_over = False
 
 
-#: In whatever thread: `aget_or_set` has asgiref's look the key up. So not an `PerThread`, and copies of a
-#: context have it still when it is over.
+#: A ContextVar, because `aget_or_set` looks the key up in a thread of asgiref's. Copies of the context
+#: may outlive the call; `is_over` tells them.
 _get_or_set: ContextVar[_GetOrSet | None] = ContextVar("otel_canonical_get_or_set", default=None)
 
 
 def wrap_caches(module: Any) -> None:
-    """Wrap `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
-    create_connection = module.CacheHandler.create_connection
-    if hasattr(create_connection, _MARK):
-        return
+    """Patch `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
+    patch(module.CacheHandler, "create_connection", _watching)
 
-    @functools.wraps(create_connection)
+
+def _watching(create_connection: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     def create_and_watch(self: Any, alias: str) -> Any:
         cache = create_connection(self, alias)
-        _watch(cache, alias)
+        with guarded("watching a cache"):
+            _watch(cache, alias)
         return cache
 
-    setattr(create_and_watch, _MARK, True)
-    module.CacheHandler.create_connection = create_and_watch
+    return create_and_watch
 
 
 def watch_caches(caches: Any) -> None:
-    """Watch the caches of this thread that were made before the wrapping."""
+    """Watch the caches of this thread that were made before the patch."""
     for cache in caches.all(initialized_only=True):
         _watch(cache, "")
 
 
 def _watch(cache: Any, alias: str) -> None:
-    if hasattr(cache.get, _MARK):
-        return
-    wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    makers: dict[str, Maker] = {
         "get": functools.partial(_counting_get, alias),
         "get_many": functools.partial(_counting_get_many, alias),
         "get_or_set": _in_one_lookup,
@@ -83,18 +83,17 @@ def _watch(cache: Any, alias: str) -> None:
     }
     if internal_spans.are_made(internal_spans.CACHES):
         for name in WRITES:
-            wraps[name] = functools.partial(_spanned_write, name, alias)
-    for name, wrap in wraps.items():
-        method = getattr(cache, name, None)
-        if method is not None:
-            wrapped = wrap(method)
-            setattr(wrapped, _MARK, True)
-            # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
-            setattr(cache, name, types.MethodType(wrapped, cache))
+            makers[name] = functools.partial(_spanned_write, name, alias)
+    for name, make in makers.items():
+        # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+        patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
+
+
+def _as_method_of(cache: Any, make: Maker, method: Callable[..., Any]) -> Callable[..., Any]:
+    return types.MethodType(make(method), cache)
 
 
 def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get)
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.now() or _is_asked_again(key):
@@ -109,7 +108,6 @@ def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get_many)
     def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.now():
@@ -127,7 +125,6 @@ def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[...
 def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable[..., Any]:
     attributes = _attributes(alias)
 
-    @functools.wraps(write)
     def write_in_span(_: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or not _has_span(scope):
@@ -151,7 +148,6 @@ def _attributes(alias: str) -> dict[str, str]:
 
 
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get_or_set)
     def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         under_way = _GetOrSet(key)
         token = _get_or_set.set(under_way)
@@ -165,7 +161,6 @@ def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(aget_or_set)
     async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         under_way = _GetOrSet(key)
         token = _get_or_set.set(under_way)
@@ -189,7 +184,7 @@ def _is_asked_again(key: Any) -> bool:
 
 
 class _Lookup:
-    """One look-up, timed; what it asked for and found is added to the scope when it leaves."""
+    """One look-up, timed. On exit its hits, misses and time are added to the scope."""
 
     __slots__ = (
         "_alias",
@@ -230,7 +225,7 @@ class _Lookup:
         traceback: TracebackType | None,
     ) -> None:
         scope = self._scope
-        # Not in one: while the clock is asked, another thread of the request may add its time.
+        # Two statements: while the clock is read, another thread of the request may add its time.
         elapsed_ns = time.perf_counter_ns() - self._started_ns
         scope.cache_ns += elapsed_ns
         missed = self.asked - self.found

@@ -1,8 +1,8 @@
-"""How many connections wait to be accepted: asked of the kernel, for TCP and for unix sockets.
+"""The backlog: how many connections wait to be accepted, as the kernel reports it for TCP and unix sockets.
 
-Lives in the arbiter. Its own listening sockets it asks themselves; those that workers have made for
-themselves (`--reuse-port`) it finds by their inodes among all listening sockets of the host. Linux only;
-elsewhere nobody can tell, which is not the same as 0.
+Used in the arbiter. Its own listening sockets are asked directly. Sockets that workers have opened for
+themselves (`--reuse-port`) are found by their inodes among all listening sockets of the host. Linux only;
+elsewhere the backlog is unknown (None), which is not the same as 0.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _ANSWER_SIZE = 65536
 
 
 def waiting(listeners: Iterable[Any]) -> int | None:
-    """Return the connections that wait at all `listeners` together.
+    """Return how many connections wait at all `listeners` together.
 
     Args:
         listeners: Gunicorn's, or sockets.
 
     Returns:
-        None if there is no listener, or one that nobody can tell of.
+        None if there is no listener, or one whose backlog is unknown.
     """
     total: int | None = None
     for listener in listeners:
@@ -71,15 +71,15 @@ def _waiting_at(listener: socket.socket) -> int | None:
 
 
 def inodes_of(listeners: Iterable[Any]) -> list[int]:
-    """Return what the kernel knows listening sockets by."""
+    """Return the inodes of listening sockets, by which the kernel finds them."""
     return [os.fstat(listener.fileno()).st_ino for listener in listeners]
 
 
 def waiting_by_inode(inodes: Iterable[int]) -> int | None:
-    """Return the connections that wait at all listening sockets with these inodes together.
+    """Return how many connections wait at the listening sockets with these inodes together.
 
     Returns:
-        None if there is no such socket, or if nobody can tell.
+        None if there is no such socket, or if its backlog is unknown.
     """
     wanted = set(inodes)
     found: dict[int, int] = {}
@@ -114,7 +114,7 @@ def _listening_on_tcp(family: int) -> Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def _asked(request: bytes, flags: int) -> Iterator[socket.socket]:
-    """Yield a netlink socket that the kernel answers a question about sockets at."""
+    """Yield a netlink socket on which the kernel answers `request`."""
     head = _NLMSG.pack(_NLMSG.size + len(request), _SOCK_DIAG_BY_FAMILY, flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(0.1)
@@ -137,7 +137,7 @@ def _waiting_at_unix(inode: int) -> int | None:
     while at + _RTATTR.size <= length:
         size, name = _RTATTR.unpack_from(answer, at)
         if name == _UNIX_DIAG_RQLEN:
-            # Of a listening socket: its queue, and the longest that may be.
+            # Of a listening socket: the length of its queue, and the limit.
             return int(_RQLEN.unpack_from(answer, at + _RTATTR.size)[0])
         at += (size + 3) & ~3
     return None

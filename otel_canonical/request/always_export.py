@@ -1,6 +1,6 @@
-"""Which requests are exported whatever the sampler has said: the operator's rule. Pure.
+"""The rule that exports errors, timeouts, lost and slow requests whatever the sampler decided. Pure.
 
-Asked when a request's outcome is known, in the worker and, for those that died, in the arbiter.
+Applied when a request's outcome is known: in the worker, and for lost requests in the arbiter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FIRST_CLIENT_ERROR = 400
 
 
 class AlwaysExport:
-    """Errors, timeouts, lost and slow requests, as far as the operator has named them."""
+    """The kinds of requests that `OTEL_PYTHON_CANONICAL_ALWAYS_EXPORT` names."""
 
     def __init__(self, settings: Settings) -> None:
         self._always = settings.always_export
@@ -38,7 +38,7 @@ class AlwaysExport:
         return "timeouts" in self._always
 
     def reason(self, scope: RequestScope, event_type: EventType) -> str | None:
-        """Return why a request that has ended is exported; None if the rule doesn't ask for it."""
+        """Return why the rule exports a request that has ended; None if it doesn't."""
         always = self._always
         is_late = event_type is EventType.TIMEOUT or scope.stuck is not None
         if is_late and "timeouts" in always:
@@ -52,8 +52,8 @@ class AlwaysExport:
             return SLOW
         return None
 
-    def reason_of_death(self, event_type: EventType, elapsed_ns: int) -> str | None:
-        """Return why a request that died with its worker is exported; None as above."""
+    def reason_when_lost(self, event_type: EventType, elapsed_ns: int) -> str | None:
+        """Return why the rule exports a request whose worker died; None if it doesn't."""
         if event_type is EventType.TIMEOUT and "timeouts" in self._always:
             return TIMEOUT
         if event_type is EventType.LOST and "lost" in self._always:
@@ -65,11 +65,11 @@ class AlwaysExport:
 
 
 def _has_failed(scope: RequestScope) -> bool:
-    """Return whether the server failed: a 5xx, no answer, or one that an exception has cut short."""
+    """Return whether the server failed: a 5xx, no answer, or an answer cut short by an exception."""
     if scope.client_gone:
         return False
     status = scope.status
     if status is None or status >= FIRST_SERVER_ERROR:
         return True
-    # An exception that became a 400 is the client's; one behind a 200 has broken its body.
+    # An exception that became a 4xx is the client's error; one after a 200 has cut its body short.
     return scope.error is not None and status < FIRST_CLIENT_ERROR

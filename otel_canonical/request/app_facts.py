@@ -1,7 +1,6 @@
-"""What the app itself says about its requests: facts, timers, survived failures, callbacks.
+"""The app's own facts: set, add, timers, partial failures, enrichers. These are the public functions.
 
-The public functions. Outside a request each of them does nothing, so that tests, shells and
-management commands need not care.
+Outside a request each of them does nothing, so that tests, shells and management commands need no checks.
 """
 
 from __future__ import annotations
@@ -29,10 +28,11 @@ R = TypeVar("R")
 #: Called with Django's request and response (each None if there is none) when the event is made.
 Enricher = Callable[[Any, Any], "Mapping[str, object] | None"]
 
-#: What each is doing, for a complaint, and itself.
+#: A description for error reports, and the callback.
 _enrichers: list[tuple[str, Enricher]] = []
 
-logger = logging.getLogger(__name__)
+#: A public name: sites configure it in `LOGGING`.
+logger = logging.getLogger("otel_canonical.app_facts")
 
 
 def set(key: str, value: object) -> None:  # noqa: A001  # the name that reads right at the call
@@ -68,7 +68,7 @@ def add(key: str, amount: SupportsFloat = 1) -> None:
         before = facts.setdefault(key, 0)
         if not isinstance(before, int | float) and facts[key] is before:
             facts[key] = 0
-        # Other threads of the request add, too: between reading and writing nothing is called.
+        # Other threads of the request add, too: no call between reading and writing.
         facts[key] += number
 
 
@@ -89,7 +89,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
 
     Args:
         key: what is timed.
-        outcome: tell runs that raise from others: `app_<key>_success_time`, `app_<key>_failure_time`.
+        outcome: keep runs that raise apart: `app_<key>_success_time`, `app_<key>_failure_time`.
 
     Example::
 
@@ -124,7 +124,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
             scope.add_time(key, ended_ns - started_ns)
 
     def _take_start(self) -> int | None:
-        """Return when the innermost run of this timer began here, and forget that."""
+        """Remove the innermost run of this timer and return when it began; None if there is none here."""
         within: list[_Run] = []
         run = _runs.get()
         while run is not None and run[0] is not self:
@@ -144,7 +144,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 with timer(self._key, outcome=self._outcome):
                     return await function(*args, **kwargs)
 
@@ -158,15 +158,15 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
         return timed
 
 
-#: A run of a timer: whose, since when, and the run around it.
+#: A run of a timer: the timer, when it began, and the run around it.
 _Run = tuple[timer, int, "_Run | None"]
 
-#: The innermost run that is under way here. Not with the timer: threads, tasks and greenlets share it.
+#: The innermost run of this thread, task or greenlet. Not on the timer, which all of them share.
 _runs: ContextVar[_Run | None] = ContextVar("otel_canonical_timer_runs", default=None)
 
 
-def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Survive a failure of the decorated function, sync or async, and say so at once.
+def partial_failure(*, return_value: object = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Survive a failure of the decorated function, sync or async, and write a line about it at once.
 
     An exception becomes a line of its own, `event_type=partial_failure`, joined to the request's by
     `req_id` and `trace_id`, and the caller gets a copy of `return_value`. Under Django's DEBUG the
@@ -180,7 +180,7 @@ def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], C
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def survive_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def survive_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 try:
                     return await function(*args, **kwargs)
                 except Exception as error:  # noqa: BLE001  # the app asked to survive it
@@ -224,7 +224,7 @@ def read_enrichers(scope: RequestScope) -> None:
                     scope.set_app(logfmt.as_text(key), field_value(value))
 
 
-def _survive(error: Exception, function: Callable[..., Any], return_value: Any) -> Any:
+def _survive(error: Exception, function: Callable[..., object], return_value: object) -> object:
     if _is_debug():
         raise error
     scope = open_scope()
@@ -237,7 +237,7 @@ def _survive(error: Exception, function: Callable[..., Any], return_value: Any) 
 
 
 def _is_debug() -> bool:
-    # Asked of a Django that is there already; importing one would configure nothing.
+    # Only a Django that is loaded already can be in DEBUG.
     django_conf = sys.modules.get("django.conf")
     if django_conf is None or not django_conf.settings.configured:
         return False

@@ -1,13 +1,12 @@
-"""How the facts of a scope become its event: which keys, in which order, redacted. Pure.
+"""Composes the event of a scope: which keys, in which order, redacted. Pure.
 
-Runs once per request, after the last byte. The order on the line can be read in `request_event` and
-in `event.rows` from top to bottom; what few requests have comes in pairs.
+Runs once per request, after the last byte. `request_event` and `event.rows`, read from top to bottom,
+are the order of the line. Facts that few requests have are pairs instead of rows.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
 from otel_canonical.event.fields import (
@@ -28,7 +27,7 @@ from otel_canonical.event.rows import (
     RESPONSE,
     TEMPLATES,
     WORKER,
-    Row,
+    FilledRow,
 )
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.request.headers import queue_time_s
@@ -42,7 +41,7 @@ Pairs = list[tuple[str, FieldValue]]
 
 
 class Composer:
-    """Makes events out of scopes, under one redaction policy and the operator's choice of fields."""
+    """Composes events from scopes, under one redaction policy and the operator's choice of fields."""
 
     def __init__(self, settings: Settings, redaction: RedactionPolicy) -> None:
         self._settings = settings
@@ -51,8 +50,8 @@ class Composer:
     def request_event(
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
-        """Return the event of a request that has ended or, if it is `slow`, of one that runs."""
-        rows: list[tuple[Row, Any]] = [
+        """Return the event of a request that has ended or, for `slow`, is still running."""
+        rows: list[FilledRow] = [
             self._identity(event_type, scope),
             (REQUEST, self._request(scope)),
         ]
@@ -90,12 +89,12 @@ class Composer:
         return self._event(event_type, rows, stack)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
-        """Return an event of nothing but ids and status, for when the whole one can't be made."""
+        """Return an event of ids and status only, for when the whole event can't be composed."""
         status: Pairs = [("resp_status", scope.status)] if scope.status is not None else []
         return self._event(event_type, [self._identity(event_type, scope), (LOOSE, status)])
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
-        """Return the event of a failure that the app survived, joined to its request by ids."""
+        """Return the event of a failure that the app survived, with the ids of its request."""
         rows = [
             self._identity(EventType.PARTIAL_FAILURE, scope),
             (LOOSE, self._error(error)),
@@ -103,7 +102,7 @@ class Composer:
         return self._event(EventType.PARTIAL_FAILURE, rows, self._error_stack(error, ""))
 
     def _event(
-        self, event_type: EventType, rows: list[tuple[Row, Any]], stack: str | Stacks = ""
+        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks = ""
     ) -> CanonicalEvent:
         event = CanonicalEvent(event_type, rows, stack)
         if self._settings.excluded_fields is None:
@@ -111,9 +110,9 @@ class Composer:
         pairs = without_excluded(list(event.pairs), self._settings)
         return CanonicalEvent.of_pairs(event_type, pairs, stack)
 
-    def _identity(self, event_type: EventType, scope: RequestScope) -> tuple[Row, Any]:
+    def _identity(self, event_type: EventType, scope: RequestScope) -> FilledRow:
         request_id, root = scope.request_id, scope.root
-        if root is None or not request_id.isalnum():
+        if not root.trace_id or not request_id.isalnum():
             return LOOSE, _loose_identity(event_type, scope)
         sampled = "true" if root.is_exported else "false"
         return IDENTITY, (
@@ -123,7 +122,7 @@ class Composer:
         )
 
     def _request(self, scope: RequestScope) -> tuple[FieldValue | None, ...]:
-        """Return the values of the row `REQUEST`; what is empty is as good as absent."""
+        """Return the values of the row `REQUEST`; an empty value counts as absent."""
         redaction = self._redaction
         header = scope.headers.get
         path = scope.path
@@ -163,13 +162,13 @@ class Composer:
         if error is None:
             return seen
         if is_last:
-            # From now on only the event holds on to the exception, and it is soon gone.
+            # From here on only the event refers to the exception, and the event is soon gone.
             scope.error = error.without_stack()
         return self._error_stack(error, seen)
 
     def _error_stack(self, error: ErrorFacts, seen: str) -> str | Stacks:
         excluded = self._settings.excluded_fields
-        # A stack ends in the exception's message.
+        # A stack ends with the exception's message.
         if error.raised is None or (excluded is not None and excluded.match("exc_msg")):
             return seen
         return functools.partial(self._stacks, error.raised, seen)
@@ -193,7 +192,7 @@ class Composer:
         return pairs
 
     def _app(self, scope: RequestScope) -> Pairs:
-        # A copy: a thread that the request left behind may still be setting facts.
+        # Copied: a thread that the request left behind may still be setting facts.
         facts: dict[str, FieldValue] = {}
         for key, timer in list((scope.timers or {}).items()):
             facts[f"{key}_time"] = seconds(timer.elapsed_ns)
@@ -211,7 +210,7 @@ def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
         ("req_id", scope.request_id),
     ]
     root = scope.root
-    if root is not None:
+    if root.trace_id:
         pairs.append(("trace_id", root.trace_id))
         pairs.append(("span_id", root.span_id))
         pairs.append(("sampled", root.is_exported))
@@ -219,7 +218,7 @@ def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
 
 
 def _partial_response(scope: RequestScope) -> Pairs:
-    """Return as much of the row `RESPONSE` as there was of a response."""
+    """Return those facts of the row `RESPONSE` that are known."""
     pairs: Pairs = []
     if scope.status is not None:
         pairs.append(("resp_status", scope.status))
@@ -251,15 +250,15 @@ def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> 
 
 
 def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, FieldValue], ...]:
-    """Return the pairs that the operator lets out; `event_type` always is."""
+    """Return the pairs that the operator has not excluded; `event_type` is always kept."""
     excluded = settings.excluded_fields
     if excluded is not None:
         pairs = [pair for pair in pairs if pair[0] == "event_type" or not excluded.match(pair[0])]
     return tuple(pairs)
 
 
-def pool_row(pool: PoolState) -> tuple[Row, Any]:
-    """Return how full the pool was; what can't be told is left out, never shown as 0."""
+def pool_row(pool: PoolState) -> FilledRow:
+    """Return how full the pool was. What is unknown is left out, never shown as 0."""
     if pool.backlog is not None and pool.slots is not None:
         values = (
             *(pool.workers, pool.active_workers, pool.backlog),
@@ -279,7 +278,7 @@ def pool_row(pool: PoolState) -> tuple[Row, Any]:
     return LOOSE, pairs
 
 
-def _add_tallies(rows: list[tuple[Row, Any]], scope: RequestScope) -> None:
+def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
     queries = scope.queries
     if queries is not None:
         dup_queries, dup_ns = queries.duplicates()
@@ -302,7 +301,7 @@ def _add_tallies(rows: list[tuple[Row, Any]], scope: RequestScope) -> None:
 
 
 def as_meant(text: str) -> str:
-    """Return what a client meant: WSGI hands bytes over as Latin-1, clients mean UTF-8."""
+    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8."""
     if text.isascii():
         return text
     return text.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -1,29 +1,31 @@
-"""Signals that end a worker wait while a request is opened or its line is written.
+"""Defers the signals that end a worker while a request is opened or its line is written.
 
-Gunicorn's handlers of SIGQUIT, SIGINT and SIGABRT raise SystemExit wherever they find a worker. In a
-worker whose main thread serves requests that may be in the midst of one's bookkeeping, even behind the
-`write` and before anybody knows that it has written: no `except` could tell whether there is a line. So
-the handlers are held back for these moments, which are short, and called right behind them.
+Gunicorn's handlers of SIGQUIT, SIGINT and SIGABRT raise SystemExit at any point of the main thread's
+code. Where the main thread serves requests, that could be between the `write` of a line and the note
+that it was written: no `except` could tell whether there is a line. So the handlers are deferred for
+these short moments, and called right after them.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
 
-#: Gunicorn's handlers that raise SystemExit.
+from otel_canonical.patching import patch
+
+#: The handlers of Gunicorn's workers that raise SystemExit.
 HANDLERS = ("handle_quit", "handle_abort")
 
-#: The function that stands in front of them, as a stack names it.
+#: The name, in a stack, of the function that runs before them.
 IN_FRONT = "defer_or_handle"
 
 
 class DeferredSignals:
-    """Whether signals are held back just now, and the first that was.
+    """Whether signals are deferred now, and the first that was.
 
-    Who needs a moment without them sets `are_deferred` before it, and behind it clears it and, if there is
-    `waiting`, calls `deliver`. Attributes, not methods: this is in the way of every request.
+    To defer signals, set `are_deferred`; afterwards clear it and, if there is `waiting`, call `deliver`.
+    These are attributes, not methods, because every request uses them.
     """
 
     __slots__ = ("are_deferred", "waiting")
@@ -32,29 +34,30 @@ class DeferredSignals:
         self.are_deferred = False
         self.waiting: Callable[[], None] | None = None
 
-    def hold_back(self, worker: Any) -> None:
-        """Put this in front of a worker's handlers, before its `init_signals` installs them.
+    def install(self, worker: object) -> None:
+        """Patch a worker's handlers, before its `init_signals` installs them.
 
         Args:
-            worker: Gunicorn's. Only where its main thread serves requests: handlers run in that
-                thread, and find nobody else's moments.
+            worker: Gunicorn's, of a class whose main thread serves requests: handlers run in that
+                thread only.
         """
         for name in HANDLERS:
-            setattr(worker, name, self._held(getattr(worker, name)))
+            patch(worker, name, self._deferred)
 
     def deliver(self) -> None:
-        """Call the handler that was held back.
+        """Call the handler that was deferred.
 
         Raises:
-            SystemExit: it is one of Gunicorn's, that ends the worker.
+            SystemExit: the handler ends the worker.
         """
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting()
 
-    def _held(self, handle: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
-        @functools.wraps(handle)
-        def defer_or_handle(number: int, frame: Any) -> None:
+    def _deferred(
+        self, handle: Callable[[int, FrameType | None], None]
+    ) -> Callable[[int, FrameType | None], None]:
+        def defer_or_handle(number: int, frame: FrameType | None) -> None:
             if not self.are_deferred:
                 handle(number, frame)
             elif self.waiting is None:

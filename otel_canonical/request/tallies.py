@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Distinct SQL texts remembered per request to tell duplicates; a request that builds more
-#: (values pasted into the text) is still counted, its further texts just can't be duplicates.
+#: The most distinct SQL texts remembered per request, to find duplicates. Queries with further texts
+#: are counted, but not as duplicates.
 DISTINCT_SQL_TEXTS = 1000
 
 
@@ -29,7 +29,7 @@ class CallTally:
 
 
 class QueryTally(CallTally):
-    """Database queries, with those whose SQL text ran more than once told apart."""
+    """Database queries, and which SQL texts ran more than once."""
 
     __slots__ = ("_by_text",)
 
@@ -39,7 +39,7 @@ class QueryTally(CallTally):
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool = False) -> None:
         """Fold one query in. `text` is the SQL before its parameters are filled in."""
-        # As `add` does, without its call: this runs for every query.
+        # A copy of `add`, without its call: this runs for every query.
         self.count += 1
         self.elapsed_ns += elapsed_ns
         if failed:
@@ -56,7 +56,7 @@ class QueryTally(CallTally):
         """Return (queries, nanoseconds) of every run of a text that ran more than once."""
         count = elapsed_ns = 0
         if len(self._by_text) < self.count:
-            # Copied: the watchdog asks while the request goes on, and an ASGI one may leave a thread behind.
+            # Copied: the watchdog reads this while the request runs, and a request may leave threads behind.
             for runs, run_ns in list(self._by_text.values()):
                 if runs > 1:
                     count += runs

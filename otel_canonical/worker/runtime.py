@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_canonical import otel_config
-from otel_canonical.event.event import ENDINGS, CanonicalEvent
+from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import report_caught
-from otel_canonical.otel import sdk, shutdown, sql_comments
-from otel_canonical.otel.app_logs import AppLogs
+from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.http_metrics import HttpMetrics
-from otel_canonical.otel.log_events import has_failed
-from otel_canonical.otel.root_span import end_open_spans
+from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
 from otel_canonical.pool.ledger import Place
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
@@ -75,13 +73,13 @@ class WorkerRuntime:
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
-            AppLogs(redaction, with_request_id=has_id).install()
+            logs.export_app_logs(redaction, with_request_id=has_id)
         metrics = None
         if with_sdk and otel_config.records_http_metrics():
             metrics = sdk.http_metrics()
         self.log = CanonicalLog(
             settings,
-            sdk.join(
+            sdk.connect(
                 settings,
                 exports=not with_sdk or otel_config.exports("traces"),
                 redact=redaction.text,
@@ -127,7 +125,7 @@ class WorkerRuntime:
         """Stop the watchdog and shut the SDK down, both within a time limit."""
         self._watchdog.stop()
         if self._exports:
-            shutdown.leave(self._settings.flush_seconds, self._losses)
+            shutdown.shut_down(self._settings.flush_seconds, self._losses)
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline (watchdog)."""
@@ -159,7 +157,7 @@ def _set_up_sdk() -> ExportLosses | None:
 def _deferred_signals(worker: Any) -> DeferredSignals:
     signals = DeferredSignals()
     if not _is_of(worker, IN_THREADS):
-        signals.hold_back(worker)
+        signals.install(worker)
     return signals
 
 
@@ -194,7 +192,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
     """Return what writes an event: the line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
-        log_events = sdk.log_events()
+        log_events = logs.log_events()
     if log_events is None and metrics is None:
         return lambda event, scope: line_writer.emit(event)
     # Without exported traces no request is sampled, and `sampled` then means all.
@@ -205,15 +203,15 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         if metrics is not None and event.event_type in ENDINGS:
             try:
                 metrics.record(event, scope)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("recording a request's metrics", error)
         if log_events is None:
             return
         if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
             return
         try:
-            log_events.emit(event, scope.root.span, scope.status)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            log_events.emit(event, root_of(scope).span, scope.status)
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("emitting a log event", error)
 
     return emit_all
