@@ -19,8 +19,8 @@ from otel_canonical.event.output import open_line_writer
 from otel_canonical.pool import identity
 from otel_canonical.pool.counters import no_counts
 from otel_canonical.pool.ledger import Place, PoolLedger, PoolShape
+from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.settings import Settings
-from otel_canonical.stacks import crash_dump
 
 
 class ArbiterSide:
@@ -46,7 +46,7 @@ class ArbiterSide:
         )
         emit = self.line_writer.emit
         self._reporter = ReporterProcess(*_exported(settings), arguments=lambda: [self.pool_name])
-        self._ledger = PoolLedger(_shape(arbiter.cfg), self._counts)
+        self._ledger = PoolLedger(_shape(arbiter), self._counts)
         self._lost_requests = LostRequests(settings, self._ledger, emit, self._reporter.send)
         self._sampler = PoolSampler(
             settings, self._ledger, emit, self._lost_requests.pids, self._reporter.send_sample
@@ -61,8 +61,10 @@ class ArbiterSide:
             self.line_writer.output.target,
             otel_config.describe(),
         )
-        if not crash_dump.is_supported():
-            log.info("otel-canonical: no memfd here; crashed requests have no location")
+        if self._ledger.scoreboards()[-1].memory.fd is None:
+            log.info(
+                "otel-canonical: the kernel refuses a memfd; `otel-canonical ps` can't see this pool"
+            )
 
     def reconfigure(self, arbiter: Any, settings: Settings) -> None:
         """Take over the configuration of a reload (SIGHUP). Workers of before keep what they have."""
@@ -76,7 +78,7 @@ class ArbiterSide:
                 settings, arbiter.cfg, self._counts, arbiter.log.warning
             )
         emit = self.line_writer.emit
-        self._ledger.reshape(_shape(arbiter.cfg))
+        self._ledger.reshape(_shape(arbiter))
         self._lost_requests.reconfigure(settings, emit)
         self._sampler.reconfigure(settings, emit)
         self._reporter.reconfigure(*_exported(settings))
@@ -144,11 +146,15 @@ def _exported(settings: Settings) -> tuple[bool, bool]:
     )
 
 
-def _shape(cfg: Any) -> PoolShape:
+def _shape(arbiter: Any) -> PoolShape:
     """Return how many requests a worker can have open at once, and how many workers there are."""
-    kind = cfg.worker_class_str
-    slots = int(cfg.threads) if kind in ("sync", "gthread") else None
-    return PoolShape(slots, cfg.workers, has_queues=kind == "gthread")
+    kind = worker_class_of(arbiter.worker_class)
+    return PoolShape(
+        kind.slots(arbiter.cfg),
+        arbiter.cfg.workers,
+        is_bounded=kind.is_bounded,
+        has_queues=kind.has_queue,
+    )
 
 
 def _pool_name(worker: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from otel_canonical.arbiter.exit_causes import ExitCauses
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.event.fields import FieldValue
-from otel_canonical.internal_errors import guarded, warn
+from otel_canonical.internal_errors import guarded, tell, warn
 from otel_canonical.pool.ledger import Place, PoolLedger
 from otel_canonical.pool.slots import CLOSING, OpenRequest
 from otel_canonical.request.always_export import AlwaysExport
@@ -54,6 +54,7 @@ class LostRequests:
         self._send = send
         self._exit_causes = ExitCauses()
         self._places: dict[int, Place | None] = {}
+        self._has_told_of_refusal = False
 
     def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
         """Take over the configuration of a reload."""
@@ -65,9 +66,12 @@ class LostRequests:
         """Reserve the place of a worker that is about to be forked; return None if there is no room."""
         place = self._ledger.open_place()
         if place is None:
-            warn("more workers than the scoreboard has room for; some have no `lost` lines")
+            warn("no memory for another scoreboard; some workers have no `lost` lines")
         else:
             place = replace(place, stacks=crash_dump.make_file())
+            if place.stacks is None and not self._has_told_of_refusal:
+                self._has_told_of_refusal = True
+                tell("no memfd is to be had; requests of workers that crash have no location")
         # By the worker's age: it has no pid yet, and an age is never given twice.
         self._places[worker.age] = place
         return place

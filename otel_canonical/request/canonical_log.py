@@ -15,7 +15,7 @@ from otel_canonical.event.redaction import REDACTED, RedactionPolicy
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.ledger import Place
-from otel_canonical.pool.slots import CLOSING
+from otel_canonical.pool.slots import CLOSING, Slot
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.deferred_signals import DeferredSignals
@@ -70,7 +70,8 @@ class CanonicalLog:
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
         self._scoreboard = place.scoreboard if place is not None else None
-        self._free_slots = place.slots() if place is not None else []
+        self._free_slots: list[Slot] = []
+        self._new_slot = place.new_slot if place is not None else _no_slot
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
@@ -128,8 +129,8 @@ class CanonicalLog:
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
         root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
         current_scope.set(scope)
-        if self._free_slots:
-            slot = scope.slot = self._free_slots.pop()
+        slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
+        if slot is not None:
             slot.open(
                 *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
                 (
@@ -285,3 +286,7 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
+
+
+def _no_slot() -> Slot | None:
+    return None

@@ -5,7 +5,7 @@ when the process crashes, and when Gunicorn aborts it: SIGABRT is one of the sig
 also works while a C function holds the GIL, where no thread and no Python signal handler runs. After
 the death the arbiter reads what is there.
 
-Linux only (memfd). Elsewhere such a line has no location.
+Linux only (memfd). Elsewhere, and where the kernel refuses one, such a line has no location.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import faulthandler
 import os
 import re
 
+from otel_canonical.pool.memory import make_memfd
 from otel_canonical.stacks.location import Frame
 
 #: No more of a dump is read; the interpreter stops at 100 threads of 100 frames.
@@ -24,16 +25,9 @@ _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 
 
-def is_supported() -> bool:
-    """Return whether this platform has nameless files."""
-    return hasattr(os, "memfd_create")
-
-
 def make_file() -> int | None:
-    """Return the descriptor of a new nameless file (arbiter, before a fork), None if there are none."""
-    if not is_supported():
-        return None
-    return os.memfd_create("otel-canonical-stacks")
+    """Return the descriptor of a new nameless file (arbiter, before a fork); None if it is refused."""
+    return make_memfd("otel-canonical-stacks")
 
 
 def record_into(fd: int) -> bool:

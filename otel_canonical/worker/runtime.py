@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from otel_canonical import otel_config
@@ -24,6 +24,7 @@ from otel_canonical.otel.log_events import has_failed
 from otel_canonical.otel.root_span import end_open_spans
 from otel_canonical.pool import backlog
 from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.scope import RequestScope
@@ -33,11 +34,6 @@ from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.text import stack_lines, with_locals
 from otel_canonical.worker.watchdog import Deadlines, Watchdog
-
-#: The module of the worker class whose threads serve requests, while its main thread does not.
-IN_THREADS = ("gunicorn.workers.gthread",)
-#: The modules of worker classes whose threads serve one request at a time.
-THREAD_PER_REQUEST = ("gunicorn.workers.sync", *IN_THREADS)
 
 RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
 
@@ -89,7 +85,7 @@ class WorkerRuntime:
             _emit(line_writer, settings, metrics),
             place,
             _deferred_signals(worker),
-            times_cpu=_is_of(worker, THREAD_PER_REQUEST),
+            times_cpu=worker_class_of(type(worker)).has_thread_per_request,
         )
         if metrics is not None:
             metrics.observe_active(self.log.in_flight)
@@ -158,7 +154,7 @@ def _set_up_sdk() -> ExportLosses | None:
 
 def _deferred_signals(worker: Any) -> DeferredSignals:
     signals = DeferredSignals()
-    if not _is_of(worker, IN_THREADS):
+    if worker_class_of(type(worker)).serves_in_main_thread:
         signals.install(worker)
     return signals
 
@@ -169,11 +165,6 @@ def _count_connections(worker: Any, place: Place) -> None:
     if worker.cfg.reuse_port:
         counters.set_listeners(block, backlog.inodes_of(worker.sockets))
     thread_queue.count_waiting(worker, counters.waiting[block : block + 1])
-
-
-def _is_of(worker: Any, modules: Sequence[str]) -> bool:
-    """Return whether a worker's class is, or extends, one of these modules'."""
-    return any(base.__module__ in modules for base in type(worker).__mro__)
 
 
 def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:

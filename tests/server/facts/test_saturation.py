@@ -247,9 +247,10 @@ def test_pool_state_of_page() -> None:
     assert scoreboard.pool_state(0) == PoolState(0, 0, 0, 0, None)
     blocks = [scoreboard.take_block() for _ in range(3)]
     assert blocks == [0, 1, 2]
-    slots = [slot for block in range(3) for slot in scoreboard.slots_of(block)]
     texts = ("id", "", "", "", "GET", "", "", "/")
-    for slot in (slots[0], slots[4], slots[5]):
+    for block in (0, 2, 2):
+        slot = scoreboard.new_slot(block)
+        assert slot is not None
         slot.open(1, 2, 3, False, texts)
     scoreboard.set_backlog(7, 10)
     assert scoreboard.pool_state(11) == PoolState(3, 2, 6, 3, 7)

@@ -31,7 +31,14 @@ def first_slot() -> Slot:
     scoreboard = Scoreboard(2, 2)
     block = scoreboard.take_block()
     assert block is not None
-    return scoreboard.slots_of(block)[0]
+    return new_slot(scoreboard, block)
+
+
+def new_slot(scoreboard: Scoreboard, block: int = 0) -> Slot:
+    """Return a slot that was never used."""
+    slot = scoreboard.new_slot(block)
+    assert slot is not None
+    return slot
 
 
 def test_request_is_read_as_it_was_written() -> None:
@@ -113,7 +120,7 @@ def test_torn_write_is_told_apart() -> None:
     """A writer killed within its write leaves a slot that is open and says nothing wrong."""
     scoreboard = Scoreboard(1, 1)
     scoreboard.take_block()
-    [slot] = scoreboard.slots_of(0)
+    slot = new_slot(scoreboard)
     open_slot(slot)
     # As if killed halfway through the next write: a new head before an old tail.
     memory, at = slot._memory, slot._at
@@ -130,7 +137,7 @@ def test_page_is_shared_with_a_forked_child() -> None:
     scoreboard.take_block()
     pid = os.fork()
     if pid == 0:
-        open_slot(scoreboard.slots_of(0)[0])
+        open_slot(new_slot(scoreboard))
         os._exit(0)
     os.waitpid(pid, 0)
     request = scoreboard.slots_of(0)[0].read()
@@ -142,7 +149,8 @@ def test_no_block_when_all_are_taken() -> None:
     """More workers than blocks: the rest have none, and a freed one is given out again."""
     scoreboard = Scoreboard(2, 1)
     assert [scoreboard.take_block() for _ in range(3)] == [0, 1, None]
-    open_slot(scoreboard.slots_of(1)[0])
+    open_slot(new_slot(scoreboard, 1))
     scoreboard.free_block(1)
     assert scoreboard.take_block() == 1
-    assert scoreboard.slots_of(1)[0].read() is None
+    assert scoreboard.slots_of(1) == []
+    assert new_slot(scoreboard, 1).read() is None

@@ -237,9 +237,9 @@ def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
     """A thread that it has left behind still queries, the watchdog has looked at it just before."""
     scoreboard = Scoreboard(1, 1)
     place = Place(scoreboard, scoreboard.take_block() or 0, 0)
-    [slot] = place.slots()
     log = a_log(events, place=place)
     former = opened(log)
+    [slot] = place.slots()
     former.add_query("SELECT 1", 1, failed=False)
     former.stuck = StackSample(former.started_ns, "a.py:1:f", "b.py:2:g", "")
     log.close(former)
