@@ -14,12 +14,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from otel_canonical import otel_config
 from otel_canonical.arbiter import code_snapshot, gunicorn
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
+from otel_canonical.patching import when_imported
 from otel_canonical.pool import identity
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
@@ -58,12 +57,12 @@ def install(*, with_sdk: bool) -> None:
     logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(
         _is_worth_saying
     )
-    wrapt.register_post_import_hook(
-        lambda module: gunicorn.wrap_setup(module, _before_arbiter_setup, _after_arbiter_setup),
+    when_imported(
         "gunicorn.arbiter",
+        lambda module: gunicorn.wrap_setup(module, _before_arbiter_setup, _after_arbiter_setup),
     )
-    wrapt.register_post_import_hook(
-        lambda module: gunicorn.wrap_worker(module, _start_worker), "gunicorn.workers.base"
+    when_imported(
+        "gunicorn.workers.base", lambda module: gunicorn.wrap_worker(module, _start_worker)
     )
 
 

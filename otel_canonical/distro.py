@@ -10,11 +10,11 @@ Gunicorn nothing happens.
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from opentelemetry.util._importlib_metadata import EntryPoint
 
 from otel_canonical import assembly
 from otel_canonical.otel import configurator
@@ -46,7 +46,7 @@ class CanonicalConfigurator:
     def configure(self, **kwargs: Any) -> None:
         """Set the SDK up if this is the process for it."""
         if not assembly.sets_sdk_up():
-            configurator.upstream().configure(**kwargs)
+            configurator.configure_upstream(**kwargs)
         elif assembly.is_worker():
             given = kwargs.pop("resource_attributes", None) or {}
             configurator.configure_sdk({**assembly.worker_identity(), **given}, **kwargs)

@@ -1,7 +1,7 @@
-"""What leaves the process, as the `OTEL_*` variables say. Pure but for `os.environ`.
+"""Reads from the `OTEL_*` variables what is exported, and sets their defaults. Uses only `os.environ`.
 
-Read in the arbiter (what to say at the start, what to prepare for `--preload`) and made definite in
-each worker, before the SDK is set up there.
+The arbiter reads them for its start-up message and to prepare for `--preload`. Each worker writes the
+defaults into its environment before it sets the SDK up.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ HOW_TO_EXPORT = (
 
 SIGNALS = ("traces", "metrics", "logs")
 
-#: Which conventions instrumentations follow: the stable ones, not the former ones.
+#: Makes instrumentations use the stable semantic conventions.
 STABLE = "http,database"
 
-#: Variables that only opentelemetry-instrumentation-django obeys.
+#: Variables for features that only opentelemetry-instrumentation-django has.
 ONLY_DJANGO_INSTRUMENTATION = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
     "OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS",
 )
 
-#: One attribute more than this evicts the oldest; the SDK's own default is 128.
+#: A span with more attributes evicts the oldest ones. The SDK's default is 128.
 SPAN_ATTRIBUTES = "1000"
 
 
 def exports(signal: str) -> bool:
     """Return whether `signal` (traces, metrics, logs) is exported.
 
-    OpenTelemetry's own default is to export to a collector on this host; ours is to export only if
-    the user names an exporter or an endpoint.
+    By default OpenTelemetry exports to a collector on this host. We export only if the user names an
+    exporter or an endpoint.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -46,7 +46,7 @@ def exports(signal: str) -> bool:
 
 
 def is_declared() -> bool:
-    """Return whether a file configures the SDK; what it exports, only the SDK knows."""
+    """Return whether a file configures the SDK; then we assume that it exports everything."""
     return bool(os.environ.get("OTEL_CONFIG_FILE"))
 
 
@@ -56,29 +56,29 @@ def exports_anything() -> bool:
 
 
 def describe() -> str:
-    """Return a clause about what is exported, or how to turn it on."""
+    """Return what is exported, or how to switch exports on, for the start-up message."""
     signals = [signal for signal in SIGNALS if exports(signal)]
     return f"exporting {', '.join(signals)}" if signals else HOW_TO_EXPORT
 
 
 def is_instrumentation_disabled(name: str) -> bool:
-    """Return whether `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` names an instrumentation, or all."""
+    """Return whether `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` disables an instrumentation."""
     text = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
     return not {name, "*"}.isdisjoint(part.strip() for part in text.split(","))
 
 
 def records_http_metrics() -> bool:
-    """Return whether the metrics of HTTP servers are ours to record.
+    """Return whether we record the HTTP server metrics.
 
-    If the user has opted into their former names, Django's instrumentation records both generations.
+    If the user asks for their former names, Django's instrumentation records both kinds instead.
     """
     return exports("metrics") and _names_are_stable() and not is_instrumentation_disabled("django")
 
 
 def needs_django_instrumentation() -> bool:
-    """Return whether the user asks for what only opentelemetry-instrumentation-django does.
+    """Return whether the user wants a feature that only opentelemetry-instrumentation-django has.
 
-    All else of it the root span has from us: its attributes, its metrics, its place in the context.
+    We do the rest ourselves: attributes, metrics, and making the root span current.
     """
     return not _names_are_stable() or any(
         os.environ.get(name) for name in ONLY_DJANGO_INSTRUMENTATION
@@ -86,13 +86,13 @@ def needs_django_instrumentation() -> bool:
 
 
 def is_sdk_log_handler_enabled() -> bool:
-    """Return whether the user has asked for the SDK's own (deprecated) handler of log records."""
+    """Return whether the user has switched on the SDK's own (deprecated) handler of log records."""
     text = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "")
     return text.strip().lower() == "true"
 
 
 def set_defaults() -> None:
-    """Write our defaults into the environment, where the SDK looks; what the user set stays."""
+    """Set our defaults in the environment, where the SDK reads them; the user's values stay."""
     default = os.environ.setdefault
     default("OTEL_PYTHON_DISTRO", "otel_canonical")
     default("OTEL_PYTHON_CONFIGURATOR", "otel_canonical")

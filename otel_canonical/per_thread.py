@@ -1,14 +1,15 @@
-"""What a thread is inside of, for the code that it calls there: a query, a look-up, a render.
+"""A value per thread: what it is doing now (a query, a cache call, a render), for code that it calls.
 
-That stands under the thread's ident, not in a ContextVar. Contexts are copied, in the middle of things
-too: when a call in a thread is given up on, asgiref gives the thread's context, as it is then, to the
-task that awaited it, and at last to the thread that serves the request, for good. What is true of a
-thread alone, and only until it has left, must not travel with them.
+Values are stored by thread ident, not in a ContextVar. Contexts are copied, even halfway: when a call in
+a thread is cancelled, asgiref copies the thread's context to the task that awaited it, and from there to
+the thread that serves the request. A value that holds for one thread, until it is reset, must not travel
+like that. `threading.local` doesn't do either: under `--preload` this module is loaded before gevent
+patches `threading`, and all greenlets of a thread would share one value.
 """
 
 from __future__ import annotations
 
-# Not `get_ident` by name: gevent replaces it in its module, by one that tells greenlets apart.
+# The module, not `get_ident`: gevent replaces that in its module with one that tells greenlets apart.
 import _thread
 import os
 from typing import TypeVar
@@ -17,32 +18,32 @@ S = TypeVar("S")
 
 
 class PerThread(dict[int, S]):
-    """Stays of one kind, by the ident of the thread or greenlet: what each of them is inside of now.
+    """A value for each thread or greenlet that has set one.
 
-    Nothing in there is awaited: a task that did would leave its stay to the others of its thread.
+    Nothing may be awaited between `enter` and `leave`: other tasks of the thread would see the value.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # A child has none of the other threads, but gives their idents to its own.
+        # A forked child has none of these threads, and new threads may get their idents.
         os.register_at_fork(after_in_child=self.clear)
 
     def now(self) -> S | None:
-        """Return what the calling thread is inside of; None if it isn't."""
+        """Return the calling thread's value, None if it has none."""
         return self.get(_thread.get_ident())
 
-    def enter(self, stay: S) -> S | None:
-        """Begin; what is returned, the stay around this one, is for `leave`, that must come by all means."""
+    def enter(self, value: S) -> S | None:
+        """Set this thread's value and return the previous one. Always pass that to `leave`, in a `finally`."""
         me = _thread.get_ident()
-        outer = self.get(me)
-        self[me] = stay
-        return outer
+        previous = self.get(me)
+        self[me] = value
+        return previous
 
-    def leave(self, outer: S | None) -> None:
-        """End, and be again where the thread was before."""
+    def leave(self, previous: S | None) -> None:
+        """Restore the value that `enter` has returned."""
         me = _thread.get_ident()
-        if outer is not None:
-            self[me] = outer
+        if previous is not None:
+            self[me] = previous
         else:
-            # In the child of a fork in between it has been forgotten.
+            # Absent already in the child of a fork since `enter`.
             self.pop(me, None)

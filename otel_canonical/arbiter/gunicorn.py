@@ -1,4 +1,4 @@
-"""Adapter to Gunicorn's arbiter: chains its hooks and wraps its steps, at every start and reload.
+"""Adapter for Gunicorn's arbiter: chains its hooks and patches its steps, at every start and reload.
 
 Gunicorn calls `Arbiter.setup` with a fresh configuration at the start and after each SIGHUP. A user's own
 hooks keep running, before or after ours. Nothing here imports Gunicorn.
@@ -6,15 +6,13 @@ hooks keep running, before or after ours. Nothing here imports Gunicorn.
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from otel_canonical.internal_errors import guarded
-
-_MARK = "__otel_canonical__"
+from otel_canonical.patching import patch, wrapped
 
 Hook = Callable[..., None]
 
@@ -33,59 +31,53 @@ class ArbiterObserver(Protocol):
 
 
 def wrap_setup(module: Any, before: Callable[[], None], after: Callable[[Any], None]) -> None:
-    """Wrap `gunicorn.arbiter.Arbiter.setup`, which reads the configuration. Wrapping twice is once.
+    """Patch `gunicorn.arbiter.Arbiter.setup`, which reads the configuration. Twice is once.
 
     Args:
         module: `gunicorn.arbiter`.
         before: runs before the configuration is read and, with `--preload`, the app is loaded.
         after: runs with the arbiter when configuration and environment are as workers will see them.
     """
-    setup = module.Arbiter.setup
-    if hasattr(setup, _MARK):
-        return
 
-    @functools.wraps(setup)
-    def setup_and_chain(arbiter: Any, app: Any) -> None:
-        with guarded("preparing the arbiter"):
-            before()
-        setup(arbiter, app)
-        with guarded("chaining Gunicorn's hooks"):
-            after(arbiter)
+    def chaining_hooks(setup: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def setup_and_chain(arbiter: Any, app: Any) -> None:
+            with guarded("preparing the arbiter"):
+                before()
+            setup(arbiter, app)
+            with guarded("chaining Gunicorn's hooks"):
+                after(arbiter)
 
-    setattr(setup_and_chain, _MARK, True)
-    module.Arbiter.setup = setup_and_chain
+        return setup_and_chain
+
+    patch(module.Arbiter, "setup", chaining_hooks)
 
 
 def observe_arbiter(observer: ArbiterObserver) -> None:
     """Tell `observer` of the steps of this process's arbiter, from now on."""
+
+    def noting_signal(
+        kill_worker: Callable[[Any, int, int], None],
+    ) -> Callable[[Any, int, int], None]:
+        def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
+            with guarded("noting a signal"):
+                observer.note_signal(pid, sig)
+            kill_worker(arbiter, pid, sig)
+
+        return note_and_kill_worker
+
+    def sampling_pool(step: Callable[[Any], None]) -> Callable[[Any], None]:
+        def sample_and_take_step(arbiter: Any) -> None:
+            with guarded("sampling the pool"):
+                observer.sample_pool(arbiter)
+            step(arbiter)
+
+        return sample_and_take_step
+
     module: Any = sys.modules["gunicorn.arbiter"]
-    arbiter_class = module.Arbiter
-    kill_worker = arbiter_class.kill_worker
-    murder_workers = arbiter_class.murder_workers
-    reap_workers = arbiter_class.reap_workers
-
-    @functools.wraps(kill_worker)
-    def note_and_kill_worker(arbiter: Any, pid: int, sig: int) -> None:
-        with guarded("noting a signal"):
-            observer.note_signal(pid, sig)
-        kill_worker(arbiter, pid, sig)
-
-    @functools.wraps(murder_workers)
-    def sample_and_murder_workers(arbiter: Any) -> None:
-        with guarded("sampling the pool"):
-            observer.sample_pool(arbiter)
-        murder_workers(arbiter)
-
-    @functools.wraps(reap_workers)
-    def sample_and_reap_workers(arbiter: Any) -> None:
-        with guarded("sampling the pool"):
-            observer.sample_pool(arbiter)
-        reap_workers(arbiter)
-
-    module.os = _ObservedOs(module.os, observer.note_status)
-    arbiter_class.kill_worker = note_and_kill_worker
-    arbiter_class.murder_workers = sample_and_murder_workers
-    arbiter_class.reap_workers = sample_and_reap_workers
+    patch(module, "os", lambda real: _ObservedOs(real, observer.note_status))
+    patch(module.Arbiter, "kill_worker", noting_signal)
+    patch(module.Arbiter, "murder_workers", sampling_pool)
+    patch(module.Arbiter, "reap_workers", sampling_pool)
 
 
 class _ObservedOs:
@@ -117,18 +109,16 @@ def wrap_worker(module: Any, start: Callable[[Any], None]) -> None:
     That is the one moment that all worker classes share: after the fork and, for gevent, after its
     monkey-patching, but before the app is loaded.
     """
-    init_process = module.Worker.init_process
-    if hasattr(init_process, _MARK):
-        return
 
-    @functools.wraps(init_process)
-    def start_and_init_process(worker: Any) -> None:
-        with guarded("starting in a worker"):
-            start(worker)
-        init_process(worker)
+    def starting(init_process: Callable[[Any], None]) -> Callable[[Any], None]:
+        def start_and_init_process(worker: Any) -> None:
+            with guarded("starting in a worker"):
+                start(worker)
+            init_process(worker)
 
-    setattr(start_and_init_process, _MARK, True)
-    module.Worker.init_process = start_and_init_process
+        return start_and_init_process
+
+    patch(module.Worker, "init_process", starting)
 
 
 def heed_signals(worker: Any) -> None:
@@ -157,15 +147,16 @@ def heed_signals(worker: Any) -> None:
 
 def after_reopening_files(log: Any, reopen: Callable[[], None]) -> None:
     """Have `reopen` called whenever Gunicorn reopens its log files: on SIGUSR1, in every process."""
-    reopen_files = log.reopen_files
 
-    @functools.wraps(reopen_files)
-    def reopen_all_files() -> None:
-        reopen_files()
-        with guarded("reopening the output"):
-            reopen()
+    def reopening_ours(reopen_files: Callable[[], None]) -> Callable[[], None]:
+        def reopen_all_files() -> None:
+            reopen_files()
+            with guarded("reopening the output"):
+                reopen()
 
-    log.reopen_files = reopen_all_files
+        return reopen_all_files
+
+    patch(log, "reopen_files", reopening_ours)
 
 
 def leave_if_told(worker: Any) -> None:
@@ -198,27 +189,27 @@ def _chain(
     before: Hook | None = None,
     after: Hook | None = None,
 ) -> None:
-    setting = cfg.settings.get(name)
-    user = setting.get() if setting is not None else None
-    if user is None or hasattr(user, _MARK):
-        return
     doing = f"the hook {name}"
 
-    # Gunicorn checks how many parameters a hook takes; `wraps` shows it those of its own.
-    @functools.wraps(setting.default)
-    def ours_and_users(*args: Any) -> None:
-        try:
-            if before is not None:
-                with guarded(doing):
-                    before(*args)
-            user(*args)
-        finally:
-            if after is not None:
-                with guarded(doing):
-                    after(*args)
+    def chaining(user: Hook) -> Hook:
+        def ours_and_users(*args: Any) -> None:
+            try:
+                if before is not None:
+                    with guarded(doing):
+                        before(*args)
+                user(*args)
+            finally:
+                if after is not None:
+                    with guarded(doing):
+                        after(*args)
 
-    setattr(ours_and_users, _MARK, True)
-    cfg.set(name, ours_and_users)
+        return ours_and_users
+
+    setting = cfg.settings.get(name)
+    user = setting.get() if setting is not None else None
+    if user is not None:
+        # Gunicorn checks how many parameters a hook takes: it is shown those of its own default.
+        cfg.set(name, wrapped(user, chaining, looks_like=setting.default))
 
 
 def chain_request_hooks(

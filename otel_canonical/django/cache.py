@@ -20,12 +20,15 @@ from typing import Any
 
 from opentelemetry import trace
 
+from otel_canonical.internal_errors import guarded
 from otel_canonical.otel import internal_spans
+from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.scope import RequestScope, open_scope
 
-_MARK = "__otel_canonical__"
 _MISSING = object()
+
+Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 #: What a backend may do by several other operations; it is one all the same.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
@@ -51,31 +54,28 @@ _get_or_set: ContextVar[_GetOrSet | None] = ContextVar("otel_canonical_get_or_se
 
 
 def wrap_caches(module: Any) -> None:
-    """Wrap `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
-    create_connection = module.CacheHandler.create_connection
-    if hasattr(create_connection, _MARK):
-        return
+    """Patch `django.core.cache.CacheHandler.create_connection`: every cache is made there."""
+    patch(module.CacheHandler, "create_connection", _watching)
 
-    @functools.wraps(create_connection)
+
+def _watching(create_connection: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     def create_and_watch(self: Any, alias: str) -> Any:
         cache = create_connection(self, alias)
-        _watch(cache, alias)
+        with guarded("watching a cache"):
+            _watch(cache, alias)
         return cache
 
-    setattr(create_and_watch, _MARK, True)
-    module.CacheHandler.create_connection = create_and_watch
+    return create_and_watch
 
 
 def watch_caches(caches: Any) -> None:
-    """Watch the caches of this thread that were made before the wrapping."""
+    """Watch the caches of this thread that were made before the patch."""
     for cache in caches.all(initialized_only=True):
         _watch(cache, "")
 
 
 def _watch(cache: Any, alias: str) -> None:
-    if hasattr(cache.get, _MARK):
-        return
-    wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    makers: dict[str, Maker] = {
         "get": functools.partial(_counting_get, alias),
         "get_many": functools.partial(_counting_get_many, alias),
         "get_or_set": _in_one_lookup,
@@ -83,18 +83,17 @@ def _watch(cache: Any, alias: str) -> None:
     }
     if internal_spans.are_made(internal_spans.CACHES):
         for name in WRITES:
-            wraps[name] = functools.partial(_spanned_write, name, alias)
-    for name, wrap in wraps.items():
-        method = getattr(cache, name, None)
-        if method is not None:
-            wrapped = wrap(method)
-            setattr(wrapped, _MARK, True)
-            # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
-            setattr(cache, name, types.MethodType(wrapped, cache))
+            makers[name] = functools.partial(_spanned_write, name, alias)
+    for name, make in makers.items():
+        # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+        patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
+
+
+def _as_method_of(cache: Any, make: Maker, method: Callable[..., Any]) -> Callable[..., Any]:
+    return types.MethodType(make(method), cache)
 
 
 def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get)
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.now() or _is_asked_again(key):
@@ -109,7 +108,6 @@ def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get_many)
     def get_many_and_count(_: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_lookup.now():
@@ -127,7 +125,6 @@ def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[...
 def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable[..., Any]:
     attributes = _attributes(alias)
 
-    @functools.wraps(write)
     def write_in_span(_: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
         if scope is None or not _has_span(scope):
@@ -151,7 +148,6 @@ def _attributes(alias: str) -> dict[str, str]:
 
 
 def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get_or_set)
     def get_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         under_way = _GetOrSet(key)
         token = _get_or_set.set(under_way)
@@ -165,7 +161,6 @@ def _in_one_lookup(get_or_set: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_one_lookup_async(aget_or_set: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(aget_or_set)
     async def aget_or_set_in_one(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         under_way = _GetOrSet(key)
         token = _get_or_set.set(under_way)

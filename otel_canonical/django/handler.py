@@ -6,8 +6,7 @@ Lives where the app is loaded: in the worker, with `--preload` in the arbiter be
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,13 +15,15 @@ from django.http import Http404
 from django.utils.functional import LazyObject, empty
 
 from otel_canonical.internal_errors import guarded, guarded_call, report_caught
+from otel_canonical.patching import patch
 from otel_canonical.request.scope import RequestScope, current_scope, open_scope
 from otel_canonical.stacks import errors
 
 #: Raised to answer 404 or 403, Django's documented way: an answer, not a failure.
 ANSWERS = (Http404, PermissionDenied)
 
-_MARK = "__otel_canonical__"
+Handle = Callable[[Any, Any], Any]
+HandleAsync = Callable[[Any, Any], Awaitable[Any]]
 
 #: Called with a request that no server has announced, to open a scope around it. Empty under
 #: Gunicorn; `testing.capture_events` puts one here while it captures.
@@ -30,28 +31,29 @@ openers: list[Callable[[Any], AbstractContextManager[None]]] = []
 
 
 def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
-    """Wrap `django.core.handlers.base.BaseHandler`.
+    """Patch `django.core.handlers.base.BaseHandler`.
 
     Args:
         module: `django.core.handlers.base`.
         before_load: called before the middleware is loaded. Settings are final there, however they
             were given, and both the WSGI and the ASGI handler pass.
     """
-    handler = module.BaseHandler
-    if hasattr(handler.load_middleware, _MARK):
-        return
-    load_middleware = handler.load_middleware
-    get_response = handler.get_response
-    get_response_async = handler.get_response_async
-    resolve_request = handler.resolve_request
 
-    @functools.wraps(load_middleware)
-    def load_middleware_after_us(self: Any, is_async: bool = False) -> None:
-        with guarded("instrumenting Django"):
-            before_load()
-        load_middleware(self, is_async)
+    def coming_after_us(load_middleware: Callable[..., None]) -> Callable[..., None]:
+        def load_middleware_after_us(self: Any, is_async: bool = False) -> None:
+            with guarded("instrumenting Django"):
+                before_load()
+            load_middleware(self, is_async)
 
-    @functools.wraps(get_response)
+        return load_middleware_after_us
+
+    patch(module.BaseHandler, "load_middleware", coming_after_us)
+    patch(module.BaseHandler, "get_response", _noting_response)
+    patch(module.BaseHandler, "get_response_async", _noting_response_async)
+    patch(module.BaseHandler, "resolve_request", _noting_route)
+
+
+def _noting_response(get_response: Handle) -> Handle:
     def get_response_and_note(self: Any, request: Any) -> Any:
         scope = open_scope()
         if scope is None and openers:
@@ -64,7 +66,10 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
         scope.django_response = response
         return response
 
-    @functools.wraps(get_response_async)
+    return get_response_and_note
+
+
+def _noting_response_async(get_response_async: HandleAsync) -> HandleAsync:
     async def get_response_async_and_note(self: Any, request: Any) -> Any:
         scope = open_scope()
         if scope is None and openers:
@@ -79,7 +84,10 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
         scope.django_response = response
         return response
 
-    @functools.wraps(resolve_request)
+    return get_response_async_and_note
+
+
+def _noting_route(resolve_request: Handle) -> Handle:
     def resolve_request_and_note(self: Any, request: Any) -> Any:
         match = resolve_request(self, request)
         scope = current_scope.get()
@@ -95,29 +103,23 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
                 report_caught("noting a route", error)
         return match
 
-    setattr(load_middleware_after_us, _MARK, True)
-    handler.resolve_request = resolve_request_and_note
-    handler.load_middleware = load_middleware_after_us
-    handler.get_response = get_response_and_note
-    handler.get_response_async = get_response_async_and_note
+    return resolve_request_and_note
 
 
 def wrap_exception_handling(module: Any) -> None:
-    """Wrap `django.core.handlers.exception.response_for_exception`, which all exceptions pass.
+    """Patch `django.core.handlers.exception.response_for_exception`, which all exceptions pass.
 
     The signal `got_request_exception` is sent for the 500s only.
     """
-    response_for_exception = module.response_for_exception
-    if hasattr(response_for_exception, _MARK):
-        return
+    patch(module, "response_for_exception", _noting_exception)
 
-    @functools.wraps(response_for_exception)
+
+def _noting_exception(response_for_exception: Handle) -> Handle:
     def note_and_respond(request: Any, exc: Exception) -> Any:
         _note_error(exc)
         return response_for_exception(request, exc)
 
-    setattr(note_and_respond, _MARK, True)
-    module.response_for_exception = note_and_respond
+    return note_and_respond
 
 
 @guarded_call("noting an exception")

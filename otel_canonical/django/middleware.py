@@ -16,22 +16,24 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.django import DjangoInstrumentor
-from opentelemetry.instrumentation.django.middleware.otel_middleware import _DjangoMiddleware
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.util.types import Attributes
 
 from otel_canonical import otel_config
 from otel_canonical.event.event import FIRST_SERVER_ERROR
+from otel_canonical.otel import instrumentation_internals
+from otel_canonical.otel.root_span import root_of
 from otel_canonical.request.scope import open_scope
 
-UPSTREAM = f"{_DjangoMiddleware.__module__}.{_DjangoMiddleware.__qualname__}"
+_Upstream: Any = instrumentation_internals.django_middleware()
+
+UPSTREAM = f"{_Upstream.__module__}.{_Upstream.__qualname__}"
 
 
-class RootSpanMiddleware(_DjangoMiddleware):
+class RootSpanMiddleware(_Upstream):
     """Upstream's middleware, put right where it goes wrong.
 
     It steps aside for a request whose spans nobody will see: it would build the absolute URI and
@@ -95,7 +97,7 @@ class RootSpanMiddleware(_DjangoMiddleware):
     def process_response(self, request: Any, response: Any) -> Any:
         """Pass a response on to upstream, without the exception that a good one was made of."""
         if response.status_code < FIRST_SERVER_ERROR:
-            request.META.pop(self._environ_exception_key, None)
+            instrumentation_internals.forget_exception(self, request.META)
         return super().process_response(request, response)
 
     def _leave(self, request: Any) -> None:
@@ -104,15 +106,7 @@ class RootSpanMiddleware(_DjangoMiddleware):
         Nobody else would, until its span's generator is collected as garbage: in the middle of a
         later request, which then finds itself in the context of this one.
         """
-        active = request.META.pop(self._environ_active_request_attr_key, None)
-        if active is not None:
-            self._active_request_counter.add(-1, active)  # type: ignore[attr-defined]
-        activation = request.META.pop(self._environ_activation_key, None)
-        if activation is not None:
-            activation.__exit__(None, None, None)
-        token = request.META.pop(self._environ_token, None)
-        if token is not None:
-            otel_context.detach(token)
+        instrumentation_internals.abandon_request(self, request.META)
 
     def _enter(self, request: Any) -> bool:
         """Let upstream begin with a request; return False if it is left out."""
@@ -128,7 +122,7 @@ class RootSpanMiddleware(_DjangoMiddleware):
         return True
 
     def _has_entered(self, request: Any) -> bool:
-        return self._environ_activation_key in request.META
+        return instrumentation_internals.has_begun(self, request.META)
 
 
 class RootTracer(trace.Tracer):
@@ -143,11 +137,11 @@ class RootTracer(trace.Tracer):
         if scope is None:
             # A URL that the operator excludes, or no request of Gunicorn's at all.
             return trace.INVALID_SPAN
-        root = scope.root
+        root = root_of(scope)
         if root.handed_out:
             return self._tracer.start_span(name, *args, **kwargs)
         root.handed_out = True
-        span: trace.Span = root.span
+        span = root.span
         span.update_name(name)
         return span
 

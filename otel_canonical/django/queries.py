@@ -12,7 +12,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django.db import connections
@@ -29,28 +29,24 @@ from otel_canonical.otel.current_query import (
     RecordedQuery,
     current_query,
 )
+from otel_canonical.patching import patch
 from otel_canonical.request.scope import current_scope
-
-_MARK = "__otel_canonical__"
 
 _HEALTH_CHECK = "close_if_health_check_failed"
 
 
 def watch_connections() -> None:
     """Watch every connection there is and every one to come."""
-    _wrap_debug_sql()
+    # On SQLite Django asks the database how to quote parameters, to show a query under DEBUG.
+    patch(CursorDebugWrapper, "debug_sql", _uncounted_debugging)
     connection_created.connect(_watch, dispatch_uid="otel_canonical.django.queries")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
 
 
-def _wrap_debug_sql() -> None:
-    """Wrap what Django does around a query under DEBUG: on SQLite it asks how to quote parameters."""
-    debug_sql = CursorDebugWrapper.debug_sql
-    if hasattr(debug_sql, _MARK):
-        return
-
-    @functools.wraps(debug_sql)
+def _uncounted_debugging(
+    debug_sql: Callable[..., AbstractContextManager[None]],
+) -> Callable[..., AbstractContextManager[None]]:
     @contextmanager
     def debug_sql_uncounted(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
         outer = current_query.enter(INTERNAL)
@@ -60,28 +56,23 @@ def _wrap_debug_sql() -> None:
         finally:
             current_query.leave(outer)
 
-    setattr(debug_sql_uncounted, _MARK, True)
-    CursorDebugWrapper.debug_sql = debug_sql_uncounted  # type: ignore[method-assign]
+    return debug_sql_uncounted
 
 
 def wrap_connect(module: Any) -> None:
-    """Wrap those methods of `django.db.backends.base.base.BaseDatabaseWrapper` that ask by themselves.
+    """Patch those methods of `django.db.backends.base.base.BaseDatabaseWrapper` that ask by themselves.
 
     What a connection asks for itself (time zone, isolation level, whether it is still usable) is no
     query of the request.
     """
-    wrapper = module.BaseDatabaseWrapper
     for name in ("connect", _HEALTH_CHECK, "close_if_unusable_or_obsolete"):
-        method = getattr(wrapper, name)
-        if not hasattr(method, _MARK):
-            setattr(wrapper, name, _uncounted(name, method))
+        patch(module.BaseDatabaseWrapper, name, functools.partial(_uncounted, name))
 
 
-def _uncounted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+def _uncounted(name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
     needs_connection = name != "connect"
     is_health_check = name == _HEALTH_CHECK
 
-    @functools.wraps(method)
     def call_uncounted(self: Any) -> Any:
         # Where nothing is asked there is nothing to keep from being counted: this runs for every cursor,
         # and a connection's health is checked once in a request, if at all.
@@ -101,7 +92,6 @@ def _uncounted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             elif me in current_query:
                 del current_query[me]
 
-    setattr(call_uncounted, _MARK, True)
     return call_uncounted
 
 

@@ -7,23 +7,19 @@ attributes and only if the driver has made none: the day upstream does, ours is 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import StatusCode
 
-INSTRUMENTATION = "opentelemetry.instrumentation.psycopg"
-
-#: Where a connection of Django's keeps the instrumentation's view of it.
-_VIEW = "_otel_canonical_view"
+from otel_canonical.otel.instrumentation_internals import PSYCOPG, PsycopgSpans
 
 
 def is_missed(context: Any) -> bool:
     """Return whether a query, by the context that Django gives its `execute_wrappers`, may be missed."""
     cursor = getattr(context.get("cursor"), "cursor", None)
     return (
-        INSTRUMENTATION in sys.modules
+        PSYCOPG in sys.modules
         and getattr(cursor, "name", None) is not None
         and type(cursor).__module__.startswith("django.db.backends.postgresql")
     )
@@ -34,26 +30,13 @@ def make_span(
 ) -> None:
     """Make the span of a query that has just ended, as a child of the current span."""
     cursor, connection = context["cursor"].cursor, context["connection"]
-    psycopg = importlib.import_module(INSTRUMENTATION)
-    view = getattr(connection, _VIEW, None)
+    view = getattr(connection, "_otel_canonical_view", None)
     if view is None or view[0] is not connection.connection:
-        integration = psycopg.DatabaseApiIntegration(
-            INSTRUMENTATION,
-            psycopg.PsycopgInstrumentor._DATABASE_SYSTEM,
-            connection_attributes=psycopg.PsycopgInstrumentor._CONNECTION_ATTRIBUTES,
-            version=psycopg.__version__,
-            connect_module=psycopg.psycopg,
-        )
-        integration.get_connection_attributes(connection.connection)
-        view = (connection.connection, integration, psycopg.CursorTracer(integration))
-        setattr(connection, _VIEW, view)
-    _, integration, tracer = view
-    span = integration._tracer.start_span(
-        tracer.get_operation_name(cursor, (sql,)) or integration.database or integration.name,
-        kind=SpanKind.CLIENT,
-        start_time=started_wall_ns,
-    )
-    tracer._populate_span(span, cursor, sql, params)
+        view = (connection.connection, PsycopgSpans(connection.connection))
+        connection._otel_canonical_view = view
+    spans: PsycopgSpans = view[1]
+    span = spans.start(cursor, sql, started_wall_ns)
+    spans.describe(span, cursor, sql, params)
     if error_type is not None:
         span.set_attribute("error.type", error_type)
         span.set_status(StatusCode.ERROR)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import wrapt
-
 from otel_canonical import otel_config
+from otel_canonical.patching import when_imported
 from otel_canonical.request.scope import readers
 
 _is_watching: list[bool] = []
@@ -39,8 +38,8 @@ def watch(*, with_spans: bool) -> None:
 
         cache.wrap_caches(module)
 
-    wrapt.register_post_import_hook(wrap_handler, "django.core.handlers.base")
-    wrapt.register_post_import_hook(wrap_caches, "django.core.cache")
+    when_imported("django.core.handlers.base", wrap_handler)
+    when_imported("django.core.cache", wrap_caches)
 
 
 def before_middleware(*, with_spans: bool) -> None:

@@ -5,26 +5,24 @@ Lives where the app is loaded. In an exported request such a render has a span, 
 
 from __future__ import annotations
 
-import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from otel_canonical.otel import internal_spans
+from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.scope import open_scope
-
-_MARK = "__otel_canonical__"
 
 _inside_render: PerThread[bool] = PerThread()
 
 
 def wrap_template(module: Any) -> None:
-    """Wrap `django.template.base.Template.render`."""
-    render = module.Template.render
-    if hasattr(render, _MARK):
-        return
+    """Patch `django.template.base.Template.render`."""
+    patch(module.Template, "render", _counting)
 
-    @functools.wraps(render)
+
+def _counting(render: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def render_and_count(self: Any, context: Any) -> Any:
         scope = open_scope()
         if scope is None or _inside_render.now():
@@ -48,5 +46,4 @@ def wrap_template(module: Any) -> None:
             scope.template_renders += 1
             _inside_render.leave(outer)
 
-    setattr(render_and_count, _MARK, True)
-    module.Template.render = render_and_count
+    return render_and_count

@@ -1,6 +1,6 @@
 """The canonical event: what one request did, in the order it is written. Pure.
 
-The one noun that crosses runtime. Every output receives only this.
+The only thing that outputs receive: the line, the root span and the log event are all made from it.
 """
 
 from __future__ import annotations
@@ -8,37 +8,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any
 
 from otel_canonical.event.fields import APP_ATTRIBUTE_PREFIX, STACK_ATTRIBUTE, FieldValue
-from otel_canonical.event.rows import LOOSE, Pair, Row
+from otel_canonical.event.rows import LOOSE, FilledRow, Pair
 from otel_canonical.pool.counters import COUNTS
 
 
 class EventType(Enum):
-    """What a line reports. Each request ends in exactly one event of the first three.
+    """What a line reports. Each request ends in exactly one event of the first three types.
 
-    `number` is the place of its count among `counters.COUNTS`.
+    `number` is the index of its count in `counters.COUNTS`.
     """
 
-    REQUEST = "request"  # a response was produced, or nobody was left to take it
+    REQUEST = "request"  # a response was produced, or the client had gone
     TIMEOUT = "timeout"  # Gunicorn aborted the worker because of this request
     LOST = "lost"  # the worker died, for any other reason, with this request open
-    SLOW = "slow"  # still running, longer than the operator finds normal
+    SLOW = "slow"  # still running, for longer than the slow threshold
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
-    POOL = "pool"  # how full the pool was; of no request
+    POOL = "pool"  # how full the pool was; belongs to no request
 
     def __init__(self, name: str) -> None:
         self.number = COUNTS.index(name)
 
 
-#: A response of this status, or a higher one, is a failure of the server.
+#: Statuses from here on are failures of the server.
 FIRST_SERVER_ERROR = 500
 
-#: Of these each request has exactly one.
+#: Each request has exactly one event of these types.
 ENDINGS = (EventType.REQUEST, EventType.TIMEOUT, EventType.LOST)
 
-#: How many attributes the stacks of an event are.
+#: The most stack attributes that an event has.
 MOST_STACKS = 2
 
 #: Makes the attributes of stacks.
@@ -46,19 +45,19 @@ Stacks = Callable[[], Mapping[str, str]]
 
 
 class CanonicalEvent:
-    """One event; its rows hold every fact of the line, `event_type` and `ts` first.
+    """One event. Its rows hold every field of the line.
 
     Args:
         event_type: what it reports.
-        rows: each with its values.
-        stack: too long for a line; it leaves on span and log event only. Or what makes the
-            attributes of several such stacks, asked only if the event is exported.
+        rows: the fields, in the order of the line.
+        stack: a stack for span and log event; it is too long for a line. Or a function that returns
+            several stacks as attributes, called only if the event is exported.
     """
 
     __slots__ = ("_attributes", "_rows", "_stack", "event_type")
 
     def __init__(
-        self, event_type: EventType, rows: Sequence[tuple[Row, Any]], stack: str | Stacks = ""
+        self, event_type: EventType, rows: Sequence[FilledRow], stack: str | Stacks = ""
     ) -> None:
         #: What the event reports.
         self.event_type = event_type
@@ -70,12 +69,12 @@ class CanonicalEvent:
     def of_pairs(
         cls, event_type: EventType, pairs: Iterable[Pair], stack: str | Stacks = ""
     ) -> CanonicalEvent:
-        """Return the event of facts that are pairs."""
+        """Return the event that has these fields."""
         return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
 
     @property
     def stack(self) -> str:
-        """The stack that belongs to the event, or an empty text."""
+        """The event's one stack, an empty text if there is none."""
         return self._stack if isinstance(self._stack, str) else ""
 
     @property
@@ -85,41 +84,41 @@ class CanonicalEvent:
 
     def as_logfmt(self) -> str:
         """Return the event as one line without a newline."""
-        facts: list[str] = []
+        fields: list[str] = []
         for row, values in self._rows:
             if text := row.as_logfmt(values):
-                facts.append(text)  # before 3.12 a comprehension is a call
-        return " ".join(facts)
+                fields.append(text)  # a loop: before 3.12 a comprehension is a call
+        return " ".join(fields)
 
     def size(self) -> int:
-        """Return a number of attributes that it hasn't more of."""
+        """Return an upper bound on the number of attributes."""
         most = MOST_STACKS
         for _, values in self._rows:
-            most += len(values)  # before 3.12 a comprehension is a call
+            most += len(values)  # a loop: before 3.12 a comprehension is a call
         return most
 
     def settle(self) -> None:
-        """Make the stacks now, and let go of the exception and the frames that they are made of."""
+        """Make the stacks now, so that the exception and its frames can be freed."""
         if not isinstance(self._stack, str):
             self.attributes()
             self._stack = ""
 
     def attributes(self) -> dict[str, FieldValue]:
-        """Return the event as span attributes, the app's first; made once, not to be changed.
+        """Return the event as span attributes. They are cached: don't change them.
 
-        The SDK evicts the oldest attribute when a span is full: what the app set goes first.
+        The app's come first, because the SDK evicts the oldest attributes of a full span.
         """
         if self._attributes is None:
             found: dict[str, FieldValue] = {}
             for row, values in self._rows:
-                if row is LOOSE:  # nothing else holds facts of the app
-                    facts = row.attributes(values)
+                if row is LOOSE:  # no other row holds the app's fields
+                    loose = row.attributes(values)
                     app = {
                         name: value
-                        for name, value in facts.items()
+                        for name, value in loose.items()
                         if name.startswith(APP_ATTRIBUTE_PREFIX)
                     }
-                    found = {**app, **found, **facts}
+                    found = {**app, **found, **loose}
                 else:
                     found.update(row.attributes(values))
             if not isinstance(self._stack, str):
@@ -130,8 +129,20 @@ class CanonicalEvent:
         return self._attributes
 
 
+def has_failed(event: CanonicalEvent, status: int | None) -> bool:
+    """Return whether an event reports more than a request that the server answered well.
+
+    Args:
+        event: any event.
+        status: the response's status, None if there is none.
+    """
+    if event.event_type is not EventType.REQUEST:
+        return True
+    return status is None or status >= FIRST_SERVER_ERROR
+
+
 def timestamp(now_ns: int | None = None) -> str:
-    """Return a moment (nanoseconds since the epoch; default now) in RFC 3339, UTC, milliseconds."""
+    """Return a time (nanoseconds since the epoch, default now) in RFC 3339, UTC, with milliseconds."""
     now_ns = time.time_ns() if now_ns is None else now_ns
     second, rest_ns = divmod(now_ns, 1_000_000_000)
     made_for, text = _this_second[0]
@@ -146,6 +157,6 @@ def seconds(elapsed_ns: int) -> float:
     return round(elapsed_ns / 1e9, 6)
 
 
-#: A second's text is made once: strftime is dearer than the rest of a timestamp. Number and text are
-#: one tuple, so that threads never see the one with the other's.
+#: Caches the text of the current second, because strftime is the most expensive part of a timestamp.
+#: Number and text are one tuple, so that no thread reads the number of one second with the text of another.
 _this_second: list[tuple[int, str]] = [(-1, "")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 #: Attributes in which instrumentations put a URL as it was sent, secrets included.
 URL_ATTRIBUTES = ("url.full", "http.target", "http.url")
 
-#: What the HTTP semantic conventions called an attribute before they were stable; instrumentations
-#: still write these names on request (`OTEL_SEMCONV_STABILITY_OPT_IN`).
+#: The names of attributes before the HTTP semantic conventions became stable. Instrumentations still
+#: write them if `OTEL_SEMCONV_STABILITY_OPT_IN` asks for that.
 FORMER_ATTRIBUTES = {
     "http.request.method": ("http.method",),
     "url.path": ("http.target", "http.url"),
@@ -18,6 +18,10 @@ FORMER_ATTRIBUTES = {
     "http.response.status_code": ("http.status_code",),
 }
 
+#: What servers answer where an application fails.
+INTERNAL_SERVER_ERROR = 500
+
+#: Methods that the conventions know; any other is shown as `HTTP` or `_OTHER`.
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )

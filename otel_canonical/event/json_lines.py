@@ -1,7 +1,7 @@
-"""The other encoder of the same event: one JSON object a line, in ASCII only.
+"""Encodes the event as one JSON object per line, in ASCII only.
 
-Pure, so it runs on either side of the fork. Keys are repaired as in logfmt. ASCII means that no
-reader finds a second line in it and no terminal a control character, whatever a client sent.
+Pure, so it runs on either side of the fork. Keys are repaired as in logfmt. Non-ASCII and control
+characters are escaped, so nothing that a client sends can break the line or control a terminal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from otel_canonical.event.logfmt import KNOWN_KEYS_LIMIT, FieldValue, as_text, clean_key
 
-# allow_nan=False: the JSON grammar has no nan or inf, and a strict reader drops the whole line.
+# allow_nan=False: JSON has no nan or inf, and a strict parser rejects the whole line.
 _dump = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 _known_key = lru_cache(maxsize=KNOWN_KEYS_LIMIT)(clean_key)
 
@@ -28,7 +28,7 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
         if value is None:
             continue
         name = _known_key(key) if type(key) is str else clean_key(key)
-        # The encoder asks subclasses of these for nothing, so they cannot raise.
+        # The encoder calls no method of a subclass of these, so they cannot raise.
         event[name] = value if issubclass(type(value), (str, int, float)) else as_text(value)
     try:
         return _dump(event)

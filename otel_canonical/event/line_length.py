@@ -1,9 +1,9 @@
-"""The bound on a line's length, and what gives way when an event is longer.
+"""Shortens an event that would make too long a line.
 
-Pure, so it runs on either side of the fork. Workers share one pipe, and only a write of at most
-PIPE_BUF bytes (4096 on Linux) is never mixed with another's, so the bound holds whatever the event.
+Pure, so it runs on either side of the fork. Workers share one pipe, and only writes of at most PIPE_BUF
+bytes (4096 on Linux) are never mixed with each other. So the limit holds for any event.
 
-A shortened value ends in a mark in plain ASCII that says how many characters went:
+A shortened value ends in an ASCII mark that says how many characters are missing:
 `Mozilla/5.0 (X11; Linux...[+6931]`.
 """
 
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from otel_canonical.event.logfmt import FieldValue, as_text
 
-SHORTEST_WIDTH = 40  # bytes of a value, encoded, that shortening leaves it at least
+#: No value is shortened to fewer encoded bytes than this.
+SHORTEST_WIDTH = 40
 TRUNCATED = ("truncated", True)
 
 Pair = tuple[str, FieldValue]
@@ -26,15 +27,15 @@ def fit(
 ) -> tuple[bytes, bool]:
     r"""Return the encoded line with its `\n`, of at most `max_bytes`, and whether it was shortened.
 
-    What is too long gives way in this order until the line fits:
+    A line that is too long is shortened in these steps until it fits:
 
-    1. the longest values without protection are shortened, the longest first;
-    2. pairs without protection are dropped, from the end;
+    1. values that aren't protected are shortened, the longest first;
+    2. pairs that aren't protected are dropped, from the end;
     3. protected values are shortened, the longest first;
-    4. protected pairs are dropped, from the end, because the bound holds before all else.
+    4. protected pairs are dropped, from the end.
 
-    Steps 3 and 4 are for absurd events only. `truncated=true` is added at the end. `max_bytes` is
-    512 or more, and the encoder one that writes each pair by itself, with one byte between two.
+    Steps 3 and 4 only happen to absurd events. `truncated=true` is added at the end. `max_bytes` must
+    be 512 or more, and the encoder must write each pair independently, with one byte between two.
     """
     line = _encoded(pairs, encode)
     if len(line) < max_bytes:
@@ -44,7 +45,7 @@ def fit(
 
 @dataclass(slots=True)
 class _Part:
-    """One pair of the line; `cost` is the bytes it takes there, its separator included."""
+    """One pair of the line. `cost` is its size in bytes, including its separator."""
 
     key: str
     value: FieldValue
@@ -53,7 +54,7 @@ class _Part:
 
     @property
     def width(self) -> int:
-        """Bytes of the value, encoded, and of the punctuation around it."""
+        """The size of the encoded value and the punctuation around it."""
         return self.cost - len(self.key)
 
 
@@ -70,7 +71,7 @@ def _shortened(
         return len(_encoded([(key, value)], encode)) - frame + 1
 
     def part(key: str, value: FieldValue) -> _Part:
-        # Each character takes a byte or more, so max_bytes of them show that a value is too long.
+        # A character takes at least one byte, so the first max_bytes characters prove it too long.
         short = value[:max_bytes] if isinstance(value, str) else value
         return _Part(key, value, cost(key, short))
 
@@ -91,7 +92,7 @@ def _shortened(
 def _shorten_longest(
     parts: Sequence[_Part], excess: int, cost: Callable[[str, FieldValue], int]
 ) -> int:
-    """Shorten the longest values until `excess` bytes are saved, if they go; return the saved."""
+    """Shorten the longest values to save `excess` bytes; return how many bytes were saved."""
     if excess <= 0:
         return 0
     level = _common_width([part.width for part in parts], excess)
@@ -105,20 +106,21 @@ def _shorten_longest(
 
 
 def _common_width(widths: Iterable[int], excess: int) -> int:
-    """Return the width that no value may exceed for the values together to save `excess` bytes."""
+    """Return the width to which the longer values must shrink to save `excess` bytes together."""
     total = 0
     for count, width in enumerate([*sorted(widths, reverse=True), 0]):
-        if total - count * width >= excess:  # the `count` longer ones, cut down to this width
+        if total - count * width >= excess:  # if the `count` longest shrink to this width
             return max((total - excess) // count, SHORTEST_WIDTH)
         total += width
     return SHORTEST_WIDTH
 
 
 def _cut(part: _Part, limit: int, cost: Callable[[str, FieldValue], int]) -> str:
-    """Return the longest beginning that costs at most `limit` bytes together with its mark.
+    """Return the longest prefix that takes at most `limit` bytes together with its mark.
 
-    Cutting a str, not its bytes, is what keeps characters whole. One more character is at least
-    one byte more and the mark is at most one shorter, so the halving search is sound.
+    Cutting the text, not its bytes, keeps characters whole. A longer prefix never takes fewer bytes:
+    one more character adds at least one byte, and shortens the mark by at most one. So a binary search
+    finds the longest.
     """
     text = as_text(part.value)
 

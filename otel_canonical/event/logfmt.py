@@ -1,13 +1,12 @@
-"""The logfmt encoder and parser: one event, one line that nothing inside it can break.
+"""Encodes an event as one line of logfmt, and parses such lines.
 
-Pure, so it runs on either side of the fork. What a client sends ends up in here, so three things
-hold for any keys and values: `encode` never raises, it returns exactly one line, and `parse`
-returns what was put in.
+Pure, so it runs on either side of the fork. Values come from clients, so three things hold for any
+keys and values: `encode` never raises, it returns exactly one line, and `parse` returns the same values.
 
-Escaped as `\\uXXXX` is every character that moves a terminal cursor, reorders or hides text, or
-ends a line for some reader: the control characters (C0, DEL, C1), all white space except the plain
-space, zero-width and bidirectional marks, and lone surrogates, which UTF-8 cannot hold. Limit: the
-invisible tag characters beyond U+FFFF don't fit four digits and are written as they are.
+Characters that move a terminal's cursor, reorder or hide text, or end a line for some reader are
+escaped as `\\uXXXX`: control characters (C0, DEL, C1), all white space except the plain space,
+zero-width and bidirectional marks, and lone surrogates, which UTF-8 cannot encode. Limit: the invisible
+tag characters beyond U+FFFF don't fit four digits and are not escaped.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from decimal import Decimal
 
 FieldValue = str | int | float | bool
 
-UNSHOWABLE = "!err"  # what is written for a value or a key whose own code raises
-KNOWN_KEYS_LIMIT = 1024  # an app may build its keys from anything; the cache must not grow with it
+UNSHOWABLE = "!err"  # written for a value or a key whose own code raises
+KNOWN_KEYS_LIMIT = 1024  # bounds the cache: an app may build its keys from anything
 
-_HIDDEN = (  # first and last code point of each run that is always escaped
+_HIDDEN = (  # ranges of code points, both ends included, that are always escaped
     (0x0000, 0x001F),  # C0: NUL, tab, newline, ESC…
     (0x007F, 0x00A0),  # DEL, C1 with its own newline U+0085, no-break space
     (0x00AD, 0x00AD),  # soft hyphen
@@ -42,7 +41,7 @@ _needs_escapes = re.compile(rf'["\\{_hidden}]').search
 _key_dirt = re.compile(r"[^A-Za-z0-9_.]")
 _escape = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|([nrtbf\"'\\/]))")
 _pair = re.compile(
-    r'([^\x00-\x20="]*)'  # the key; what has none is junk
+    r'([^\x00-\x20="]*)'  # the key; a match without one is skipped
     r'(?:=?"([^"\\]*(?:\\.[^"\\]*)*)\\?"?'  # a quoted value, up to the end if it is never closed
     r"|=([^\x00-\x20]*))?",  # or a bare one
     re.DOTALL,
@@ -53,11 +52,11 @@ _ESCAPES = {
 } | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord('"'): '\\"', ord("\\"): "\\\\"}
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
-_WIDE = 1 << 63  # integers beyond it are rare enough for the slow way
+_WIDE = 1 << 63  # larger integers are rare and take the slow path
 
 KNOWN_VALUES_LIMIT = 1024
 KNOWN_VALUE_LENGTH_LIMIT = 200
-#: Texts that come again (a host, a route, a browser), as they are written; read it, don't change it.
+#: Encodings of texts that recur (hosts, routes, browsers). Other modules may read it, not change it.
 known_values: dict[object, str] = {}
 
 _prefixes: dict[str, str] = {}  # a key as the app spells it -> `key=` as it is written
@@ -68,7 +67,7 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
     line: list[str] = []
     for key, value in pairs:
         if type(value) is str:
-            # Ids and most words pass the first question, which is asked much faster than the second.
+            # `isalnum` is much faster than the search, and true for ids and most words.
             bare = value.isalnum() or (value and not _needs_quotes(value))
             shown = value if bare else _quote(value)
         elif type(value) is int and -_WIDE < value < _WIDE:
@@ -87,20 +86,20 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
                 shown = _quote(shown)
         try:
             prefix = _prefixes[key]
-        except Exception:  # noqa: BLE001 - it is new, or not a str, and then its hash may raise too
+        except Exception:  # noqa: BLE001  # a new key, or not a str; then its hash may raise anything
             prefix = _prefix(key)
         line.append(prefix + shown)
     return " ".join(line)
 
 
 def shown(value: FieldValue) -> str:
-    """Return a value as `encode` writes it; never raises. Look into `known_values` first."""
+    """Return a value as `encode` writes it; never raises. Callers look in `known_values` first."""
     if type(value) is not str:
         text = as_text(value)
         return _quote(text) if not text or _needs_quotes(text) else text
     text = value if value.isalnum() or (value and not _needs_quotes(value)) else _quote(value)
     if len(value) <= KNOWN_VALUE_LENGTH_LIMIT:
-        # Clients choose many of these texts, so that what is known is forgotten now and then.
+        # Clients choose many of these texts, so the cache is emptied when it is full.
         if len(known_values) >= KNOWN_VALUES_LIMIT:
             known_values.clear()
         known_values[value] = text
@@ -108,9 +107,9 @@ def shown(value: FieldValue) -> str:
 
 
 def parse(line: str) -> dict[str, str]:
-    """Return the values of a line by key; never raises, also on logfmt that others wrote.
+    """Return the values of a line by key; never raises, on any logfmt.
 
-    A bare key has the value "", the last of equal keys wins, and what has no key is skipped.
+    A bare key has the value "". Of equal keys the last one wins. A value without a key is skipped.
     """
     found = {}
     for key, quoted, bare in _pair.findall(line):
@@ -120,13 +119,13 @@ def parse(line: str) -> dict[str, str]:
 
 
 def clean_key(key: str) -> str:
-    """Return the key as it may be written: every character outside `[A-Za-z0-9_.]` becomes `_`."""
+    """Return the key with every character outside `[A-Za-z0-9_.]` replaced by `_`."""
     return _key_dirt.sub("_", as_text(key)) or "_"
 
 
 def as_text(value: object) -> str:
-    """Show any value as plain text, numbers in full; what cannot be shown is `!err`."""
-    kind = type(value)  # asked instead of isinstance: lazy objects and proxies pretend to be a str
+    """Return any value as plain text, numbers without exponent; `!err` if its own code raises."""
+    kind = type(value)  # not isinstance: lazy objects and proxies pretend to be a str
     try:
         if kind is bool:
             return "true" if value else "false"
@@ -135,9 +134,9 @@ def as_text(value: object) -> str:
             return number if "e" not in number else format(Decimal(number), "f")
         if issubclass(kind, int):
             return int.__repr__(value)  # raises beyond sys.get_int_max_str_digits()
-        # str.__str__, because a subclass of str may overrule what it says.
+        # str.__str__, because a subclass may override it.
         return str.__str__(value if issubclass(kind, str) else str(value))
-    except Exception:  # noqa: BLE001 - an app's __str__ raises what it likes; the line must go out
+    except Exception:  # noqa: BLE001  # an app's __str__ may raise anything; the line must be written
         return UNSHOWABLE
 
 
@@ -151,7 +150,7 @@ def _prefix(key: str) -> str:
 
 
 def _quote(value: str) -> str:
-    # The search comes first because str.translate pays a failed lookup for every plain character.
+    # Search first: str.translate does a failed look-up for every plain character.
     return f'"{value.translate(_ESCAPES)}"' if _needs_escapes(value) else f'"{value}"'
 
 

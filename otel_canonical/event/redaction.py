@@ -1,8 +1,8 @@
-"""The one policy on secrets, for the line, the span, the log event and the locals of a stack.
+"""Removes secrets from lines, spans, log events and the local variables of stacks.
 
-Pure, so it runs on either side of the fork. A secret is known by the name beside it, so in doubt a
-name counts as secret: a hidden count costs a question, a shown password costs an account. Texts are
-hostile too: every scan here takes time in proportion to the text, and the patterns say why.
+Pure, so it runs on either side of the fork. A secret is recognised by the name beside it. In doubt a
+name counts as secret: hiding a harmless value costs less than showing a password. Texts may be hostile,
+so every scan takes time linear in the text; comments at the patterns say why.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from urllib.parse import unquote_plus
 from otel_canonical.event.logfmt import FieldValue, as_text
 
 REDACTED = "[redacted]"
-# Names come from query strings too: what clients send must not make the cache grow.
+# Names come from query strings, too: clients must not be able to fill the cache.
 KNOWN_NAMES_LIMIT = 2048
 KNOWN_NAME_LENGTH_LIMIT = 64
 
-# A name is compared as `_lower_case_words_`. The last group is whole words: `author`, `spin` and
-# `compass` are no secrets. The others may be part of one: `csrfmiddlewaretoken`, `PHPSESSID`.
+# Names are compared as `_lower_case_words_`. The last group matches whole words only: `author`, `spin`
+# and `compass` are no secrets. The others match inside a word, too: `csrfmiddlewaretoken`, `PHPSESSID`.
 _secret_name = re.compile(
     r"pass(?:word|wd|phrase|code|key)|secret(?!ar|ion|ive|ly)|credential|authori[sz]ation|[cx]srf"
     r"|(?:access|api|auth|encryption|master|private|session|shared|signing|ssh)_?key(?!board|word)"
@@ -30,8 +30,10 @@ _secret_name = re.compile(
     r"|(?:2fa|backup|mfa|recovery|security|verification)_?code"
     r"|_(?:auth|bearer|cv[cv]|[ht]?otp|jwt|pass|pin|pw|pwd|session|sid|sig|signature|ssn)\d*_"
 )
-_measure = re.compile(  # of a secret, and none itself: `token_count`, `password_changed_at`
-    r"_(?:age|at|count|expir[ey]s?|length|limit|rate|size|time|total|ttl|type|version)_$"
+_measure = (
+    re.compile(  # something about a secret, not the secret: `token_count`, `password_changed_at`
+        r"_(?:age|at|count|expir[ey]s?|length|limit|rate|size|time|total|ttl|type|version)_$"
+    )
 )
 _hump = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _between_words = re.compile(r"[\W_]+")

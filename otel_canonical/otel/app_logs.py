@@ -1,54 +1,54 @@
-"""The app's own log records among OpenTelemetry's, each in the trace of the request that made it.
+"""Exports the app's own log records through OpenTelemetry, each in the trace of its request.
 
-Lives in the worker, if logs are exported. Not a handler: `LOGGING` of Django's settings removes the
-root logger's handlers, a logger that doesn't propagate never reaches them, and one handler more takes
-`logging`'s last resort away from an app that has configured none. What is exported is what a logger
-lets pass, whoever handles it.
+Lives in the worker, if logs are exported. A handler would not do: Django's `LOGGING` removes the root
+logger's handlers, a logger with `propagate: False` never reaches them, and an app without handlers would
+lose `logging`'s last resort. Every record that passes its logger's level and filters is exported,
+whichever handlers it has.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 import traceback
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import cast
 
 from opentelemetry import context as otel_context
-from opentelemetry._logs import Logger, get_logger
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.instrumentation.log_utils import std_to_otel
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_canonical.event.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded_call
+from otel_canonical.otel.sdk_internals import Logger, get_logger
+from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.log_ids import NO_ID
 
-#: Loggers of which nothing is exported, nor of those below. What an exporter complains about would
-#: have to be exported, too, and Gunicorn's access log says what the event says.
+#: Loggers that are not exported, nor those below them. Exporting an exporter's complaints would cause
+#: more of them, and Gunicorn's access log repeats what the event says.
 SILENT = ("opentelemetry", "gunicorn.access", "gunicorn.error.otel_canonical")
 
-#: What every record has; anything else on it was put there with `extra`.
+#: Attributes that every record has; any other was set by `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "taskName", "req_id", "trace_id", "span_id")
 }
 
-#: OpenTelemetry's names where they aren't Python's.
+#: OpenTelemetry's names of levels where they differ from Python's.
 _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
-_MARK = "__otel_canonical__"
+CallHandlers = Callable[[logging.Logger, logging.LogRecord], None]
 
-_inside_export: PerThread[bool] = PerThread()
+_exporting: PerThread[bool] = PerThread()
 
 
 class AppLogs:
     """Sends log records through OpenTelemetry's Logs API.
 
     Args:
-        redaction: takes secrets out of messages, stacks and what was given as `extra`.
-        with_request_id: whether records say which request they are of.
+        redaction: removes secrets from messages, stacks and `extra`.
+        with_request_id: whether records carry the id of their request.
     """
 
     def __init__(self, redaction: RedactionPolicy, *, with_request_id: bool = True) -> None:
@@ -57,43 +57,36 @@ class AppLogs:
         self._loggers: dict[str, Logger | None] = {}
 
     def install(self) -> None:
-        """Wrap `logging.Logger.callHandlers`, where what has passed all filters goes. Twice is once."""
-        call_handlers = logging.Logger.callHandlers
-        if hasattr(call_handlers, _MARK):
-            return
+        """Patch `logging.Logger.callHandlers`, which gets every record that passed the filters. Idempotent."""
+        patch(logging.Logger, "callHandlers", self._exporting)
+
+    def _exporting(self, call_handlers: CallHandlers) -> CallHandlers:
         export = guarded_call("exporting a log record")(self.export)
 
-        @functools.wraps(call_handlers)
         def call_handlers_and_export(self: logging.Logger, record: logging.LogRecord) -> None:
             call_handlers(self, record)
             export(record)
 
-        setattr(call_handlers_and_export, _MARK, True)
-        logging.Logger.callHandlers = call_handlers_and_export  # type: ignore[method-assign]
+        return call_handlers_and_export
 
     def export(self, record: logging.LogRecord) -> None:
-        """Hand a record to OpenTelemetry, unless it comes from there."""
+        """Emit a record, unless OpenTelemetry or another export in this thread has made it."""
         logger = self._logger(record.name)
-        context = otel_context.get_current()
-        if (
-            logger is None
-            or otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)
-            or _inside_export.now()
-        ):
+        if logger is None or not is_instrumentation_enabled() or _exporting.now():
             return
-        outer = _inside_export.enter(True)
+        outer = _exporting.enter(True)
         try:
             logger.emit(
                 timestamp=int(record.created * 1e9),
                 observed_timestamp=time.time_ns(),
-                context=context,
+                context=otel_context.get_current(),
                 severity_number=std_to_otel(record.levelno),
                 severity_text=_SEVERITIES.get(record.levelname, record.levelname),
                 body=self._text(record.getMessage()),
                 attributes=self._attributes(record),
             )
         finally:
-            _inside_export.leave(outer)
+            _exporting.leave(outer)
 
     def _logger(self, name: str) -> Logger | None:
         try:
@@ -105,8 +98,8 @@ class AppLogs:
             return logger
 
     def _attributes(self, record: logging.LogRecord) -> dict[str, FieldValue]:
-        # `extra` is a mapping of whatever kind: its keys need not be texts.
-        said: Mapping[Any, Any] = record.__dict__
+        # The keys of `extra` need not be texts.
+        said = cast("Mapping[object, object]", record.__dict__)
         attributes: dict[str, FieldValue] = {
             name: self._redaction.value(name, self._extra(value))
             for name, value in said.items()
@@ -137,12 +130,12 @@ class AppLogs:
 
     def _text(self, text: str) -> str:
         text = self._redaction.text(text)
-        # What is no UTF-8 would cost the whole batch.
+        # A text that isn't valid UTF-8 would make the exporter drop the whole batch.
         return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _is_shown(value: Any) -> bool:
-    """Return whether a value is a fact. Django's own loggers put requests and sockets there."""
+def _is_shown(value: object) -> bool:
+    """Return whether a value of `extra` is exported. Django's loggers set requests and sockets there."""
     if isinstance(value, str | int | float):
         return True
     return value is not None and not hasattr(value, "__dict__") and not hasattr(value, "fileno")

@@ -1,62 +1,63 @@
-"""The seam to OpenTelemetry's spans: an ended call goes to the tallies of its request.
+"""A span processor that counts outgoing calls in the tallies of their request.
 
-Lives in the worker. Spans of the app's libraries (HTTP clients, brokers, databases that Django isn't
-between) are all that is counted here; Django's own queries are counted by `django.queries`.
+Lives in the worker. It counts the spans of the app's libraries: HTTP clients, brokers, databases used
+without Django. Django's own queries are counted by `django.queries`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import StatusCode
+from opentelemetry.util.types import AnyValue
 
 from otel_canonical.internal_errors import guarded_call
 from otel_canonical.otel import sql_comments
 from otel_canonical.otel.current_query import RecordedQuery, current_query
 from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.otel.sampler import COUNTED_KINDS
+from otel_canonical.request.root import NO_ROOT
 from otel_canonical.request.scope import RequestScope
 
-#: Databases that don't speak SQL; calls to them get keys of their own (`redis_calls`).
+#: Databases without SQL; calls to them have keys of their own (`redis_calls`).
 NOT_SQL = frozenset(
     """cassandra couchbase couchdb dynamodb aws.dynamodb elasticsearch geode hbase memcached mongodb
     neo4j opensearch redis valkey""".split()
 )
 
-#: Calls under way at once; a span that is never ended must not stay here for ever.
+#: Bounds the calls in progress: a span that is never ended must not stay here for ever.
 MOST_OPEN_CALLS = 10_000
 
 
 class CallCounter(SpanProcessor):
-    """Folds ended CLIENT and PRODUCER spans into the scope of the request that started them."""
+    """Counts ended CLIENT and PRODUCER spans in the scope of the request that started them."""
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[RequestScope, Span]] = {}
 
     @guarded_call("noting the request of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Remember whose call this is, while its parent's context is at hand."""
+        """Remember which request a call belongs to; only now is its parent's context known."""
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
         query = current_query.now()
-        # In this order: before 3.12 a look-up of an enum's member calls Python.
+        # In this order: before 3.12 comparing an enum's member calls Python.
         is_counted = query is None and span.kind in COUNTED_KINDS
         if not is_sampled and not is_counted:
             return
         if isinstance(query, RecordedQuery):
             query.has_span = True
             if sql_comments.is_wanted:
-                sql_comments.keep_off(span)
+                sql_comments.hide_comment_from(span)
         scope = otel_context.get_value(SCOPE_KEY, parent_context)
         if not isinstance(scope, RequestScope):
             return
-        if is_sampled and scope.root is not None:
-            # Not the root: it starts before it is its scope's, and ends with it.
+        if is_sampled and scope.root is not NO_ROOT:
+            # The root itself starts before its scope has it, and ends by `finish`.
             if scope.open_spans is None:
                 scope.open_spans = {}
             scope.open_spans[ids.span_id] = span
@@ -67,7 +68,7 @@ class CallCounter(SpanProcessor):
 
     @guarded_call("counting an outgoing call")
     def on_end(self, span: ReadableSpan) -> None:
-        """Count the call, unless its request has ended before it."""
+        """Count the call, unless its request has already ended."""
         span_id = span.get_span_context().span_id  # type: ignore[union-attr]
         owner = otel_context.get_value(SCOPE_KEY)
         if isinstance(owner, RequestScope) and owner.open_spans is not None:
@@ -88,17 +89,17 @@ class CallCounter(SpanProcessor):
             scope.add_call(system, elapsed_ns, failed)
 
     def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
-        """Return whether this is how a call is made that has a span already: an ORM's by its driver."""
+        """Return whether the parent span is the same call: an ORM's query around its driver's."""
         parent = self._calls.get(span.parent.span_id) if span.parent is not None else None
         return parent is not None and system_of(parent[1].attributes or {}) == system
 
 
-def system_of(attributes: Mapping[str, Any]) -> str | None:
-    """Return what a client span talked to: `http`, `db` for any SQL database, or a system's name."""
+def system_of(attributes: Mapping[str, AnyValue]) -> str | None:
+    """Return which system a client span called: `http`, `db` for any SQL database, or its name."""
     database = attributes.get("db.system.name") or attributes.get("db.system")
     if database is not None:
         return _key(database) if database in NOT_SQL else "db"
-    # After the database: Elasticsearch's client names its HTTP method, too.
+    # After the database: Elasticsearch's client also sets the HTTP method.
     if "http.request.method" in attributes or "http.method" in attributes:
         return "http"
     for name in ("messaging.system", "rpc.system.name", "rpc.system"):

@@ -1,7 +1,9 @@
-"""Whether Django talks to a database just now: its queries are counted by `django.queries`, not by spans.
+"""The database query that Django runs in this thread now.
 
-Lives in the worker. `while_unrecorded` is what OpenTelemetry's context of a request that isn't recorded says
-of suppression: there a driver's span of such a query would serve nobody, and isn't made.
+Lives in the worker. Django's own queries are counted by `django.queries`, so spans that a driver's
+instrumentation makes meanwhile must not be counted again. `while_unrecorded` stands in the OpenTelemetry
+context of a request that isn't recorded, as the value that suppresses instrumentations: the driver then
+makes no span at all.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from otel_canonical.per_thread import PerThread
 
 
 class Query:
-    """What Django asks a database: one of those below."""
+    """A query that Django runs: one of the three kinds below."""
 
 
 class RecordedQuery(Query):
-    """A query of a request that is recorded. `has_span` is whether its driver has made its span."""
+    """A query of a recorded request. `has_span` says whether its driver has made a span for it."""
 
     has_span = False
 
@@ -24,18 +26,18 @@ class RecordedQuery(Query):
 #: A query of a request that isn't recorded.
 UNRECORDED = Query()
 
-#: What Django asks for itself, or more than that.
+#: A query that isn't the app's: what a connection asks to set itself up, or what is counted elsewhere.
 INTERNAL = Query()
 
-#: Spans made in there are of queries counted already, or not to be counted.
+#: Set while such a query runs. Spans that start meanwhile are not counted.
 current_query: PerThread[Query] = PerThread()
 
 
 class _WhileUnrecorded:
-    """True in a thread that is inside a quiet query: instrumentations ask for truth, no more."""
+    """Evaluates true while this thread runs an unrecorded query; instrumentations only test truthiness."""
 
     def __bool__(self) -> bool:
-        # As `now` does, without its calls: a driver's instrumentation asks twice for every query.
+        # `PerThread.now` without its calls: an instrumentation tests this twice per query.
         me = _thread.get_ident()
         return me in current_query and current_query[me] is UNRECORDED
 

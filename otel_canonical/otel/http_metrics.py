@@ -1,12 +1,12 @@
-"""The metrics of HTTP servers (semantic conventions, "HTTP metrics"), of every request with a line.
+"""Records the HTTP server metrics (semantic conventions, "HTTP metrics") of every request with a line.
 
-Lives in the worker. opentelemetry-instrumentation-django records the same ones in its middleware; it is
-given a meter that does nothing, so that it can step aside for requests whose spans nobody will see. Here
-a request that Django never saw is counted, too, and a streamed body's time is in its duration.
+Lives in the worker. The middleware of opentelemetry-instrumentation-django records the same metrics; it
+is given a meter that does nothing, so that it can be skipped for requests that aren't exported. Requests
+that Django never sees are counted here, too, and a streamed body's time is part of the duration.
 
-What the SDK does for one `record` costs a worker that has just served a request, and finds none of it
-in its caches, three times what it costs the next one in a row. So requests are recorded many at a
-time; the time of an exemplar is when that was.
+Requests are recorded several at a time. Recording one right after serving it takes three times as long
+as the next one in a row, because the SDK's code isn't in the CPU's caches. An exemplar's time is when
+its batch was recorded.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from opentelemetry.trace import SpanContext
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.internal_errors import guarded
-from otel_canonical.otel.root_span import error_type_of
+from otel_canonical.otel.root_span import error_type_of, root_of
 from otel_canonical.request.scope import RequestScope
 
-#: Upper bounds of the histogram's buckets, in seconds, as the conventions advise.
+#: Upper bounds of the histogram's buckets, in seconds, as the conventions recommend.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-#: What tells the series of the histogram apart, in the order of `_Request`.
+#: The histogram's attributes, in the order of `_Request`.
 ATTRIBUTES = (
     "http.request.method",
     "url.scheme",
@@ -43,10 +43,10 @@ ATTRIBUTES = (
 _T = TypeVar("_T")
 _Request = tuple[str, str, int | None, str | None, str | None, str | None]
 
-#: How many are recorded in a row: more would hardly be cheaper, but hold the next request up.
+#: How many are recorded in a row. More would hardly be cheaper, and would delay the next request.
 MOST_HELD = 16
 
-#: Of a request whose trace is not exported. An empty context would mean the current one.
+#: The context for a request that isn't exported. An empty one would mean the current context.
 _NO_TRACE = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
 
@@ -59,7 +59,7 @@ class HttpMetrics:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        #: Series that there have been: one that is not told of keeps its last value for ever.
+        #: Series reported so far. A series that is no longer reported would keep its last value for ever.
         self._seen: set[tuple[str, str]] = set()
         self._held: deque[tuple[_Request, float, SpanContext | None]] = deque()
         self._duration = meter.create_histogram(
@@ -73,7 +73,7 @@ class HttpMetrics:
         """Count the open requests in `in_flight` whenever metrics are collected."""
 
         def active(options: CallbackOptions) -> Iterable[Observation]:
-            # The SDK calls this before it collects the histogram: nothing is held back from that.
+            # The SDK calls this before it collects the histogram, so the held requests are part of that.
             self._record_held()
             return self._active(in_flight)
 
@@ -85,8 +85,9 @@ class HttpMetrics:
         )
 
     def record(self, event: CanonicalEvent, scope: RequestScope) -> None:
-        """Record a request that has ended, with others and before metrics are collected."""
-        if scope.root.is_excluded:
+        """Record a request that has ended: with the next ones, at the latest when metrics are collected."""
+        root = root_of(scope)
+        if root.is_excluded:
             return
         ended_ns = scope.ended_ns or scope.started_ns
         request = (
@@ -97,8 +98,8 @@ class HttpMetrics:
             scope.proto,
             error_type_of(event, scope),
         )
-        # An exemplar leads to the trace of its request, if there will be one.
-        ids = scope.root.span.get_span_context() if scope.root.is_exported else None
+        # An exemplar links to the request's trace, if that is exported.
+        ids = root.span.get_span_context() if root.is_exported else None
         self._held.append((request, (ended_ns - scope.started_ns) / 1e9, ids))
         if len(self._held) >= MOST_HELD:
             self._record_held()
@@ -121,17 +122,17 @@ class HttpMetrics:
         active = Tally(
             (scope.method if scope.method in METHODS else "_OTHER", scope.scheme or "http")
             for scope in list(in_flight.values())
-            if not scope.root.is_excluded
+            if not root_of(scope).is_excluded
         )
         self._seen |= active.keys()
-        for method, scheme in list(self._seen):  # requests go on adding to it
+        for method, scheme in list(self._seen):  # a copy: other threads add to it
             yield Observation(
                 active[method, scheme], {"http.request.method": method, "url.scheme": scheme}
             )
 
 
 def _taken_from(held: deque[_T]) -> Iterator[_T]:
-    """Take what is there, from the oldest on; several threads may, and each gets others."""
+    """Take all items, oldest first. Several threads may do so at once; each item is taken by one."""
     with contextlib.suppress(IndexError):
         while True:
             yield held.popleft()

@@ -1,8 +1,8 @@
-"""Spans of what an exported request does inside its process: template renders, cache calls.
+"""Spans for what an exported request does inside its process: template renders and cache calls.
 
-Lives where the app is loaded; makes nothing until the worker's SDK is there. INTERNAL spans, so that
-the line doesn't count them as calls, and only in requests that are exported: to the others a render
-or a look-up costs what it did.
+Lives where the app is loaded; no spans are made before the worker's SDK is set up. They are INTERNAL
+spans, so the line doesn't count them as outgoing calls. Requests that aren't recorded get none and pay
+nothing for them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from otel_canonical.request.scope import RequestScope
 
 TEMPLATES, CACHES = "templates", "caches"
 
-#: What makes the spans of a kind; a kind that isn't here has none.
+#: The tracer for each kind of span; a kind that is switched off is absent.
 _tracers: dict[str, trace.Tracer] = {}
 
 
 def make_with(tracer: trace.Tracer, *, templates: bool, caches: bool) -> None:
-    """Make spans from now on, of the kinds that the operator wants."""
+    """Make spans of the kinds that the operator wants from now on."""
     _tracers.clear()
     if templates:
         _tracers[TEMPLATES] = tracer
@@ -37,13 +37,13 @@ def are_made(kind: str) -> bool:
 
 
 def are_made_in(scope: RequestScope, kind: str) -> bool:
-    """Return whether a request has spans of a kind."""
+    """Return whether a request gets spans of a kind."""
     return scope.root.is_recorded and kind in _tracers
 
 
 @contextmanager
 def span(kind: str, name: str, attributes: Mapping[str, AttributeValue]) -> Iterator[trace.Span]:
-    """Put what the block does into a span; of an exception only the type, its message may be secret."""
+    """Run the block inside a span. Of an exception only the type is recorded: its message may be secret."""
     with _tracers[kind].start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as current:

@@ -1,4 +1,4 @@
-"""The event as an OpenTelemetry log event, `canonical.request` and its kin, in the trace it belongs to.
+"""Emits the event as an OpenTelemetry log event (`canonical.request` and so on), in its request's trace.
 
 Lives in every process that has an SDK. Backends without traces get the wide event this way.
 """
@@ -9,22 +9,27 @@ import functools
 import time
 from collections import UserDict
 from collections.abc import MutableMapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from opentelemetry import trace
-from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import Logger as SdkLogger
-from opentelemetry.sdk._logs import LogRecordLimits, ReadWriteLogRecord
+from opentelemetry.util.types import AnyValue
 
 from otel_canonical.event.event import FIRST_SERVER_ERROR, CanonicalEvent, EventType
+from otel_canonical.otel.sdk_internals import (
+    Logger,
+    LogRecord,
+    ReadWriteLogRecord,
+    SdkLogger,
+    SeverityNumber,
+    record_limits_of,
+)
 
-#: Also the body, so that a backend that shows nothing else shows this.
+#: The event's name is also its body, for backends that show nothing but the body.
 NAME_PREFIX = "canonical."
 
-
-#: ERROR is what failed, WARN what the app survived or is slow; all else is INFO.
+#: All other events are INFO; a `request` whose status is 500 or more is ERROR.
 _SEVERITIES = {
     EventType.TIMEOUT: SeverityNumber.ERROR,
     EventType.LOST: SeverityNumber.ERROR,
@@ -34,7 +39,7 @@ _SEVERITIES = {
 
 
 class Kind(NamedTuple):
-    """What all events of a kind have in common as log records."""
+    """What the log records of one kind of event have in common."""
 
     name: str
     severity: SeverityNumber
@@ -45,24 +50,23 @@ def _kind(event_type: EventType, severity: SeverityNumber) -> Kind:
     return Kind(NAME_PREFIX + event_type.value, severity, severity.name)
 
 
-#: By `EventType.number`: enums' own hashes and names are calls.
+#: By `EventType.number`: hashing an enum's member, or reading its name, calls Python.
 _KINDS = {one.number: _kind(one, _SEVERITIES.get(one, SeverityNumber.INFO)) for one in EventType}
 _REQUEST = EventType.REQUEST
 _FAILED_REQUEST = _kind(_REQUEST, SeverityNumber.ERROR)
 
 
 def kind_of(event_type: EventType, status: int | None) -> Kind:
-    """Return name and severity of an event; `status` is that of the response, if there is one."""
+    """Return name and severity of an event; `status` is the response's, None if there is none."""
     if event_type is _REQUEST and status is not None and status >= FIRST_SERVER_ERROR:
         return _FAILED_REQUEST
     return _KINDS[event_type.number]
 
 
-class EventAttributes(UserDict[str, Any]):
-    """The attributes of an event, made when somebody asks for them.
+class EventAttributes(UserDict[str, AnyValue]):
+    """The attributes of an event, made when they are first read.
 
-    That is mostly an exporter's thread, which makes many in a row; the thread that has served the
-    request has other things to do.
+    That is usually in an exporter's thread, so the thread that serves requests doesn't spend the time.
     """
 
     def __init__(self, event: CanonicalEvent) -> None:
@@ -70,23 +74,23 @@ class EventAttributes(UserDict[str, Any]):
         self._event = event
 
     @functools.cached_property
-    def data(self) -> dict[str, Any]:  # type: ignore[override]
-        """What `UserDict` is about."""
+    def data(self) -> dict[str, AnyValue]:  # type: ignore[override]
+        """The dictionary that `UserDict` wraps."""
         return dict(self._event.attributes())
 
-    def copy(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return what is there as a dictionary."""
+    def copy(self) -> dict[str, AnyValue]:  # type: ignore[override]
+        """Return a copy as a plain dictionary."""
         return self.data.copy()
 
 
 class EventRecord(LogRecord):
     """An event as a log record."""
 
-    # Not the base class's `__init__`: it looks the ids up in a context, which few will ask for.
+    # The base class's `__init__` is not called: it needs a context, which is rarely read.
     def __init__(
         self,
         event: CanonicalEvent,
-        attributes: MutableMapping[str, Any],
+        attributes: MutableMapping[str, AnyValue],
         span: trace.Span,
         status: int | None,
     ) -> None:
@@ -110,21 +114,21 @@ class EventRecord(LogRecord):
 
     @context.setter
     def context(self, context: Context) -> None:
-        """Let go of the request: who queues a record gives it an empty context."""
+        """Forget the request: a batch processor sets an empty context on what it queues."""
         self._span = None
 
     def __copy__(self) -> EventRecord:
-        # As `copy` does by itself, without the way through `pickle`: each record is copied once.
+        # The default goes through `pickle`'s protocol; each record is copied once, by its processor.
         copied = EventRecord.__new__(EventRecord)
         copied.__dict__.update(self.__dict__)
         return copied
 
 
 class _Unchecked(ReadWriteLogRecord):
-    """A record whose attributes the SDK needs not check: they are an event's."""
+    """A record whose attributes need no check: an event's are valid."""
 
     def __post_init__(self) -> None:
-        """Do nothing, where the SDK reads and copies all attributes."""
+        """Do nothing, where the SDK checks and copies all attributes."""
 
 
 class LogEvents:
@@ -132,36 +136,29 @@ class LogEvents:
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
-        self._limits = getattr(logger, "_log_record_limits", None) or LogRecordLimits()
+        self._limits = record_limits_of(logger)
 
     def emit(self, event: CanonicalEvent, span: trace.Span, status: int | None = None) -> None:
         """Emit an event.
 
         Args:
-            event: what is emitted.
+            event: the event to emit.
             span: the root of its request.
-            status: of its response, None if there is none.
+            status: the response's status, None if there is none.
         """
         record = EventRecord(event, self._attributes(event), span, status)
         logger = self._logger
         if isinstance(logger, SdkLogger):
-            unchecked: Any = _Unchecked(
+            unchecked = _Unchecked(
                 record, logger.resource, logger.instrumentation_scope, self._limits
             )
-            logger.emit(unchecked)
+            logger.emit(unchecked)  # type: ignore[arg-type]
         else:
             logger.emit(record)
 
-    def _attributes(self, event: CanonicalEvent) -> MutableMapping[str, Any]:
+    def _attributes(self, event: CanonicalEvent) -> MutableMapping[str, AnyValue]:
         most = self._limits.max_log_record_attributes
         longest = self._limits.max_log_record_attribute_length
         if longest is None and (most is None or event.size() <= most):
             return EventAttributes(event)
         return BoundedAttributes(most, event.attributes(), immutable=False, max_value_len=longest)
-
-
-def has_failed(event: CanonicalEvent, status: int | None) -> bool:
-    """Return whether an event is of more than INFO, without asking for its facts."""
-    if event.event_type is not EventType.REQUEST:
-        return True
-    return status is None or status >= FIRST_SERVER_ERROR

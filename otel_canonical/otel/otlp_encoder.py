@@ -1,34 +1,54 @@
-"""Has OTLP's exporters, over HTTP and gRPC, encode batches by `otlp_wire` rather than by upstream.
+"""Makes OTLP's exporters, over HTTP and gRPC, encode batches with `otlp_wire` instead of upstream's code.
 
-Lives in the worker. Resource, scope and schema are upstream's, and so is each record with a fact that
-`otlp_wire` doesn't know. The first record of each resource and scope is encoded both ways: should
-upstream write a field that we don't, now or in a later version, its way is taken for all of that scope.
+Lives in the worker. Upstream still encodes resources, scopes and schemas, and each record that
+`otlp_wire` can't encode. The first record of each resource and scope is encoded both ways and compared.
+If upstream writes a field that we don't, now or in a later version, it encodes all of that scope.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire
+from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
+from otel_canonical.patching import patch
 
-#: Resources and scopes whose envelopes are kept. A process has a resource, and a scope for each library.
+#: Bounds the kept envelopes. A process has one resource, and a scope for each library.
 MOST_ENVELOPES = 64
 
 #: The field of a `ScopeSpans`, or a `ScopeLogs`, that holds its records.
 _RECORDS = 2
 
 
-class Kind(NamedTuple):
-    """One kind of record: how to write it, and the names of its places in a request."""
+class Record(Protocol):
+    """What spans and log records have in common here."""
 
-    write: Callable[[Any], bytes]
+    @property
+    def resource(self) -> object:
+        """The resource that made it."""
+
+    @property
+    def instrumentation_scope(self) -> object:
+        """The library that made it."""
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """One kind of record: how to encode it, and the names of the request's fields that hold it."""
+
+    write: Callable[[R], bytes]
     of_request: str
     of_resource: str
     of_scope: str
-    #: What upstream calls the function that encodes a batch, and the exporters that have it.
+    #: Upstream's function that encodes a batch, and the exporters' modules that have it.
     function: str
     exporters: tuple[str, ...]
 
@@ -36,70 +56,67 @@ class Kind(NamedTuple):
 SPANS = Kind(
     otlp_wire.span,
     *("resource_spans", "scope_spans", "spans", "encode_spans"),
-    (
-        "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-        "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
-    ),
+    OTLP_SPAN_EXPORTERS,
 )
 LOG_RECORDS = Kind(
     otlp_wire.log_record,
     *("resource_logs", "scope_logs", "log_records", "encode_logs"),
-    (
-        "opentelemetry.exporter.otlp.proto.http._log_exporter",
-        "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
-    ),
+    OTLP_LOG_EXPORTERS,
 )
 
 
-def join() -> None:
-    """Encode for those exporters that are loaded."""
-    for kind in (SPANS, LOG_RECORDS):
-        for name in kind.exporters:
-            module = sys.modules.get(name)
-            encode = getattr(module, kind.function, None)
-            if encode is not None and not isinstance(encode, BatchEncoder):
-                setattr(module, kind.function, BatchEncoder(kind, encode))
+def install() -> None:
+    """Replace the encoder of each exporter that is loaded. Idempotent."""
+    _install_for(SPANS)
+    _install_for(LOG_RECORDS)
+
+
+def _install_for(kind: Kind[R]) -> None:
+    for name in kind.exporters:
+        module = sys.modules.get(name)
+        if module is not None:
+            patch(module, kind.function, functools.partial(BatchEncoder, kind))
 
 
 class _Envelope(NamedTuple):
-    """What stands around the records of a resource and a scope."""
+    """The message around the records of a resource and a scope."""
 
-    #: Kept, so that no other objects get their ids.
-    resource: Any
-    scope: Any
-    #: Their message without a record; None if their records are left to upstream.
+    #: Kept alive, because envelopes are found by the ids of these objects.
+    resource: object
+    scope: object
+    #: The message without records; None if upstream encodes the records of this scope.
     message: Any
 
 
-class BatchEncoder:
+class BatchEncoder(Generic[R]):
     """Encodes a batch of records as an `ExportTraceServiceRequest` or `ExportLogsServiceRequest`.
 
     Args:
-        kind: the records'.
-        upstream: does the same; what is not known here is left to it.
+        kind: of the records.
+        upstream: upstream's encoder, for records that can't be encoded here.
     """
 
-    def __init__(self, kind: Kind, upstream: Callable[[Sequence[Any]], Any]) -> None:
+    def __init__(self, kind: Kind[R], upstream: Callable[[Sequence[R]], Any]) -> None:
         self._kind = kind
         self._upstream = upstream
         self._envelopes: dict[tuple[int, int], _Envelope] = {}
 
-    def __call__(self, batch: Sequence[Any]) -> Any:
-        """Return the request that sends the batch."""
+    def __call__(self, batch: Sequence[R]) -> Any:
+        """Return the protobuf message that sends the batch."""
         kind = self._kind
         if len(self._envelopes) > MOST_ENVELOPES:
             self._envelopes = {}
         envelopes = self._envelopes
         written: dict[tuple[int, int], list[bytes]] = {}
-        left: list[Any] = []
+        left: list[R] = []
         for record in batch:
-            # By identity: to hash a resource is to write it as JSON.
+            # By identity: a resource's hash is that of its JSON text.
             key = (id(record.resource), id(record.instrumentation_scope))
             try:
                 content = kind.write(record)
                 if key not in envelopes:
                     envelopes[key] = self._learn(record, content)
-            except Exception:  # noqa: BLE001  # whatever it is: upstream writes it, or says what is wrong
+            except Exception:  # noqa: BLE001  # upstream encodes it, or reports what is wrong
                 left.append(record)
                 continue
             if envelopes[key].message is None:
@@ -115,13 +132,13 @@ class BatchEncoder:
             getattr(of_resource, kind.of_resource)[0].MergeFromString(b"".join(parts))
         return request
 
-    def _learn(self, record: Any, content: bytes) -> _Envelope:
-        """Return the envelope of a record's resource and scope, upstream's; compare its record with ours."""
+    def _learn(self, record: R, content: bytes) -> _Envelope:
+        """Return upstream's envelope for a record; compare upstream's encoding of the record with ours."""
         kind = self._kind
         message = getattr(self._upstream([record]), kind.of_request)[0]
         records = getattr(getattr(message, kind.of_resource)[0], kind.of_scope)
         theirs, ours = records[0], type(records[0]).FromString(content)
-        # As bytes: a NaN is not equal to itself.
+        # Compared as bytes: a NaN is not equal to itself.
         is_same = _bytes_of(theirs) == _bytes_of(ours)
         if not is_same:
             warn(
@@ -134,6 +151,12 @@ class BatchEncoder:
         )
 
 
-def _bytes_of(message: Any) -> bytes:
-    content: bytes = message.SerializeToString(deterministic=True)
-    return content
+class _Message(Protocol):
+    """A protobuf message."""
+
+    def SerializeToString(self, *, deterministic: bool) -> bytes:  # noqa: N802
+        """Return its encoding."""
+
+
+def _bytes_of(message: _Message) -> bytes:
+    return message.SerializeToString(deterministic=True)

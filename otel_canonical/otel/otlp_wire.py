@@ -1,9 +1,10 @@
-"""Spans and log records as OTLP's protobuf, written in bytes. Of plain facts: who has others, raises.
+"""Encodes spans and log records as OTLP's protobuf, byte by byte.
 
-Lives in the worker, in the exporters' threads, which take turns with the requests. Upstream makes a
-message object of each attribute and each value, and copies them into one another: most of what it costs
-to export. Field numbers are those of opentelemetry-proto (`trace.proto`, `logs.proto`, `common.proto`),
-tags and lengths as protobuf's encoding has them.
+Raises `Unusual` for anything but plain attributes; the caller then uses upstream's encoder. Lives in the
+worker, in the exporters' threads, which share the GIL with the requests. Upstream makes message objects
+of each attribute and value and copies them into one another, which is most of what an export costs.
+Field numbers are those of opentelemetry-proto (`trace.proto`, `logs.proto`, `common.proto`); tags and
+lengths follow https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
-#: Distinct attribute names whose bytes are kept. Names are few; those who make them up start anew.
+if TYPE_CHECKING:
+    from otel_canonical.otel.sdk_internals import ReadableLogRecord
+
+#: Bounds the attribute names whose encoding is kept; an app that makes up names empties the cache.
 MOST_NAMES = 2048
-#: Distinct attributes with a text whose bytes are kept, and the longest of these, in characters.
+#: Bounds the text attributes whose encoding is kept, and the length of each in characters.
 MOST_TEXTS, LONGEST_TEXT = 1024, 512
 
-#: How what follows a tag is to be read.
+#: Wire types: how the bytes after a tag are read.
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
-#: Of `SpanFlags`: that the next bit is meant, and that the parent is in another process.
+#: `SpanFlags`: "the next bit is valid", and "the parent is in another process".
 _KNOWS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 _fixed64 = struct.Struct("<Q").pack
@@ -33,7 +36,7 @@ _double = struct.Struct("<d").pack
 
 
 class Unusual(Exception):
-    """A fact that is not written here."""
+    """Raised for what is not encoded here; upstream's encoder must do it."""
 
 
 def varint(number: int) -> bytes:
@@ -53,7 +56,7 @@ def varint(number: int) -> bytes:
     return bytes(written)
 
 
-#: Small numbers: kinds, codes.
+#: Encodings of small numbers: kinds, codes.
 _SMALL = tuple(varint(number) for number in range(128))
 
 
@@ -62,7 +65,7 @@ def _tag(field: int, wire_type: int) -> bytes:
 
 
 def framed(field: int, content: bytes) -> bytes:
-    """Return a field of a message that holds bytes, a text or another message."""
+    """Return a field of a message whose value is bytes, a text or another message."""
     return _tag(field, _LENGTH) + varint(len(content)) + content
 
 
@@ -76,28 +79,28 @@ _ANY_ARRAY = 5
 
 
 class _Name(NamedTuple):
-    """What of an attribute is the same whatever its value."""
+    """The encoding of an attribute without its value."""
 
     key: bytes
     true: bytes
     false: bytes
-    #: All but the eight bytes of a float.
+    #: Everything before the eight bytes of a float.
     before_float: bytes
-    #: All but the bytes of a whole number, by how many these are.
+    #: Everything before the bytes of an integer, by how many these are.
     before_int: tuple[bytes, ...]
 
 
 class _Attributes:
-    """Writes attributes as one field of a message, a `KeyValue` each."""
+    """Encodes attributes as a repeated field of `KeyValue` messages."""
 
     def __init__(self, field: int) -> None:
         self._field = field
         self._names: dict[str, _Name] = {}
-        #: Most texts come again: methods, routes, views, statements.
+        #: Most texts recur: methods, routes, views, statements.
         self._texts: dict[tuple[str, str], bytes] = {}
 
     def write(self, attributes: Mapping[str, Any], parts: list[bytes]) -> None:
-        """Append the bytes of all attributes to `parts`."""
+        """Append the encoding of all attributes to `parts`."""
         names = self._names
         texts = self._texts
         for name, value in attributes.items():
@@ -146,9 +149,9 @@ def any_value(value: object) -> bytes:
     """Return the content of an `AnyValue`.
 
     Raises:
-        Unusual: no text, number or boolean, nor several of these.
-        UnicodeEncodeError: a text with half a surrogate pair.
-        OverflowError: a number of more than 64 bits.
+        Unusual: the value is no text, number or boolean, nor a sequence of these.
+        UnicodeEncodeError: it is a text with a lone surrogate.
+        OverflowError: it is a number of more than 64 bits.
     """
     kind = type(value)
     if kind is str:
@@ -165,7 +168,7 @@ def any_value(value: object) -> bytes:
     raise Unusual(kind.__name__)
 
 
-# The fields of a `Span`, each by its tag; an id's with its length.
+# The tags of a `Span`'s fields; those of ids include the length.
 _SPAN_TRACE_ID = _tag(1, _LENGTH) + b"\x10"
 _SPAN_SPAN_ID = _tag(2, _LENGTH) + b"\x08"
 _SPAN_TRACE_STATE = 3
@@ -178,11 +181,11 @@ _span_attributes = _Attributes(9)
 _SPAN_DROPPED_ATTRIBUTES = _tag(10, _VARINT)
 _SPAN_STATUS = 15
 _SPAN_FLAGS = _tag(16, _FIXED32)
-# Of a `Status`.
+# The fields of a `Status`.
 _STATUS_MESSAGE = 2
 _STATUS_CODE = _tag(3, _VARINT)
 
-# The fields of a `LogRecord`.
+# The tags of a `LogRecord`'s fields.
 _LOG_TIME = _tag(1, _FIXED64)
 _LOG_SEVERITY = _tag(2, _VARINT)
 _LOG_SEVERITY_TEXT = 3
@@ -198,7 +201,7 @@ _LOG_EVENT_NAME = 12
 
 @functools.lru_cache(maxsize=1024)
 def _known_text(field: int, text: str) -> bytes:
-    """Return a field with a text of which there are few."""
+    """Return a field with a text that recurs."""
     return framed(field, text.encode())
 
 
@@ -206,8 +209,8 @@ def span(span: ReadableSpan) -> bytes:
     """Return the content of a `Span`.
 
     Raises:
-        Unusual: it has events or links, or a fact that `any_value` doesn't write.
-        Exception: a fact that has no place in a `Span`.
+        Unusual: it has events, links, or an attribute that `any_value` doesn't encode.
+        Exception: a value doesn't fit its field.
     """
     if span.events or span.links or span.dropped_events or span.dropped_links:
         raise Unusual("events and links")
@@ -232,7 +235,7 @@ def span(span: ReadableSpan) -> bytes:
         if parent.is_remote:
             flags |= _IS_REMOTE
     if attributes:
-        # A copy: to go through the SDK's own mapping is a call of Python for each.
+        # A copy: iterating over the SDK's own mapping calls Python for each item.
         _span_attributes.write(attributes.copy(), parts)
     if span.dropped_attributes:
         parts += (_SPAN_DROPPED_ATTRIBUTES, varint(span.dropped_attributes))
@@ -247,8 +250,8 @@ def log_record(readable: ReadableLogRecord) -> bytes:
     """Return the content of a `LogRecord`.
 
     Raises:
-        Unusual: it has a fact that `any_value` doesn't write.
-        Exception: a fact that has no place in a `LogRecord`.
+        Unusual: it has an attribute that `any_value` doesn't encode.
+        Exception: a value doesn't fit its field.
     """
     record = readable.log_record
     parts: list[bytes] = []

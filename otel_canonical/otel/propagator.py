@@ -1,8 +1,7 @@
-"""What outgoing calls carry while nothing is exported: the caller's trace, or none, but not ours.
+"""A propagator that sends the caller's trace context, or none, while nothing is exported.
 
-Lives in the worker. A site that exports nothing still counts its outgoing calls by their spans. Those
-aren't sampled, and a service that is told so doesn't sample either: to say it for a trace that nobody
-keeps would switch other people's tracing off.
+Lives in the worker. A site that exports nothing still counts outgoing calls by their spans, which aren't
+sampled. A called service follows that decision: sending it would switch off tracing in other services.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
-from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot
 from otel_canonical.request.scope import RequestScope
 
 
 class CallerOnlyPropagator(TextMapPropagator):
-    """Passes the incoming trace context on as it came, around the propagators the user has chosen.
+    """Wraps the user's propagators and passes the incoming trace context on unchanged.
 
     Args:
-        propagator: theirs.
-        is_exporting: returns whether spans leave the process after all; then theirs is obeyed.
+        propagator: the user's.
+        is_exporting: returns whether spans are exported after all; then nothing is changed.
     """
 
     def __init__(self, propagator: TextMapPropagator, is_exporting: Callable[[], bool]) -> None:
@@ -52,11 +51,11 @@ class CallerOnlyPropagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Inject the caller's span in place of ours; baggage and the like as they are."""
+        """Inject the caller's span in place of ours; baggage stays as it is."""
         if not self._is_exporting():
             scope = otel_context.get_value(SCOPE_KEY, context)
-            caller = trace.INVALID_SPAN
-            if isinstance(scope, RequestScope):
+            caller: trace.Span = trace.INVALID_SPAN
+            if isinstance(scope, RequestScope) and isinstance(scope.root, OtelRoot):
                 caller = scope.root.caller_span
             context = trace.set_span_in_context(caller, context)
         self._propagator.inject(carrier, context, setter)

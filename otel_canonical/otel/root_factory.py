@@ -1,10 +1,10 @@
-"""Opens the root span of each request: decides once whether it is exported, and makes a span only then.
+"""Opens the root of each request: decides once whether it is recorded, and makes a span only then.
 
-The span is made when Gunicorn accepts the request, by our own tracer, under the name of
-opentelemetry-instrumentation-django. Where that instrumentation is needed it is handed this span
-instead of making its own, so there is never a second one; a request that Django never sees has it all
-the same. It ends when the scope does: what ends it earlier (that instrumentation's middleware does,
-before a streamed body) is not heeded.
+The span starts when Gunicorn accepts the request and ends when the scope closes. It is made by our own
+tracer, under the name of opentelemetry-instrumentation-django. Where that instrumentation is needed it
+is given this span, so there are never two, and a request that Django never sees has one as well.
+Attempts to end the span earlier have no effect: that instrumentation's middleware ends it before a
+streamed body.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -23,111 +23,88 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.internal_errors import report_caught
-from otel_canonical.otel.root_span import SCOPE_KEY, Root, RootSpan, UnexportedRoot
+from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
+from otel_canonical.otel.sampler import HeadSampler, Rates
+from otel_canonical.patching import shadow
 from otel_canonical.pool.slots import EXPORTED, KEPT
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.stacks import errors
 
-#: Where `get_excluded_urls` looks.
+#: The variables that `get_excluded_urls` reads.
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 
 
-class SamplesHead(Protocol):
-    """What decides on a root before it is made; see `sampler.HeadSampler`."""
+class Recording(NamedTuple):
+    """How root spans are made.
 
-    def begin(self) -> None:
-        """Get ready: from now on roots are made."""
+    `head_sampler` says beforehand whether a span is needed; None if only the tracer can tell. `rates`
+    are the probabilities with which the sampler takes a request.
+    """
 
-    def drops(self, trace_id: int) -> bool:
-        """Return True if a root without a caller is certainly not recorded."""
-
-    def ask(
-        self, context: Context, trace_id: int, name: str, attributes: Attributes
-    ) -> tuple[bool, TraceState | None]:
-        """Return whether it is to be recorded, and its trace state."""
+    tracer: trace.Tracer
+    head_sampler: HeadSampler | None = None
+    rates: Rates = Rates(None, None)
 
 
 class RootFactory:
-    """Opens the root span of each request.
+    """Opens the root of each request.
 
     Args:
-        tracer: makes the spans; None when nothing is exported, then ids are all there is.
-        redact: takes the secrets out of a text.
-        export_kept: exports the spans that were kept of a request that the sampler had dropped; None
-            where such requests are not recorded.
+        recording: how spans are made; None while nothing is exported, then a root is ids only.
+        redact: removes the secrets from a text.
+        export_kept: exports the kept spans of a request that the sampler has dropped; None if such
+            requests are not recorded.
     """
 
     def __init__(
         self,
-        tracer: trace.Tracer | None,
+        recording: Recording | None,
         redact: Callable[[str], str],
         export_kept: Callable[[RequestScope], None] | None = None,
     ) -> None:
-        self._tracer = tracer
-        self._head_sampler: SamplesHead | None = None
-        #: Whether requests that the sampler drops are recorded, for a rule to decide at their end.
+        self._recording = recording
         self.keeps_unsampled = export_kept is not None
         self._export_kept = export_kept
-        self._rates: tuple[float | None, float | None] = (None, None)
         self._redact = redact
-        # A site that keeps URLs out of its traces still has their lines.
+        # URLs excluded here have no spans and no metrics, but still a line.
         self._excluded = get_excluded_urls("DJANGO")
-        # An empty list is not worth making a URL for.
+        # Skip building a URL for each request if the list is empty.
         self._excludes = any(os.environ.get(name) for name in EXCLUDED_URLS_VARIABLES)
         self._propagator = propagate.get_global_textmap()
-        #: Headers to keep, as Gunicorn spells them.
+        #: Headers that carry trace contexts, in capitals.
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
 
-    def record_with(
-        self,
-        tracer: trace.Tracer,
-        head_sampler: SamplesHead | None = None,
-        rates: tuple[float | None, float | None] = (None, None),
-    ) -> None:
-        """Make spans with `tracer` from now on.
-
-        Args:
-            tracer: makes the spans.
-            head_sampler: says whether a span has to be made; None if only the tracer can tell.
-            rates: with which probability it takes a request without, and one with a caller's trace.
-        """
-        if head_sampler is not None:
-            head_sampler.begin()
-        self._tracer = tracer
-        self._head_sampler = head_sampler
-        self._rates = rates
+    def record_with(self, recording: Recording) -> None:
+        """Make spans from now on."""
+        if recording.head_sampler is not None:
+            recording.head_sampler.begin()
+        self._recording = recording
 
     def export_kept(self, scope: RequestScope) -> None:
-        """Export the kept spans of a request that the sampler had dropped."""
+        """Export the kept spans of a request that the sampler has dropped."""
         if self._export_kept is not None:
             self._export_kept(scope)
 
     def is_exporting(self) -> bool:
         """Return whether spans are made at all."""
-        return self._tracer is not None
+        return self._recording is not None
 
-    def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
-        """Give the scope its root, in the trace of the caller if the request names one; return it.
-
-        Args:
-            scope: a request that was just accepted.
-            digits: 48 random hex digits, for ids.
-            is_called: False says that its headers name no caller; then they aren't looked at.
-        """
+    def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> OtelRoot:
+        """Set the root of a new scope and return it; see `request.root.RootFactory.open`."""
         parent: Context | None = None
         caller: SpanContext | None = None
         try:
             if is_called:
                 parent, caller = self._caller_of(scope)
-            root: Root
+            root: OtelRoot
             if self._excludes and self._excluded.url_disabled(_url_of(scope)):
                 root = _unexported(caller, digits)
                 root.is_excluded = True
-            elif self._tracer is None:
+            elif self._recording is None:
                 root = _unexported(caller, digits)
             else:
-                root = self._judged(scope, self._tracer, parent, caller, digits)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`: samplers may be anybody's
+                root = self._sampled(scope, self._recording, parent, caller, digits)
+        except Exception as error:  # noqa: BLE001  # reported; a user's sampler may raise anything
             report_caught("making the root of a request", error)
             parent, root = None, _unexported(None, digits)
         root.attach(parent, scope)
@@ -146,22 +123,22 @@ class RootFactory:
         caller = trace.get_current_span(parent).get_span_context()
         return parent, caller if caller.is_valid else None
 
-    def _judged(
+    def _sampled(
         self,
         scope: RequestScope,
-        tracer: trace.Tracer,
+        recording: Recording,
         parent: Context | None,
         caller: SpanContext | None,
         digits: str,
-    ) -> Root:
-        """Return the root that the sampler wants: a span, or ids alone."""
-        head_sampler = self._head_sampler
+    ) -> OtelRoot:
+        """Ask the sampler; return a root with a span, or ids only."""
+        tracer, head_sampler, rates = recording
         if head_sampler is not None:
             trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
             if caller is None and head_sampler.drops(trace_id):
                 return _unexported(None, digits)
         if self.keeps_unsampled:
-            # With the scope in its context the sampler sees that this is a request's.
+            # `CountingSampler` looks for the scope to tell a request's spans from others.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
         elif parent is None:
             parent = Context()
@@ -180,7 +157,7 @@ class RootFactory:
         )
         ids = span.get_span_context()
         if not ids.is_valid or (caller is not None and ids.span_id == caller.span_id):
-            # A tracer that is switched off hands back what it was given.
+            # A disabled tracer returns the parent, or an invalid span.
             return _unexported(caller, digits)
         is_exported = span.is_recording() and ids.trace_flags.sampled
         is_recorded = is_exported or (self.keeps_unsampled and span.is_recording())
@@ -191,7 +168,7 @@ class RootFactory:
         if is_recorded:
             root.is_recorded = True
             root.mark = EXPORTED if is_exported else KEPT
-            root.sample_rate = self._rates[0 if caller is None else 1]
+            root.sample_rate = rates[0 if caller is None else 1]
         return root
 
 
@@ -200,8 +177,8 @@ def _url_of(scope: RequestScope) -> str:
 
 
 def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
-    """Have exceptions recorded on this span without the secrets in their messages."""
-    itself = weakref.ref(span)  # a strong one would make a circle
+    """Redact the messages and stacks of exceptions that are recorded on this span."""
+    itself = weakref.ref(span)  # a strong reference would make a cycle
 
     def record_exception(
         exception: BaseException,
@@ -217,13 +194,13 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
         if (owner := itself()) is not None:
             owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)
 
-    span.record_exception = record_exception  # type: ignore[method-assign]
+    shadow(span, "record_exception", record_exception)
 
 
 def _unexported(
     caller: SpanContext | None, digits: str, state: TraceState | None = None
 ) -> UnexportedRoot:
-    # That an id is all zeros doesn't happen.
+    # Ids of zeros only would be invalid: a chance of 1 in 2^64.
     if caller is None:
         return UnexportedRoot(digits[16:], digits[:16], None, state)
     return UnexportedRoot(
@@ -232,14 +209,13 @@ def _unexported(
 
 
 def _shadow_end(span: Span) -> None:
-    """Let only us end this span. Public means: an instance attribute in front of the method.
+    """Make `end` do nothing until `RootSpan.finish`, by an instance attribute in front of the method.
 
-    Neither `on_end` nor the SDK's ending hook may add attributes (opentelemetry-python #5614), and
-    Django's middleware ends the span before a streamed body; holding back `end` settles both, on an
-    SDK with a mutable ending hook just the same.
+    Attributes can't be added once a span ends, neither in `on_end` nor in the SDK's ending hook
+    (opentelemetry-python #5614), and Django's middleware ends the span before a streamed body.
     """
 
     def end(end_time: int | None = None) -> None:
         return None
 
-    span.end = end  # type: ignore[method-assign]
+    shadow(span, "end", end)

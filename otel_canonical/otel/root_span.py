@@ -1,21 +1,19 @@
-"""A request's root in OpenTelemetry: ids, a place in the context and, if it is exported, the server span.
+"""A request's root in OpenTelemetry: its ids, its place in the context and, if recorded, its server span.
 
-A request that will not be exported costs no span: it gets ids and a context, nothing records. The event
-is written onto the span of one that is, and ends it.
+A request that isn't recorded costs no span: it has ids and a context. A recorded one gets its event
+written onto the span, which then ends.
 """
 
 from __future__ import annotations
 
-import contextvars
 from collections import deque
 from collections.abc import Mapping
 from contextvars import Token
-from typing import Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -31,59 +29,47 @@ from otel_canonical.event.event import FIRST_SERVER_ERROR, CanonicalEvent, Event
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.otel.current_query import while_unrecorded
+from otel_canonical.otel.sdk_internals import LazyContextSpan, span_key, suppression_keys
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
 
-#: The scope rides in OpenTelemetry's context too: whoever carries that into a thread carries both.
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+#: The scope stands in OpenTelemetry's context, too: code that carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
 
-#: Under which OpenTelemetry keeps the current span; found out by asking, the name isn't public.
-_SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+_SPAN_KEY = span_key()
 
+#: In the context of a request that isn't recorded: suppresses instrumentations during its queries.
+_SUPPRESSED_WHILE_UNRECORDED = dict.fromkeys(suppression_keys(), while_unrecorded)
 
-@suppress_instrumentation()
-def _suppressed() -> Context:
-    return otel_context.get_current()
-
-
-#: In the context of a request that isn't recorded, under the keys by which OpenTelemetry suppresses
-#: instrumentations; found out in the same way.
-_SUPPRESSED_WHILE_UNRECORDED = dict.fromkeys(
-    contextvars.Context().run(_suppressed), while_unrecorded
-)
-
-#: What a span's event `exception` holds (semantic conventions, "Exceptions").
+#: The attributes of a span's event `exception` (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
 
 PORT_DIGITS = 5
 
 
-class Root:
-    """What every request's root is: ids, and a place in OpenTelemetry's context.
-
-    `is_exported` says whether the trace leaves, as far as that is known; `is_recorded` whether its
-    spans are made, because it does or because a rule may ask for it in the end. `caller` is the
-    incoming trace context, None if there is none; `handed_out` says whether Django's instrumentation
-    has taken this root for its own.
-    """
+class OtelRoot:
+    """What the roots of recorded and of other requests have in common; see `request.root.Root`."""
 
     span: Span
     trace_id: str
     span_id: str
     is_exported: bool = False
+    #: The incoming trace context.
     caller: SpanContext | None = None
+    #: Whether Django's instrumentation has been given this span.
     handed_out: bool = False
     #: Whether the operator keeps this URL out of spans and metrics.
     is_excluded: bool = False
     is_recorded: bool = False
-    #: What the scoreboard has of it.
     mark: int = UNEXPORTED
-    #: With which probability the sampler took it; None where that can't be known.
+    #: The probability with which the sampler took it, None where that is unknown.
     sample_rate: float | None = None
-    #: Why it is exported whatever the sampler said, if it is.
     export_rule: str | None = None
-    #: Ended spans of a request that may yet have to be exported, and how many were too many.
-    kept_spans: deque[Any] | None = None
+    #: Ended spans of a request that a rule may still have exported, and how many more there were.
+    kept_spans: deque[ReadableSpan] | None = None
     forgotten_spans: int = 0
     _token: Token[Context] | None = None
 
@@ -94,13 +80,13 @@ class Root:
 
     @property
     def caller_span(self) -> Span:
-        """The span that the incoming trace context names, as it came; invalid if there is none."""
+        """The span that the incoming trace context names, invalid if there is none."""
         return NonRecordingSpan(self.caller or trace.INVALID_SPAN_CONTEXT)
 
     def attach(self, parent: Context | None, scope: RequestScope) -> None:
-        """Make its span, and the scope, the current ones of this thread, greenlet or task."""
-        # In one step: each `set_value` would copy the context. And once: to suppress in each query would
-        # need a context of its own, and one that is given up on would leave it behind.
+        """Make the span and the scope current in this thread, greenlet or task."""
+        # One new context: each `set_value` would copy it again. Suppressing per query would need a
+        # context per query, and a cancelled query would leave its own behind.
         ours = {
             SCOPE_KEY: scope,
             _SPAN_KEY: self.span,
@@ -109,19 +95,36 @@ class Root:
         self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
-        """Leave the context as it was before `attach`."""
+        """Restore the context that was current before `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
-            # It holds a context that holds the scope: a circle, that only the garbage collector finds.
+            # The token holds a context that holds the scope: a cycle for the garbage collector.
             self._token = None
 
     def abandon(self) -> None:
-        """Never go back: the context of `attach` is no more, or another one is current now."""
+        """Make `detach` do nothing: the context of `attach` is gone, or another one is current."""
         self._token = None
 
+    def finish(
+        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
+    ) -> None:
+        """Do nothing: no span records."""
 
-class UnexportedRoot(Root, NonRecordingSpan):
-    """The root of a request that will not be exported, and its current span: ids, no more."""
+
+def root_of(scope: RequestScope) -> OtelRoot:
+    """Return the root of a request with what only OpenTelemetry's side knows of it.
+
+    Raises:
+        TypeError: a bug of ours: the scope was not opened by a `RootFactory` of this package.
+    """
+    root = scope.root
+    if not isinstance(root, OtelRoot):
+        raise TypeError(f"[BUG] the root of {scope.request_id!r} is {root!r}")
+    return root
+
+
+class UnexportedRoot(OtelRoot, LazyContextSpan):
+    """The root of a request that isn't recorded: ids. It is also its own span, which saves an object."""
 
     trace_state: TraceState | None = None
 
@@ -141,16 +144,11 @@ class UnexportedRoot(Root, NonRecordingSpan):
 
     @property
     def span(self) -> Span:  # type: ignore[override]
-        """This is the span."""
+        """This object."""
         return self
 
-    @property
-    def _context(self) -> SpanContext:  # type: ignore[override]
-        """What the base class shows of itself, made only when somebody asks."""
-        return self.get_span_context()
-
     def get_span_context(self) -> SpanContext:
-        """Return the ids as OpenTelemetry wants them."""
+        """Return the ids as OpenTelemetry's type."""
         flags = TraceFlags.RANDOM_TRACE_ID
         if self.caller is not None:
             flags &= self.caller.trace_flags
@@ -163,8 +161,8 @@ class UnexportedRoot(Root, NonRecordingSpan):
         )
 
 
-class RootSpan(Root):
-    """The root of a request that is recorded."""
+class RootSpan(OtelRoot):
+    """The root of a request that has a span."""
 
     def __init__(
         self, span: Span, ids: SpanContext, caller: SpanContext | None, is_exported: bool
@@ -175,17 +173,12 @@ class RootSpan(Root):
         self.caller = caller
         self.is_exported = is_exported
 
-    def end(self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]) -> None:
-        """Write the wide event onto the span and end it.
-
-        Args:
-            event: what to write.
-            scope: its request, closed.
-            replaced: attributes that instrumentations may have set and that must not leave as they
-                are, with what goes there instead.
-        """
+    def finish(
+        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
+    ) -> None:
+        """Write the event onto the span and end it; see `request.root.Root.finish`."""
         span = self.span
-        # Uncovers the class's own `end`, which `RootFactory.open` shadows on this instance.
+        # Removes the `end` that `RootFactory` has set on this instance; the class's own is back.
         vars(span).pop("end", None)
         try:
             self._describe(span, event, scope, replaced)
@@ -200,18 +193,18 @@ class RootSpan(Root):
         attributes.update(sampling_attributes(self.sample_rate, self.export_rule))
         if self.forgotten_spans:
             attributes["canonical.dropped_spans"] = self.forgotten_spans
-        present: Mapping[str, Any] = getattr(span, "attributes", None) or {}
+        present: Mapping[str, AttributeValue] = getattr(span, "attributes", None) or {}
         for name, value in replaced.items():
             if name in present and name not in attributes:
                 attributes[name] = value
-        # Without a description, also in place of one that holds an exception's raw message.
         error_type = error_type_of(event, scope)
         if error_type is not None:
             attributes["error.type"] = error_type
+            # Without a description: it also replaces one that may hold an exception's raw message.
             span.set_status(StatusCode.ERROR)
         span.set_attributes(attributes)
         if error_type is not None and "exception.type" in attributes:
-            # Once more as what upstream records and backends look for; redacted by now.
+            # Backends look for the exception in a span event, as upstream records it. Redacted here.
             raised = {name: attributes[name] for name in EXCEPTION if name in attributes}
             span.add_event("exception", raised)
         method = scope.method if scope.method in METHODS else "HTTP"
@@ -219,7 +212,7 @@ class RootSpan(Root):
 
 
 def _beside_event(scope: RequestScope) -> dict[str, AttributeValue]:
-    """Return what the HTTP semantic conventions want on a server span and no line says."""
+    """Return what the HTTP semantic conventions want on a server span and the event doesn't have."""
     found: dict[str, AttributeValue] = {}
     _, colon, port = scope.headers.get("HOST", "").rpartition(":")
     if colon and port.isdecimal() and len(port) <= PORT_DIGITS:
@@ -230,9 +223,9 @@ def _beside_event(scope: RequestScope) -> dict[str, AttributeValue]:
 
 
 def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, AttributeValue]:
-    """Return what tells how many requests a root stands for: 1 / `canonical.sample_rate`.
+    """Return the attributes that say how many requests a root represents: 1 / `canonical.sample_rate`.
 
-    All requests of which the rule says the same are exported, so each of them stands for itself.
+    A request exported by a rule represents itself only: all requests that match the rule are exported.
     """
     if rule is not None:
         return {"canonical.sample_rate": 1.0, "canonical.export_rule": rule}
@@ -240,10 +233,10 @@ def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, Attri
 
 
 def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
-    """Return what failed, as `error.type` of span and metrics; None if nothing of ours did."""
+    """Return `error.type` for span and metrics; None if the server did not fail."""
     if event.event_type is EventType.TIMEOUT:
         return "timeout"
-    # Server spans answer for their own failures only (HTTP semantic conventions, "Status").
+    # A 4xx is no failure of a server span (HTTP semantic conventions, "Status").
     failed = scope.status is None or scope.status >= FIRST_SERVER_ERROR
     if not failed or scope.client_gone:
         return None
@@ -251,12 +244,13 @@ def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:
 
 
 def end_open_spans(in_flight: Mapping[int, RequestScope]) -> None:
-    """End the spans that open requests have begun below their roots, innermost first, as errors.
+    """End the open spans below the roots of open requests, innermost first, with status ERROR.
 
-    Called from the watchdog's thread, never from a signal handler: a span's own lock might be held by
-    the code that the signal interrupted.
+    Call it from the watchdog's thread, never from a signal handler: the interrupted code may hold the
+    lock of a span.
     """
     for scope in list(in_flight.values()):
         for span in reversed(list((scope.open_spans or {}).values())):
-            span.set_status(StatusCode.ERROR, "the worker was aborted")
-            span.end()
+            if isinstance(span, Span):
+                span.set_status(StatusCode.ERROR, "the worker was aborted")
+                span.end()

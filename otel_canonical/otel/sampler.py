@@ -1,4 +1,4 @@
-"""Which spans are made at all: what is exported as the user's sampler says, plus what we count.
+"""Decides which spans are made: those that the user's sampler takes, and those that a line counts.
 
 Lives in the worker, around the sampler that `OTEL_TRACES_SAMPLER` names.
 """
@@ -26,22 +26,23 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.otel.sdk_internals import root_sampler_of
 
-#: Kinds of span that a line counts: calls that leave the process.
+#: Kinds of span that a line counts: outgoing calls.
 COUNTED_KINDS = frozenset((SpanKind.CLIENT, SpanKind.PRODUCER))
 
 
 class Rates(NamedTuple):
-    """The probability with which a request's root is sampled; None where it can't be known."""
+    """The probability with which a request's root is sampled; None where it is unknown."""
 
     without_caller: float | None
     with_caller: float | None
 
 
 def rates_of(sampler: Sampler | None) -> Rates:
-    """Return what the SDK's own samplers say of their rates.
+    """Return the rates of one of the SDK's own samplers.
 
-    A sampler that obeys the caller has the caller's rate, which nobody tells us.
+    A sampler that follows the caller's decision has the caller's rate, which is unknown here.
     """
     if isinstance(sampler, TraceIdRatioBased):
         return Rates(sampler.rate, sampler.rate)
@@ -49,31 +50,31 @@ def rates_of(sampler: Sampler | None) -> Rates:
         rate = 1.0 if sampler.get_description() == ALWAYS_ON.get_description() else 0.0
         return Rates(rate, rate)
     if isinstance(sampler, ParentBased):
-        return Rates(rates_of(getattr(sampler, "_root", None)).without_caller, None)
+        return Rates(rates_of(root_sampler_of(sampler)).without_caller, None)
     return Rates(None, None)
 
 
 def bound_of(sampler: Sampler | None) -> int | None:
-    """Return from which trace id on a root without a caller is dropped; None if only asking tells.
+    """Return the trace id from which on a root without a caller is dropped; None if it has no such bound.
 
-    Compared with the lower 64 bits of the id, as `TraceIdRatioBased` does: asked in its place, for it is
-    asked for every request, and most of its answers are that one.
+    It is compared with the lower 64 bits of the id, as `TraceIdRatioBased` does. Most requests are
+    dropped by this comparison, which saves asking the sampler.
     """
-    if type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
-        sampler = getattr(sampler, "_root", None)
+    if isinstance(sampler, ParentBased) and type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
+        sampler = root_sampler_of(sampler)
     return sampler.bound if type(sampler) is TraceIdRatioBased else None
 
 
 class CountingSampler(Sampler):
-    """Obeys another sampler for what is exported, and has a request's calls recorded regardless.
+    """Follows another sampler for what is exported, and records a request's outgoing calls regardless.
 
-    `AlwaysRecordSampler` would do the same for every span: at a ratio of 1 % that is to pay for all
-    the spans of the other 99 %. A line counts calls only, so only they are recorded.
+    `AlwaysRecordSampler` would record every span: at a ratio of 1 % that costs the spans of the other
+    99 %. A line counts calls only, so only they are recorded.
 
     Args:
-        sampler: decides what is exported; None when nothing is.
-        records_all: whether all spans of a request are recorded: it may have to be exported when its
-            outcome is known.
+        sampler: decides what is exported; None if nothing is.
+        records_all: whether all spans of a request are recorded, because a rule may ask for it once
+            its outcome is known.
     """
 
     def __init__(self, sampler: Sampler | None, *, records_all: bool = False) -> None:
@@ -81,7 +82,7 @@ class CountingSampler(Sampler):
         self._records_all = records_all
 
     def obey(self, sampler: Sampler) -> None:
-        """Let `sampler` decide what is exported from now on."""
+        """Follow `sampler` from now on."""
         self._sampler = sampler
 
     def should_sample(
@@ -94,7 +95,7 @@ class CountingSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Return the other sampler's decision, a dropped call of a request raised to RECORD_ONLY."""
+        """Return the other sampler's decision; a request's call that it drops becomes RECORD_ONLY."""
         if self._sampler is None:
             result = SamplingResult(Decision.DROP)
         else:
@@ -106,18 +107,18 @@ class CountingSampler(Sampler):
             and (kind in COUNTED_KINDS or self._records_all)
             and otel_context.get_value(SCOPE_KEY, parent_context) is not None
         ):
-            # A dropped span's attributes are dropped with it; without them we can't tell what it called.
+            # A sampler that drops returns no attributes. They say which system was called.
             return SamplingResult(
                 Decision.RECORD_ONLY, result.attributes or attributes, result.trace_state
             )
         return result
 
     def rates(self) -> Rates:
-        """Return at which rates requests are sampled."""
+        """Return the rates at which requests are sampled."""
         return rates_of(self._sampler)
 
     def bound(self) -> int | None:
-        """Return from which trace id on a root is dropped, see `bound_of`."""
+        """Return the bound of trace ids, see `bound_of`."""
         return None if self._records_all else bound_of(self._sampler)
 
     def get_description(self) -> str:
@@ -127,27 +128,27 @@ class CountingSampler(Sampler):
 
 
 class HeadSampler(RandomIdGenerator, Sampler):
-    """Asks the sampler about a root before there is a span, and lets the root's tracer have the answer.
+    """Asks the sampler about a root before its span is made, and gives the tracer that answer later.
 
-    Most requests are not exported, and to make a span that doesn't record costs more than all else that
-    they need: ids, which are known, and a place in the context. A sampler is asked once all the same.
+    Most requests are not exported. Making a span that doesn't record would cost more than everything
+    else that OpenTelemetry needs of them. The sampler is still asked exactly once per request.
 
     Args:
-        sampler: decides.
+        sampler: the sampler to ask.
     """
 
     def __init__(self, sampler: CountingSampler) -> None:
         self._sampler = sampler
         self._bound: int | None = None
-        #: Of the root that is about to be made in this thread, greenlet or task.
+        #: The answer for the root that is about to be made in this thread, greenlet or task.
         self._answer: ContextVar[tuple[int, SamplingResult]] = ContextVar("otel_canonical_answer")
 
     def begin(self) -> None:
-        """Take note of the sampler's bound, which changes only with what it obeys."""
+        """Read the sampler's bound; call it again when the sampler changes."""
         self._bound = self._sampler.bound()
 
     def drops(self, trace_id: int) -> bool:
-        """Return True if a root without a caller is dropped; False may mean that, too."""
+        """Return True if a root without a caller is certainly dropped; on False, call `ask`."""
         return (
             self._bound is not None and trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound
         )
@@ -155,7 +156,7 @@ class HeadSampler(RandomIdGenerator, Sampler):
     def ask(
         self, context: Context, trace_id: int, name: str, attributes: Attributes
     ) -> tuple[bool, TraceState | None]:
-        """Return whether a root is to be recorded, and its trace state; if so, start it next."""
+        """Return whether a root is recorded, and its trace state. If it is, start its span next."""
         result = self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER, attributes)
         if result.decision is Decision.DROP:
             return False, result.trace_state
@@ -163,11 +164,11 @@ class HeadSampler(RandomIdGenerator, Sampler):
         return True, result.trace_state
 
     def should_sample(self, *args: object, **kwargs: object) -> SamplingResult:
-        """Return what `ask` has returned."""
+        """Return the answer of the last `ask`."""
         return self._answer.get()[1]
 
     def generate_trace_id(self) -> int:
-        """Return the trace id that `ask` was asked about."""
+        """Return the trace id of the last `ask`."""
         return self._answer.get()[0]
 
     def get_description(self) -> str:

@@ -1,7 +1,8 @@
-"""How a worker takes leave of the SDK: what it still holds is exported, within a bound.
+"""Shuts the SDK down within a time limit.
 
-Lives in the worker. The SDK's own exit handlers wait as long as a collector lets them (opentelemetry-
-python #4043, #3309), beyond what Gunicorn grants; here they run beside, and are left behind if need be.
+Lives in the worker and in the reporter. The SDK's own exit handlers wait for a collector longer than
+Gunicorn's graceful timeout allows (opentelemetry-python #4043, #3309). Here they run in threads of
+their own, which are abandoned when the time is up.
 """
 
 from __future__ import annotations
@@ -10,33 +11,29 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from opentelemetry import _logs, metrics, trace
+from opentelemetry import metrics, trace
 
 from otel_canonical.otel.export_losses import ExportLosses
+from otel_canonical.otel.sdk_internals import logger_provider
 
 
 def flush_spans(within_s: float) -> None:
-    """Export the spans that have ended, as many as fit into the time."""
+    """Export as many of the ended spans as the time allows."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         _run_within(within_s, [flush])
 
 
-def leave(within_s: float, losses: ExportLosses | None) -> None:
-    """Shut all providers down; what isn't exported by then is lost, and said.
+def shut_down(within_s: float, losses: ExportLosses | None) -> None:
+    """Shut all providers down and report what could not be exported in time.
 
     Args:
-        within_s: the bound.
-        losses: says what is lost; None if nobody watches the exporters.
+        within_s: the time limit.
+        losses: counts and reports what is lost; None if the exporters are not watched.
     """
-    shutdowns: list[Callable[[], Any]] = []
-    for provider in (
-        trace.get_tracer_provider(),
-        metrics.get_meter_provider(),
-        _logs.get_logger_provider(),
-    ):
+    shutdowns: list[Callable[[], object]] = []
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), logger_provider()):
         shutdown = getattr(provider, "shutdown", None)
         if shutdown is not None:
             atexit.unregister(shutdown)
@@ -46,11 +43,11 @@ def leave(within_s: float, losses: ExportLosses | None) -> None:
         losses.conclude()
 
 
-def _run_within(within_s: float, calls: Iterable[Callable[[], Any]]) -> bool:
-    """Return whether all calls, each in a thread of its own, came back in time."""
+def _run_within(within_s: float, calls: Iterable[Callable[[], object]]) -> bool:
+    """Run each call in a thread of its own; return whether all of them finished in time."""
     deadline = time.monotonic() + within_s
     threads = [
-        threading.Thread(target=call, name="otel-canonical-farewell", daemon=True) for call in calls
+        threading.Thread(target=call, name="otel-canonical-shutdown", daemon=True) for call in calls
     ]
     for thread in threads:
         thread.start()

@@ -1,26 +1,22 @@
-"""Which request a query is of, as a comment in the SQL that the database gets: an opt-in.
+"""Appends a comment to each SQL statement that says which request it belongs to (sqlcommenter); opt-in.
 
-Lives where the app is loaded. The comment is that of OpenTelemetry's Django instrumentation
-(sqlcommenter: controller, route, `traceparent`), under its settings (`SQLCOMMENTER_WITH_ROUTE`...). Its
-middleware covers neither streamed bodies nor what runs before the view; our wrapper around queries
-does. Counted is the text without it, and spans have the text without it: with a `traceparent` in it
-no two texts would be the same.
+Lives where the app is loaded. The comment (controller, route, `traceparent`) and its settings
+(`SQLCOMMENTER_WITH_ROUTE`…) are those of OpenTelemetry's Django instrumentation. Its middleware covers
+neither streamed bodies nor queries before the view; our wrapper around queries does. Tallies and spans
+have the text without the comment: a `traceparent` would make every text a different one.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 from opentelemetry.sdk.trace import Span
 from opentelemetry.util.types import AttributeValue
 
+from otel_canonical.otel.instrumentation_internals import QueryWrapper, query_commenter
+from otel_canonical.patching import shadow
 from otel_canonical.request.scope import RequestScope
-
-UPSTREAM = "opentelemetry.instrumentation.django.middleware.sqlcommenter_middleware"
 
 TEXT_ATTRIBUTES = frozenset(("db.query.text", "db.statement"))
 
@@ -29,32 +25,34 @@ is_wanted = False
 
 
 def want(wanted: bool) -> None:
-    """Write comments from now on, or none."""
+    """Switch comments on or off."""
     global is_wanted
     is_wanted = wanted
 
 
-def commenting(execute: Callable[..., Any], scope: RequestScope) -> Callable[..., Any]:
-    """Return `execute`, a step of Django's `execute_wrappers`, with a comment on what it executes."""
+def commenting(execute: QueryWrapper, scope: RequestScope) -> QueryWrapper:
+    """Return `execute`, a step of Django's `execute_wrappers`, with a comment added to its SQL."""
     if scope.django_request is None:
         return execute
-    wrapper = _upstream()._QueryWrapper(scope.django_request)
+    wrapper = query_commenter(scope.django_request)
+    if wrapper is None:
+        return execute
 
-    def execute_with_comment(sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def execute_with_comment(sql: object, params: object, many: bool, context: object) -> object:
         if many:
-            # MySQL's driver makes one statement of many rows only if nothing follows them.
+            # MySQL's driver sends many rows in one statement only if nothing follows them.
             return execute(sql, params, many, context)
         return wrapper(execute, sql, params, many, context)
 
     return execute_with_comment
 
 
-def keep_off(span: Span) -> None:
-    """Keep the comment out of the text that the driver's instrumentation is going to set on a span."""
-    itself = weakref.ref(span)  # a strong one would make a circle
+def hide_comment_from(span: Span) -> None:
+    """Remove the comment from the text that the driver's instrumentation will set on this span."""
+    itself = weakref.ref(span)  # a strong reference would make a cycle
     set_attributes = type(span).set_attributes
 
-    def set_attributes_uncommented(attributes: dict[str, AttributeValue]) -> None:
+    def set_attributes_uncommented(attributes: Mapping[str, AttributeValue]) -> None:
         owner = itself()
         if owner is None:
             return
@@ -68,17 +66,12 @@ def keep_off(span: Span) -> None:
             },
         )
 
-    span.set_attributes = set_attributes_uncommented  # type: ignore[method-assign,assignment]
+    shadow(span, "set_attributes", set_attributes_uncommented)
 
 
 def _without_comment(text: str) -> str:
     end = ";" if text.endswith(";") else ""
     if not text.endswith("*/" + end):
         return text
-    # Ours is the last one; what it holds is quoted as in a URL, so it is one comment whatever is in it.
+    # Ours is the last comment. Its values are percent-encoded, so it holds no `*/` or ` /*` of its own.
     return text.rpartition(" /*")[0] + end
-
-
-@functools.cache
-def _upstream() -> Any:
-    return importlib.import_module(UPSTREAM)

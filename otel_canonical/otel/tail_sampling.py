@@ -1,9 +1,9 @@
-"""The spans of requests that may yet have to be exported, kept until their root has ended.
+"""Tail sampling: keeps the spans of a dropped request until a rule decides whether to export it.
 
 Lives in the worker, only if the operator has a rule (`always_export`). The sampler has dropped such a
-request, so its spans are RECORD_ONLY and no exporter takes them, and what they call is told that the
-trace isn't sampled. If the rule asks for the request after all, they are handed to the exporters as
-sampled spans; else they are forgotten.
+request, so its spans are RECORD_ONLY, exporters ignore them, and outgoing calls say that the trace isn't
+sampled. If the rule asks for the request once its outcome is known, the kept spans go to the exporters
+as sampled ones; if not, they are discarded.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from otel_canonical.internal_errors import guarded_call
-from otel_canonical.otel.root_span import SCOPE_KEY
+from otel_canonical.otel.root_span import SCOPE_KEY, root_of
+from otel_canonical.request.root import NO_ROOT
 from otel_canonical.request.scope import RequestScope
 
-#: Of one request. A span is a few kilobytes; a loop of queries must not fill the memory.
+#: Bounds the spans kept for one request. A span takes a few kilobytes; a request may run any number of queries.
 MOST_SPANS = 1000
 
-#: Spans under way at once; one that is never ended must not stay here for ever.
+#: Bounds the spans in progress: one that is never ended must not stay here for ever.
 MOST_OPEN_SPANS = 10_000
 
 
@@ -31,7 +32,7 @@ class TailSampling(SpanProcessor):
     """Keeps the ended spans of open requests.
 
     Args:
-        exporters: returns the processors that export.
+        exporters: returns the span processors that export.
     """
 
     def __init__(self, exporters: Callable[[], Iterable[SpanProcessor]]) -> None:
@@ -40,15 +41,15 @@ class TailSampling(SpanProcessor):
 
     @guarded_call("noting a span that may be exported")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Remember whose span this is, while its parent's context is at hand."""
+        """Remember which request a span belongs to; only now is its parent's context known."""
         ids = span.get_span_context()
         if ids.trace_flags.sampled:
             return
         scope = otel_context.get_value(SCOPE_KEY, parent_context)
         if not isinstance(scope, RequestScope):
             return
-        if scope.root is not None:
-            # Not the root: it starts before it is its scope's, and ends with it.
+        if scope.root is not NO_ROOT:
+            # The root itself starts before its scope has it, and ends by `finish`.
             if scope.open_spans is None:
                 scope.open_spans = {}
             scope.open_spans[ids.span_id] = span
@@ -58,14 +59,14 @@ class TailSampling(SpanProcessor):
 
     @guarded_call("keeping a span")
     def on_end(self, span: ReadableSpan) -> None:
-        """Keep the span, or export it if it is known by now that its request is exported."""
+        """Keep the span, or export it if its request is exported by now."""
         ids = span.get_span_context()
         scope = self._owners.pop(ids.span_id, None) if ids is not None else None
         if scope is None:
             return
         if scope.open_spans is not None and ids is not None:
             scope.open_spans.pop(ids.span_id, None)
-        root = scope.root
+        root = root_of(scope)
         if root.is_exported:
             self._export(span)
         elif scope.is_open:
@@ -77,11 +78,11 @@ class TailSampling(SpanProcessor):
                 root.forgotten_spans += 1
 
     def release(self, scope: RequestScope) -> None:
-        """Export what has been kept of a request; what ends from now on follows.
+        """Export the kept spans of a request; spans that end later are exported at once.
 
-        Called by the watchdog's thread, too, while the request goes on, and again at its end.
+        The watchdog's thread may call this while the request runs; it is called again at the end.
         """
-        root = scope.root
+        root = root_of(scope)
         root.is_exported = True
         while root.kept_spans:
             self._export(root.kept_spans.popleft())

@@ -13,9 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
-from opentelemetry._logs import get_logger
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -24,10 +24,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
 from otel_canonical.internal_errors import guarded
-from otel_canonical.otel import shutdown
+from otel_canonical.otel import logs, shutdown
 from otel_canonical.otel.configurator import configure_sdk
 from otel_canonical.otel.export_losses import ExportLosses
-from otel_canonical.otel.log_events import LogEvents
 from otel_canonical.otel.root_span import sampling_attributes
 from otel_canonical.otel.sampler import Rates, rates_of
 from otel_canonical.pool.identity import identity_attributes
@@ -38,6 +37,9 @@ from otel_canonical.request.reports import (
     PoolReport,
     parse_report,
 )
+
+if TYPE_CHECKING:
+    from otel_canonical.otel.log_events import LogEvents
 
 #: How long the last spans may take to leave after the arbiter has.
 SHUTDOWN_S = 2.0
@@ -153,12 +155,17 @@ def main() -> None:
         provider.sampler = ALWAYS_ON
         provider.id_generator = ids  # type: ignore[assignment]
     tracer = trace.get_tracer("otel_canonical", __version__)
-    log_events = LogEvents(get_logger("otel_canonical")) if otel_config.exports("logs") else None
+    log_events = logs.log_events() if otel_config.exports("logs") else None
     pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
     losses = ExportLosses()
     losses.watch()
-    Reporter(tracer, ids, log_events, pool_metrics.take, rates).report(sys.stdin)
-    shutdown.leave(SHUTDOWN_S, losses)
+
+    def take(report: PoolReport) -> None:
+        pool_metrics.take(report)
+        losses.count_unsent_of_dead(report.sample.export_lost, is_first=report.starts == 1)
+
+    Reporter(tracer, ids, log_events, take, rates).report(sys.stdin)
+    shutdown.shut_down(SHUTDOWN_S, losses)
     os._exit(0)
 
 

@@ -144,7 +144,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 with timer(self._key, outcome=self._outcome):
                     return await function(*args, **kwargs)
 
@@ -165,7 +165,7 @@ _Run = tuple[timer, int, "_Run | None"]
 _runs: ContextVar[_Run | None] = ContextVar("otel_canonical_timer_runs", default=None)
 
 
-def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def partial_failure(*, return_value: object = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Survive a failure of the decorated function, sync or async, and write a line about it at once.
 
     An exception becomes a line of its own, `event_type=partial_failure`, joined to the request's by
@@ -180,7 +180,7 @@ def partial_failure(*, return_value: Any = None) -> Callable[[Callable[P, R]], C
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def survive_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            async def survive_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 try:
                     return await function(*args, **kwargs)
                 except Exception as error:  # noqa: BLE001  # the app asked to survive it
@@ -224,7 +224,7 @@ def read_enrichers(scope: RequestScope) -> None:
                     scope.set_app(logfmt.as_text(key), field_value(value))
 
 
-def _survive(error: Exception, function: Callable[..., Any], return_value: Any) -> Any:
+def _survive(error: Exception, function: Callable[..., object], return_value: object) -> object:
     if _is_debug():
         raise error
     scope = open_scope()

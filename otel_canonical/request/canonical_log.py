@@ -6,7 +6,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.fields import FIELDS
@@ -26,12 +25,10 @@ from otel_canonical.request.headers import (
     incoming_id,
     without_port,
 )
+from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
-
-if TYPE_CHECKING:
-    from otel_canonical.otel.root_factory import RootFactory
 
 Emit = Callable[[CanonicalEvent, RequestScope], None]
 
@@ -205,7 +202,7 @@ class CanonicalLog:
                 event = self._composer.least_event(scope, event_type)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
-                    scope.root.end(event, scope, self._replaced(event))
+                    scope.root.finish(event, scope, self._replaced(event))
             if slot is not None:
                 slot.set_state(CLOSING)
             is_written = True

@@ -7,7 +7,6 @@ are the order of the line. Facts that few requests have are pairs instead of row
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
 from otel_canonical.event.fields import (
@@ -28,7 +27,7 @@ from otel_canonical.event.rows import (
     RESPONSE,
     TEMPLATES,
     WORKER,
-    Row,
+    FilledRow,
 )
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.request.headers import queue_time_s
@@ -52,7 +51,7 @@ class Composer:
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
         """Return the event of a request that has ended or, for `slow`, is still running."""
-        rows: list[tuple[Row, Any]] = [
+        rows: list[FilledRow] = [
             self._identity(event_type, scope),
             (REQUEST, self._request(scope)),
         ]
@@ -103,7 +102,7 @@ class Composer:
         return self._event(EventType.PARTIAL_FAILURE, rows, self._error_stack(error, ""))
 
     def _event(
-        self, event_type: EventType, rows: list[tuple[Row, Any]], stack: str | Stacks = ""
+        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks = ""
     ) -> CanonicalEvent:
         event = CanonicalEvent(event_type, rows, stack)
         if self._settings.excluded_fields is None:
@@ -111,9 +110,9 @@ class Composer:
         pairs = without_excluded(list(event.pairs), self._settings)
         return CanonicalEvent.of_pairs(event_type, pairs, stack)
 
-    def _identity(self, event_type: EventType, scope: RequestScope) -> tuple[Row, Any]:
+    def _identity(self, event_type: EventType, scope: RequestScope) -> FilledRow:
         request_id, root = scope.request_id, scope.root
-        if root is None or not request_id.isalnum():
+        if not root.trace_id or not request_id.isalnum():
             return LOOSE, _loose_identity(event_type, scope)
         sampled = "true" if root.is_exported else "false"
         return IDENTITY, (
@@ -211,7 +210,7 @@ def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
         ("req_id", scope.request_id),
     ]
     root = scope.root
-    if root is not None:
+    if root.trace_id:
         pairs.append(("trace_id", root.trace_id))
         pairs.append(("span_id", root.span_id))
         pairs.append(("sampled", root.is_exported))
@@ -258,7 +257,7 @@ def without_excluded(pairs: Pairs, settings: Settings) -> tuple[tuple[str, Field
     return tuple(pairs)
 
 
-def pool_row(pool: PoolState) -> tuple[Row, Any]:
+def pool_row(pool: PoolState) -> FilledRow:
     """Return how full the pool was. What is unknown is left out, never shown as 0."""
     if pool.backlog is not None and pool.slots is not None:
         values = (
@@ -279,7 +278,7 @@ def pool_row(pool: PoolState) -> tuple[Row, Any]:
     return LOOSE, pairs
 
 
-def _add_tallies(rows: list[tuple[Row, Any]], scope: RequestScope) -> None:
+def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
     queries = scope.queries
     if queries is not None:
         dup_queries, dup_ns = queries.duplicates()

@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from otel_canonical.patching import patch
+
 #: The handlers of Gunicorn's workers that raise SystemExit.
 HANDLERS = ("handle_quit", "handle_abort")
 
@@ -33,14 +35,14 @@ class DeferredSignals:
         self.waiting: Callable[[], None] | None = None
 
     def install(self, worker: Any) -> None:
-        """Wrap a worker's handlers, before its `init_signals` installs them.
+        """Patch a worker's handlers, before its `init_signals` installs them.
 
         Args:
             worker: Gunicorn's, of a class whose main thread serves requests: handlers run in that
                 thread only.
         """
         for name in HANDLERS:
-            setattr(worker, name, self._deferred(getattr(worker, name)))
+            patch(worker, name, self._deferred)
 
     def deliver(self) -> None:
         """Call the handler that was deferred.
@@ -53,7 +55,6 @@ class DeferredSignals:
             waiting()
 
     def _deferred(self, handle: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
-        @functools.wraps(handle)
         def defer_or_handle(number: int, frame: Any) -> None:
             if not self.are_deferred:
                 handle(number, frame)

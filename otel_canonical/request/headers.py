@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from typing import AnyStr
 
 #: Headers that say something of the request itself. Names as Gunicorn spells them.
 OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
 #: Headers that carry a request id, the most telling first. Names as Gunicorn spells them.
 ID_HEADERS = ("X-REQUEST-ID", "X-CORRELATION-ID", "REQUEST-ID", "X-VARNISH", "X-AMZN-TRACE-ID")
+#: The header of a response in which its request id is sent back.
+RESPONSE_ID_HEADER = "X-Request-ID"
 #: Headers in which proxies note when a request reached them.
 QUEUE_HEADERS = ("X-REQUEST-START", "X-QUEUE-START")
 #: Headers that facts come from, beside those of the trace context.
@@ -43,6 +46,13 @@ def incoming_id(headers: Mapping[str, str]) -> str | None:
         if value is not None and _WELL_FORMED_ID.fullmatch(value):
             return value
     return None
+
+
+def add_if_missing(headers: list[tuple[AnyStr, AnyStr]], name: AnyStr, value: AnyStr) -> None:
+    """Add a header to those of a response, unless the application has set it."""
+    lower_name = name.lower()
+    if not any(other.lower() == lower_name for other, _ in headers):
+        headers.append((name, value))
 
 
 def queue_time_s(headers: Mapping[str, str], now_s: float) -> float | None:

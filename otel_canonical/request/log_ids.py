@@ -7,30 +7,29 @@ would fail. Ids that the app has set are kept.
 
 from __future__ import annotations
 
-import functools
 import logging
+from collections.abc import Callable
 
+from otel_canonical.patching import patch
 from otel_canonical.request.scope import open_scope
 
 #: Shown outside a request, so that one format serves for both.
 NO_ID = "-"
 
-_MARK = "__otel_canonical__"
+Handle = Callable[[logging.Logger, logging.LogRecord], None]
 
 
 def install() -> None:
-    """Wrap `logging.Logger.handle`, through which the records of all loggers pass. Twice is once."""
-    handle = logging.Logger.handle
-    if hasattr(handle, _MARK):
-        return
+    """Patch `logging.Logger.handle`, through which the records of all loggers pass. Twice is once."""
+    patch(logging.Logger, "handle", _stamping)
 
-    @functools.wraps(handle)
+
+def _stamping(handle: Handle) -> Handle:
     def handle_with_ids(self: logging.Logger, record: logging.LogRecord) -> None:
         stamp(record)
         handle(self, record)
 
-    setattr(handle_with_ids, _MARK, True)
-    logging.Logger.handle = handle_with_ids  # type: ignore[method-assign]
+    return handle_with_ids
 
 
 def stamp(record: logging.LogRecord) -> None:
@@ -39,7 +38,7 @@ def stamp(record: logging.LogRecord) -> None:
     if "req_id" in attributes and "trace_id" in attributes and "span_id" in attributes:
         return
     scope = open_scope()
-    if scope is None or scope.root is None:
+    if scope is None or not scope.root.trace_id:
         ids = (NO_ID, NO_ID, NO_ID)
     else:
         ids = (scope.request_id, scope.root.trace_id, scope.root.span_id)

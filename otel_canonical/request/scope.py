@@ -18,7 +18,9 @@ from typing import Any, Protocol
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
+from otel_canonical.request.root import NO_ROOT, Root
 from otel_canonical.request.tallies import CallTally, QueryTally
+from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
 
@@ -88,7 +90,7 @@ class RequestScope:
         self.request_id = ""
         #: Whether headers name an id, a trace or a queue that this request belongs to.
         self.has_context_headers = False
-        self.root: Any = None
+        self.root: Root = NO_ROOT
         self.observer: ScopeObserver | None = None
         self.slot: Slot | None = None
         self.pid: int | None = None
@@ -133,13 +135,13 @@ class RequestScope:
         #: A websocket: open for as long as its client likes.
         self.is_exempt_from_deadline = False
         #: The greenlet or task that runs the request; None where a thread does so by itself.
-        self.runner: Any = None
+        self.runner: object = None
         #: Why the worker gave the request up without an answer, if it could still say so.
         self.lost_cause: str | None = None
         #: The arbiter has aborted the worker while this request was open.
         self.is_aborted = False
         #: Spans under way, by span id, in the order in which they began; of recorded traces only.
-        self.open_spans: dict[int, Any] | None = None
+        self.open_spans: dict[int, object] | None = None
         #: Whether facts may still be added: until the event is made. Code that a request has left
         #: behind in a thread or task may come later, and must not write into a finished one.
         self.is_open = True
@@ -161,6 +163,28 @@ class RequestScope:
         except IndexError:
             return False
         return True
+
+    def note_error(self, error: BaseException) -> None:
+        """Note what went wrong, the first time that something does."""
+        # The SystemExit of an abort is how Gunicorn ends the worker, not what went wrong.
+        if self.error is None and not self.is_aborted:
+            self.error = errors.of_error(error)
+
+    def note_refusal(self, status: int, error: ErrorFacts | None = None) -> None:
+        """Note that the server answers by itself, unless a response has begun.
+
+        Args:
+            status: of the server's answer.
+            error: why it answers; an earlier error of the request stays.
+        """
+        self.error = self.error or error
+        if self.first_byte_ns is None:
+            self.first_byte_ns = time.monotonic_ns()
+            self.status = status
+
+    def note_answered(self) -> None:
+        """Note that the response is complete: an abort of the worker came too late for this request."""
+        self.is_aborted = False
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
         """Count one database query. `text` is the SQL before its parameters are filled in."""

@@ -1,7 +1,6 @@
-"""How the ASGI servers that run under Gunicorn are joined to the seam: where they keep the application,
-and what they answer without it.
+"""Adapter for the ASGI servers that run under Gunicorn: where they keep the application, what they refuse.
 
-Lives in the worker. Nothing here imports a server; what is wrapped is looked up where it already is.
+Lives in the worker. Nothing here imports a server: what is patched is looked up in `sys.modules`.
 
 Gunicorn's own `asgi` worker   answers a malformed request, and a websocket's bad handshake, in
                                `ASGIProtocol._send_error_response`
@@ -11,16 +10,17 @@ Uvicorn's workers              answer a malformed request in `send_400_response`
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded
+from otel_canonical.patching import patch
 from otel_canonical.pool.worker_class import is_gunicorn_asgi
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.servers.asgi import AsgiAdapter
-from otel_canonical.servers.asgi_exchange import SERVER_ERROR, Server
+from otel_canonical.servers.asgi_exchange import Server
 from otel_canonical.stacks import errors
 
 BAD_REQUEST = 400
@@ -38,7 +38,7 @@ def is_asgi(worker: Any) -> bool:
 
 
 def join(worker: Any, log: CanonicalLog) -> None:
-    """Put the seam around the application that the worker is going to load."""
+    """Follow the requests of the application that the worker is going to load."""
     if _is_gunicorns(worker):
         _join_gunicorns(worker, log)
     else:
@@ -55,47 +55,48 @@ def _is_uvicorns(worker: Any) -> bool:
 
 
 def _join_gunicorns(worker: Any, log: CanonicalLog) -> None:
-    seam = AsgiAdapter(
+    adapter = AsgiAdapter(
         log,
         Server(holds_head=True, answered=Exception, is_leaving=lambda: not worker.alive),
     )
-    load_wsgi = worker.load_wsgi
 
-    @functools.wraps(load_wsgi)
-    def load_and_wrap() -> None:
-        load_wsgi()
-        with guarded("wrapping the application"):
-            worker.asgi = seam.around(worker.asgi)
+    def wrapping_application(load_wsgi: Callable[[], None]) -> Callable[[], None]:
+        def load_and_wrap() -> None:
+            load_wsgi()
+            with guarded("wrapping the application"):
+                patch(worker, "asgi", adapter.around)
 
-    worker.load_wsgi = load_and_wrap
-    protocol_class = getattr(sys.modules.get("gunicorn.asgi.protocol"), "ASGIProtocol", None)
+        return load_and_wrap
 
     def note(protocol: Any, status: int, *args: Any) -> None:
-        # A 500 is for what the application did: its line is written where that was seen.
-        if status != SERVER_ERROR:
-            _refuse(seam, protocol._body_receiver, status, _parsed_by_gunicorn(protocol))
+        # A 500 is for an error of the application: that request is followed already.
+        if status != INTERNAL_SERVER_ERROR:
+            _refuse(adapter, protocol._body_receiver, status, _parsed_by_gunicorn(protocol))
 
-    _after(protocol_class, "_send_error_response", note)
+    patch(worker, "load_wsgi", wrapping_application)
+    protocol_class = getattr(sys.modules.get("gunicorn.asgi.protocol"), "ASGIProtocol", None)
+    patch(protocol_class, "_send_error_response", _followed_by(note), is_optional=True)
 
 
 def _join_uvicorns(worker: Any, log: CanonicalLog) -> None:
-    seam = AsgiAdapter(
+    adapter = AsgiAdapter(
         log, Server(holds_head=False, answered=BaseException, is_leaving=lambda: False)
     )
     config = worker.config
-    load = config.load
 
-    @functools.wraps(load)
-    def load_and_wrap() -> None:
-        load()
-        with guarded("wrapping the application"):
-            # Around all of Uvicorn's own wraps: whatever kind the application was, it is ASGI 3 here.
-            config.loaded_app = seam.around(config.loaded_app)
-            _after(config.http_protocol_class, "send_400_response", note)
-            for name in UVICORN_PROTOCOLS:
-                module = sys.modules.get(name)
-                if hasattr(module, "service_unavailable"):
-                    module.service_unavailable = seam.around(module.service_unavailable)  # type: ignore[union-attr]
+    def wrapping_application(load: Callable[[], None]) -> Callable[[], None]:
+        def load_and_wrap() -> None:
+            load()
+            with guarded("wrapping the application"):
+                # Outside Uvicorn's own wrappers: whatever kind the application was, here it is ASGI 3.
+                patch(config, "loaded_app", adapter.around)
+                protocol_class = config.http_protocol_class
+                patch(protocol_class, "send_400_response", _followed_by(note), is_optional=True)
+                for name in UVICORN_PROTOCOLS:
+                    module = sys.modules.get(name)
+                    patch(module, "service_unavailable", adapter.around, is_optional=True)
+
+        return load_and_wrap
 
     def note(protocol: Any, *args: Any) -> None:
         cycle: Any = getattr(protocol, "cycle", None)
@@ -103,23 +104,23 @@ def _join_uvicorns(worker: Any, log: CanonicalLog) -> None:
         if cycle is not None and asgi is not cycle.scope:
             cycle = None
         elif cycle is not None and cycle.response_complete:
-            # What came after a request was not even the beginning of another.
+            # The bytes after a complete request do not parse: they belong to no request.
             cycle = asgi = None
         # A request has its task as soon as its head is read, unless it waits behind another.
         waiting = [waits[0] for waits in getattr(protocol, "pipeline", ())]
         _refuse(
-            seam,
+            adapter,
             cycle,
             BAD_REQUEST,
             _parsed_by_uvicorn(protocol, asgi),
             is_coming=cycle is not None and cycle not in waiting,
         )
 
-    config.load = load_and_wrap
+    patch(config, "load", wrapping_application)
 
 
 def _refuse(
-    seam: AsgiAdapter,
+    adapter: AsgiAdapter,
     holder: Any,
     status: int,
     parsed: MutableMapping[str, Any],
@@ -129,23 +130,22 @@ def _refuse(
     # Called where the parser's exception is being handled, if there is one.
     error = sys.exc_info()[1]
     facts = errors.of_refusal(error) if error is not None else None
-    seam.refuse(holder, status, parsed, facts, is_coming=is_coming)
+    adapter.refuse(holder, status, parsed, facts, is_coming=is_coming)
 
 
-def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
-    """Have `note` called with what a method was called with, after it."""
-    method = getattr(owner, name, None)
-    if method is None:
-        return
+def _followed_by(note: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a `make` for `patch`: `note` is called after the method, with the same arguments."""
 
-    @functools.wraps(method)
-    def call_and_note(*args: Any) -> Any:
-        result = method(*args)
-        with guarded("noting a refused request"):
-            note(*args)
-        return result
+    def calling_note(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call_and_note(*args: Any) -> Any:
+            result = method(*args)
+            with guarded("noting a refused request"):
+                note(*args)
+            return result
 
-    setattr(owner, name, call_and_note)
+        return call_and_note
+
+    return calling_note
 
 
 def _parsed_by_gunicorn(protocol: Any) -> MutableMapping[str, Any]:

@@ -1,27 +1,29 @@
-"""The seam to Gunicorn in a worker: which of its moments open a request, describe it and end it.
+"""Adapter for Gunicorn's workers: which of their calls open a request, describe it and end it.
 
-Nothing here imports Gunicorn; it is handed its worker, its modules are looked up where they already
-are. Versions 23 to 27 are served by the same moments:
+Lives in the worker. Nothing here imports Gunicorn: the worker is passed in, and modules are looked up
+in `sys.modules`. The calls are the same in versions 23 to 27:
 
     accepted    hook `pre_request`, after the head was parsed
     first byte  `Response.send_headers`
-    ended       hook `post_request`, unless an error is on its way to
-    answered    `Worker.handle_error`, which answers the errors of the app and refuses malformed
-                requests, that never saw a hook
-    left        `Worker.handle` returns: what none of these ended, ends here
+    ended       hook `post_request`, unless it runs because of an error that is answered later
+    answered    `Worker.handle_error`, which answers errors of the app, and refuses malformed requests
+                for which no hook runs
+    left        `Worker.handle` returns: a request that is still open ends here
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded, report_caught
+from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.composer import as_meant
+from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.servers import gunicorn_objects
 from otel_canonical.stacks import errors
@@ -31,11 +33,6 @@ _PROTOCOLS = {(1, 0): "1.0", (1, 1): "1.1", (2, 0): "2"}
 
 #: How Gunicorn says that an HTTP/2 client has reset a stream, or left.
 STREAM_GONE = ("HTTP2StreamError", "HTTP2ConnectionError")
-
-SERVER_ERROR = 500
-
-#: Marks a request of Gunicorn's whose scope was opened, or is not wanted.
-_SEEN = "_otel_canonical_seen"
 
 
 class GunicornAdapter:
@@ -55,16 +52,16 @@ class GunicornAdapter:
         self._log = log
         self._runner = runner
         self._echoes_id = log.settings.response_request_id
-        wrapped = (
-            ("handle", "handle_error")
-            if runner is None
-            else ("handle", "handle_error", "handle_request")
-        )
-        for name in wrapped:
-            if hasattr(worker, name):
-                setattr(worker, name, getattr(self, "_" + name)(getattr(worker, name)))
-        _wrap(sys.modules.get("gunicorn.http.wsgi"), "Response.send_headers", self._send_headers)
-        _wrap(sys.modules.get("gunicorn.util"), "write_error", self._write_error)
+        # Tornado's worker has no `handle`.
+        patch(worker, "handle", self._closing_at_end, is_optional=True)
+        patch(worker, "handle_error", self._closing_with_answer)
+        if runner is not None:
+            patch(worker, "handle_request", self._closing_given_up, is_optional=True)
+        http, util = (sys.modules.get(name) for name in ("gunicorn.http.wsgi", "gunicorn.util"))
+        if http is not None:
+            patch(http.Response, "send_headers", self._noting_first_byte)
+        if util is not None:
+            patch(util, "write_error", self._noting_status)
 
     def pre_request(self, worker: Any, req: Any) -> None:
         """Open the scope of the request whose head Gunicorn has just read; a hook of Gunicorn's."""
@@ -74,7 +71,7 @@ class GunicornAdapter:
                 self._log.close(left_open)
             scope = self._open(req)
             # Behind the opening: a worker told to quit in between has seen no request.
-            setattr(req, _SEEN, True)
+            req._otel_canonical_seen = True
             if scope is not None:
                 scope.outer_error = sys.exc_info()[1]
         except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
@@ -94,8 +91,8 @@ class GunicornAdapter:
                 scope.status = resp.status_code
                 scope.bytes_written = resp.sent or gunicorn_objects.body_bytes(resp)
             if error is None or error is scope.outer_error:
-                # Told to die, and answered all the same.
-                scope.is_aborted = False
+                if scope.is_aborted:
+                    scope.note_answered()
             elif self._is_still_answered(scope, error):
                 return
             scope.worker_requests = self._worker.nr
@@ -111,25 +108,20 @@ class GunicornAdapter:
             if type(error).__name__ in STREAM_GONE:
                 scope.client_gone = True
             else:
-                self._note_error(scope, error)
-                scope.status = scope.status or SERVER_ERROR
+                scope.note_error(error)
+                scope.status = scope.status or INTERNAL_SERVER_ERROR
             return False
         if isinstance(error, StopIteration):
             # Gunicorn's way to leave a connection; an error that cut a begun response is behind it.
             cause = error.__context__
         elif not gunicorn_objects.is_final(error):
-            self._note_error(scope, error)
+            scope.note_error(error)
             return True
         if cause is not None and gunicorn_objects.is_client_gone(cause):
             scope.client_gone = True
         elif cause is not None:
-            self._note_error(scope, cause)
+            scope.note_error(cause)
         return False
-
-    def _note_error(self, scope: RequestScope, error: BaseException) -> None:
-        # The SystemExit of an abort is how Gunicorn ends the worker, not what went wrong.
-        if scope.error is None and not scope.is_aborted:
-            scope.error = errors.of_error(error)
 
     def _open(self, req: Any) -> RequestScope | None:
         wanted = self._log.header_names
@@ -159,10 +151,9 @@ class GunicornAdapter:
         scope.worker_requests = self._worker.nr
         self._log.close(scope)
 
-    def _handle(self, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `Worker.handle`: a request can't outlive the handling of its connection."""
+    def _closing_at_end(self, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Close in `Worker.handle`: a request can't outlive the handling of its connection."""
 
-        @functools.wraps(handle)
         def handle_and_close(*args: Any) -> Any:
             try:
                 return handle(*args)
@@ -174,10 +165,9 @@ class GunicornAdapter:
 
         return handle_and_close
 
-    def _handle_request(self, handle_request: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `handle_request` of gevent's worker, which keeps to itself what ends a greenlet."""
+    def _closing_given_up(self, handle_request: Callable[..., Any]) -> Callable[..., Any]:
+        """Close in `handle_request` of gevent's worker, which catches what ends a greenlet."""
 
-        @functools.wraps(handle_request)
         def handle_request_and_close(*args: Any) -> Any:
             result = handle_request(*args)
             scope = current_scope.get()
@@ -191,10 +181,9 @@ class GunicornAdapter:
 
         return handle_request_and_close
 
-    def _handle_error(self, handle_error: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `Worker.handle_error`: the answer to an error is the end of its request."""
+    def _closing_with_answer(self, handle_error: Callable[..., Any]) -> Callable[..., Any]:
+        """Close in `Worker.handle_error`: the answer to an error is the end of its request."""
 
-        @functools.wraps(handle_error)
         def handle_error_and_close(req: Any, client: Any, addr: Any, exc: BaseException) -> Any:
             scope = current_scope.get()
             with guarded("describing a request that failed"):
@@ -217,50 +206,38 @@ class GunicornAdapter:
                 scope.error = errors.of_refusal(exc)
                 if isinstance(addr, tuple) and addr:
                     scope.client = addr[0]
-        elif scope is None and not hasattr(req, _SEEN):
-            # Between its head and the hook: the worker was told to quit.
+        elif scope is None and not hasattr(req, "_otel_canonical_seen"):
+            # The worker was told to quit after it had read the head and before it called the hook.
             scope = self._open(req)
         if scope is not None:
-            self._note_error(scope, exc)
+            scope.note_error(exc)
         return scope
 
-    def _send_headers(self, send_headers: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `Response.send_headers`: the first byte."""
+    def _noting_first_byte(self, send_headers: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Note the first byte in `Response.send_headers`."""
 
-        @functools.wraps(send_headers)
         def send_headers_and_note(resp: Any) -> Any:
             if resp.headers_sent:
                 return send_headers(resp)
             scope = current_scope.get()
             if scope is None:
                 return send_headers(resp)
-            if self._echoes_id and not any(k.lower() == "x-request-id" for k, _ in resp.headers):
-                resp.headers.append(("X-Request-ID", scope.request_id))
+            if self._echoes_id:
+                add_if_missing(resp.headers, RESPONSE_ID_HEADER, scope.request_id)
             result = send_headers(resp)
             scope.first_byte_ns = time.monotonic_ns()
             return result
 
         return send_headers_and_note
 
-    def _write_error(self, write_error: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `util.write_error`: the status of an answer that Gunicorn makes itself."""
+    def _noting_status(self, write_error: Callable[..., Any]) -> Callable[..., Any]:
+        """Note the status in `util.write_error`, by which Gunicorn answers without the app."""
 
-        @functools.wraps(write_error)
         def write_error_and_note(sock: Any, status_int: int, reason: str, mesg: str) -> Any:
             result = write_error(sock, status_int, reason, mesg)
             scope = current_scope.get()
-            if scope is not None and scope.first_byte_ns is None:
-                scope.first_byte_ns = time.monotonic_ns()
-                scope.status = status_int
+            if scope is not None:
+                scope.note_refusal(status_int)
             return result
 
         return write_error_and_note
-
-
-def _wrap(owner: Any, path: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent, None)
-    function = getattr(owner, name, None)
-    if function is not None:
-        setattr(owner, name, wrap(function))

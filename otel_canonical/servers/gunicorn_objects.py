@@ -1,4 +1,4 @@
-"""What Gunicorn's own objects tell of a request, for the seams to it: path, bytes, how it went wrong. Pure."""
+"""Facts that Gunicorn's own objects hold about a request: path, bytes, how it went wrong. Pure."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The seam to gevent's own WSGI server, which Gunicorn's `gevent_pywsgi` worker runs.
+"""Adapter for gevent's own WSGI server, which Gunicorn's `gevent_pywsgi` worker runs.
 
-Lives in the worker. That server calls none of Gunicorn's hooks and parses for itself; it has one handler
-for each connection, of a class that the worker names. Ours is that class, and at its moments:
+Lives in the worker. That server calls none of Gunicorn's hooks and parses requests itself. It has one
+handler for each connection, of a class that the worker names; we put a subclass in its place:
 
     accepted    `handle_one_response`, after the head was parsed
     first byte  the first `_sendall`
-    ended       `handle_one_response` returns; it answers what the application raises, too
+    ended       `handle_one_response` returns; it also answers what the application raises
     refused     `handle_one_request` returns an answer of the server's own
 """
 
@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_canonical.internal_errors import guarded
+from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.composer import as_meant
+from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers.gunicorn_objects import GONE
 from otel_canonical.stacks import errors
@@ -37,11 +39,12 @@ def follow(worker: Any, log: CanonicalLog, runner: Callable[[], Any]) -> None:
         log: told of them.
         runner: returns the greenlet that runs.
     """
-    worker.wsgi_handler = _handler_class(worker.wsgi_handler, _Requests(log, runner))
+    requests = _Requests(log, runner)
+    patch(worker, "wsgi_handler", lambda base: _handler_class(base, requests))
 
 
 class _Requests:
-    """Opens and closes the scopes of what a handler is at."""
+    """Opens and closes the scopes of the requests of one worker."""
 
     def __init__(self, log: CanonicalLog, runner: Callable[[], Any]) -> None:
         self._log = log
@@ -76,12 +79,12 @@ class _Requests:
         return scope
 
     def close(self, scope: RequestScope) -> None:
-        """Close the scope of a request that was answered, or that nobody can answer any more."""
+        """Close the scope of a request that was answered or given up."""
         self._log.close(scope)
 
     def refuse(self, handler: Any, status: int, error: ErrorFacts | None) -> None:
         """Note a request that the server answers without the application."""
-        # Of an earlier request on the connection the handler keeps more than of this one.
+        # Other attributes of the handler may be those of an earlier request on the connection.
         words = (handler.requestline or "").split()
         method, path = (words[0], words[1]) if len(words) == 3 else ("", "")
         client = handler.client_address
@@ -94,15 +97,13 @@ class _Requests:
         if scope is not None:
             self._count += 1
             scope.worker_requests = self._count
-            scope.status = status
-            scope.error = error
-            scope.first_byte_ns = time.monotonic_ns()
+            scope.note_refusal(status, error)
             self._log.close(scope)
 
 
 def _handler_class(base: Any, requests: _Requests) -> Any:
     class CanonicalHandler(base):  # type: ignore[misc]
-        """Gunicorn's handler, told from when to when it is at a request."""
+        """Gunicorn's handler, which opens and closes a scope for each request."""
 
         _scope: RequestScope | None = None
         _refusal: ErrorFacts | None = None
@@ -129,14 +130,13 @@ def _handler_class(base: Any, requests: _Requests) -> Any:
         def process_result(self) -> None:
             super().process_result()
             if self._scope is not None:
-                # Told to die, and answered all the same.
-                self._scope.is_aborted = False
+                self._scope.note_answered()
 
         def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
             scope = self._scope
-            if scope is not None and scope.error is None and not scope.is_aborted:
+            if scope is not None:
                 with guarded("describing a request that failed"):
-                    scope.error = errors.of_error(error)
+                    scope.note_error(error)
             super().handle_error(kind, error, trace)
 
         def _handle_client_error(self, error: Any) -> Any:
@@ -150,9 +150,8 @@ def _handler_class(base: Any, requests: _Requests) -> Any:
             super().finalize_headers()
             scope = self._scope
             if requests.echoes_id and scope is not None:
-                names = {name.lower() for name, _ in self.response_headers}
-                if b"x-request-id" not in names:
-                    self.response_headers.append((b"X-Request-ID", scope.request_id.encode()))
+                name, value = RESPONSE_ID_HEADER.encode(), scope.request_id.encode()
+                add_if_missing(self.response_headers, name, value)
 
         def _sendall(self, data: Any) -> None:
             scope = self._scope

@@ -1,11 +1,11 @@
-"""Stacks of a worker that can't speak: dumped by the interpreter's crash handler, without the GIL.
+"""Records the stacks of a worker that crashes or is aborted, with `faulthandler`.
 
-The arbiter makes a nameless file for each worker; in the worker `faulthandler` writes into it, in C,
-when the process crashes, and when Gunicorn aborts it: SIGABRT is one of the signals it knows. That
-also works while a C function holds the GIL, where no thread and no Python signal handler runs. After
-the death the arbiter reads what is there.
+The arbiter makes a memfd for each worker. In the worker `faulthandler` writes the stacks into it when
+the process crashes and when Gunicorn aborts it (SIGABRT). It is written in C and needs no GIL, so it
+also works while a C function holds the GIL and neither threads nor Python signal handlers run. The
+arbiter reads the file after the worker's death.
 
-Linux only (memfd). Elsewhere, and where the kernel refuses one, such a line has no location.
+Linux only (memfd). Elsewhere, and where the kernel refuses a memfd, the lines of lost requests have no location.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 from otel_canonical.pool.memory import make_memfd
 from otel_canonical.stacks.location import Frame
 
-#: No more of a dump is read; the interpreter stops at 100 threads of 100 frames.
+#: The most bytes of a dump that are read. The interpreter writes at most 100 threads of 100 frames.
 LONGEST_DUMP = 1 << 20
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)")
@@ -26,35 +26,34 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 
 
 def make_file() -> int | None:
-    """Return the descriptor of a new nameless file (arbiter, before a fork); None if it is refused."""
+    """Return the descriptor of a new memfd; None if it is refused. Call it in the arbiter, before a fork."""
     return make_memfd("otel-canonical-stacks")
 
 
 def record_into(fd: int) -> bool:
-    """Have crashes and aborts of this process dumped into `fd` (worker, after its signal set-up).
+    """Dump crashes and aborts of this process into `fd`. Call it in the worker, after its signal set-up.
 
-    The handler of SIGABRT that Gunicorn has installed is called after the dump, as before. Processes that
-    the app forks dump nothing into it: a crash of theirs is not the worker's.
+    Gunicorn's handler of SIGABRT is still called, after the dump. Processes that the app forks don't
+    write into the file: their crashes are not the worker's.
 
     Returns:
-        False, and nothing is changed, if somebody (PYTHONFAULTHANDLER, the app) has the interpreter
-        dump its crashes elsewhere.
+        False if `faulthandler` is in use already (PYTHONFAULTHANDLER, the app); then nothing changes.
     """
     if faulthandler.is_enabled():
         return False
     faulthandler.enable(fd, all_threads=True)
     file = _identity(fd)
 
-    def leave_in_child() -> None:
-        # Only the file is taken away: to disable `faulthandler` might disable what the app has made of it
-        # since. And only if it is ours still: the app may have closed all it didn't know.
+    def redirect_in_child() -> None:
+        # Redirect the descriptor instead of disabling `faulthandler`, which the app may use by now. Only
+        # if it is still our file: the app may have closed descriptors that it didn't know.
         with contextlib.suppress(OSError):
             if _identity(fd) == file:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, fd, inheritable=False)
                 os.close(nowhere)
 
-    os.register_at_fork(after_in_child=leave_in_child)
+    os.register_at_fork(after_in_child=redirect_in_child)
     return True
 
 
@@ -64,9 +63,9 @@ def _identity(fd: int) -> tuple[int, int]:
 
 
 def read_stacks(fd: int) -> dict[int, list[Frame]]:
-    """Return the stacks that were dumped, outermost frame first, by thread ident.
+    """Return the dumped stacks, outermost frame first, by thread ident.
 
-    The stack of a thread that the dump doesn't name is under 0.
+    A stack without a thread ident in the dump has the key 0.
     """
     with contextlib.suppress(OSError):
         return parse(os.pread(fd, LONGEST_DUMP, 0).decode("utf-8", "replace"))
@@ -74,7 +73,7 @@ def read_stacks(fd: int) -> dict[int, list[Frame]]:
 
 
 def parse(dump: str) -> dict[int, list[Frame]]:
-    """Return the stacks in the text of a dump."""
+    """Return the stacks in a dump's text; see `read_stacks`."""
     stacks: dict[int, list[Frame]] = {}
     stack: list[Frame] | None = None
     for line in dump.splitlines():

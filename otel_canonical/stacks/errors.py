@@ -1,4 +1,4 @@
-"""An exception reduced to what a line can say: type, message, place, template line. Pure."""
+"""Reduces an exception to the fields of a line: type, message, location, template line. Pure."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _QUERY = re.compile(r"\?[^\s'\"]+")
 
 @dataclass(frozen=True, slots=True)
 class ErrorFacts:
-    """What ended a request, or what the app survived."""
+    """The fields of an exception that ended a request, or that the app survived."""
 
     type: str
     message: str
     loc: str | None = None
     cause_loc: str | None = None
     template: str | None = None
-    #: The exception itself, for its stack. It keeps alive what its frames hold: let go of it soon.
+    #: The exception itself, for its stack. Drop it soon: it keeps alive everything that its frames hold.
     raised: BaseException | None = field(default=None, compare=False, repr=False)
 
     def without_stack(self) -> ErrorFacts:
-        """Return the same facts without the exception."""
+        """Return the same fields without the exception."""
         return replace(self, raised=None)
 
 
-#: Of a stack's text; more than this is left out of its middle.
+#: The longest text of a stack, in characters; longer ones lose their middle.
 LONGEST_STACK = 32_768
 
 
 def stack_of(error: BaseException) -> str:
-    """Return an exception's stack as Python prints it, with what it was caused by."""
+    """Return an exception's stack as Python prints it, including its causes."""
     text = "".join(traceback.format_exception(error))
     if len(text) <= LONGEST_STACK:
         return text
@@ -43,10 +43,10 @@ def stack_of(error: BaseException) -> str:
 
 
 def of_error(error: BaseException) -> ErrorFacts:
-    """Return the facts of an exception; one whose `__str__` raises has the message `!err`."""
+    """Return the fields of an exception. If its `__str__` raises, the message is `!err`."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  # the app's own code; its failure is our answer
+    except Exception:  # noqa: BLE001  # the app's own code may raise anything
         message = "!err"
     location = locate_error(error)
     return ErrorFacts(
@@ -60,17 +60,17 @@ def of_error(error: BaseException) -> ErrorFacts:
 
 
 def of_refusal(error: BaseException) -> ErrorFacts:
-    """Return the facts of a parser's exception, without query strings: it quotes what it refuses."""
+    """Return the fields of an HTTP parser's exception; query strings that it quotes are redacted."""
     facts = of_error(error)
-    # Without the exception itself: its stack ends in the same message.
+    # Without the exception: its stack ends in the unredacted message.
     return replace(facts, message=_QUERY.sub("?[redacted]", facts.message), raised=None)
 
 
 def _template_line(error: BaseException) -> str | None:
-    """Return `template:line` of the innermost Django template node that the error came through.
+    """Return `template:line` of the innermost Django template node on the exception's way.
 
-    Read from the traceback's frames: Django notes it on the exception only under DEBUG, and wrapping
-    every node's rendering would be paid by templates that work.
+    It is read from the traceback's frames. Django sets it on the exception only under DEBUG, and wrapping
+    the rendering of nodes would slow down every template.
     """
     found: str | None = None
     syntax_token = getattr(error, "token", None)
@@ -99,7 +99,7 @@ def last_frame(error: BaseException, beneath: tuple[str, ...] = ()) -> FrameType
 
     Args:
         error: the exception.
-        beneath: how the names of modules begin that are looked through: whoever called them.
+        beneath: prefixes of module names whose frames are skipped, so that their caller is returned.
     """
     found: FrameType | None = None
     trace = error.__traceback__

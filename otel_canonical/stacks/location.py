@@ -1,6 +1,6 @@
-"""Which frame of a stack to name: the app's own code rather than the library that carried it. Pure.
+"""Chooses which frames of a stack to name: the app's own code, not the libraries that called it. Pure.
 
-A location is `file:line:function`, the file as it is imported (below its `sys.path` entry).
+A location is `file:line:function`, with the file relative to its `sys.path` entry.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from types import FrameType, TracebackType
 #: File, line, function.
 Frame = tuple[str, int, str]
 
-#: Django's functions that call the view, and where they live.
+#: Django's functions that call the view, and their file.
 DISPATCHERS = ("_get_response", "_get_response_async")
 DISPATCHER_FILE = os.path.join("django", "core", "handlers", "base.py")
 
 GUNICORN_DIRECTORY = f"{os.sep}gunicorn{os.sep}"
 
-#: A chain of causes longer than this is cut; also the guard against a chain that is a circle.
+#: The longest chain of causes that is followed; it also ends a chain that is a cycle.
 LONGEST_CAUSE_CHAIN = 20
 
 
@@ -31,8 +31,8 @@ LONGEST_CAUSE_CHAIN = 20
 class StackLocation:
     """Where in the app something happened.
 
-    `loc` is the app's outermost frame: the last place that could have handled it. `cause_loc` is the
-    innermost app frame or, if there is only one, the frame where it really happened.
+    `loc` is the app's outermost frame, usually the view. `cause_loc` is the app's innermost frame or, if
+    it has only one, the innermost frame of all.
     """
 
     loc: str
@@ -40,7 +40,7 @@ class StackLocation:
 
 
 def locate_error(error: BaseException) -> StackLocation | None:
-    """Return where `error` was raised; the cause is that of the root of its `__cause__` chain."""
+    """Return where `error` was raised; `cause_loc` is that of the last exception in its `__cause__` chain."""
     frames = list(_of_traceback(error.__traceback__))
     if not frames:
         return None
@@ -52,11 +52,11 @@ def locate_error(error: BaseException) -> StackLocation | None:
 
 
 def locate_stack(frames: list[Frame]) -> StackLocation | None:
-    """Return where a running stack is; `frames` from the outermost to the innermost.
+    """Return the location of a running stack, given its frames from the outermost to the innermost.
 
-    What started the process, and the app's middleware, are below every request. So what Django's
-    handler called is looked at first: there the app's outermost frame is the view. Then what Gunicorn
-    called, for middleware and streamed bodies; then all.
+    The frames that started the process, and the app's middleware, are on every request's stack. So the
+    frames that Django's handler called come first: there the app's outermost frame is the view. If none
+    of these is the app's, the frames that Gunicorn called (middleware, streamed bodies); then all.
     """
     for is_dispatcher in (_is_django_dispatcher, _is_gunicorn):
         called = _above_last(frames, is_dispatcher)
@@ -66,14 +66,14 @@ def locate_stack(frames: list[Frame]) -> StackLocation | None:
 
 
 def as_frames(frames: Iterable[FrameType]) -> list[Frame]:
-    """Return what is told of running frames, in their order."""
+    """Return running frames as plain tuples, in the same order."""
     return [
         (frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name) for frame in frames
     ]
 
 
 def is_library(filename: str) -> bool:
-    """Return whether a source file belongs to Python, to an installed package or to us."""
+    """Return whether a source file belongs to Python, to an installed package or to otel-canonical."""
     known = _is_library.get(filename)
     if known is None:
         known = _is_library[filename] = filename.startswith(("<", *_library_roots()))
@@ -134,15 +134,15 @@ def _short(filename: str) -> str:
 
 @functools.cache
 def _library_roots() -> tuple[str, ...]:
-    # Handed out whole or not at all: the watchdog's thread asks while a request's does.
+    # Cached as a whole: several threads may ask at once.
     paths = sysconfig.get_paths()
-    # Not `paths["data"]`: that is sys.prefix, and with a system interpreter (/usr) it would make a
-    # library of an app that lives in /usr/src/app.
+    # Not `paths["data"]`: that is sys.prefix. With a system interpreter (/usr) an app in /usr/src/app
+    # would count as a library.
     directories = {
         paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
     }
     directories.update(site.getsitepackages(), (site.getusersitepackages(),))
-    # Debian's interpreter keeps packages here, outside all of sysconfig's own paths.
+    # Debian's interpreter has packages here, outside sysconfig's paths.
     directories.update(entry for entry in sys.path if entry.endswith("-packages"))
     directories.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return tuple(_with_real_paths(directories))

@@ -1,9 +1,9 @@
-"""Where a request is: the frames of the thread, greenlet or task that runs it, outermost first. Pure.
+"""Finds the frames of the thread, greenlet or task that runs a request, outermost first. Pure.
 
-A thread shows its frames to anybody. A greenlet that waits shows its own. A task that waits is a chain
-of coroutines, each awaiting the next; where that goes into a thread (`sync_to_async`) or comes back
-out of one (`async_to_sync`), the chain is followed there. Nothing is imported for it: whoever runs
-the request has left itself in the scope, and is recognised by what it can show.
+A thread's frames are in `sys._current_frames`. A waiting greenlet has its own frame. A waiting task is a
+chain of coroutines, each awaiting the next. Where the chain goes into a thread (asgiref's
+`sync_to_async`) or from a thread into a task (`async_to_sync`), it is followed there. Neither gevent nor
+asyncio is imported: greenlets and tasks are recognised by their attributes.
 """
 
 from __future__ import annotations
@@ -11,27 +11,48 @@ from __future__ import annotations
 import os
 import sys
 from types import CodeType, FrameType
-from typing import Any
+from typing import Protocol, runtime_checkable
 
-#: Coroutines of a chain, and changes between threads and tasks; the guard against a circle.
+#: The most coroutines in a chain, and the most changes between threads and tasks; they end a cycle, too.
 DEEPEST_CHAIN = 1000
 MOST_CROSSINGS = 20
 
 _ASGIREF = os.path.join("asgiref", "sync.py")
 
 
-def frames_of(runner: Any, thread_id: int) -> list[FrameType]:
-    """Return the frames of what runs a request; empty if that can't be told at this moment."""
+@runtime_checkable
+class Greenlet(Protocol):
+    """A greenlet: its frame while it waits, and the greenlet that it returns to."""
+
+    gr_frame: FrameType | None
+    parent: object
+
+
+@runtime_checkable
+class Task(Protocol):
+    """An asyncio task."""
+
+    def get_coro(self) -> object:
+        """Return its coroutine."""
+
+
+def frames_of(runner: object, thread_id: int) -> list[FrameType]:
+    """Return the frames of what runs a request; empty if they can't be found at this moment.
+
+    Args:
+        runner: the greenlet or task that runs it, None if a thread runs it by itself.
+        thread_id: the thread's ident.
+    """
     if runner is None:
         return _of_thread(sys._current_frames().get(thread_id), MOST_CROSSINGS)
-    if hasattr(runner, "gr_frame"):
+    if isinstance(runner, Greenlet):
         return _of_greenlet(runner, thread_id)
-    return _of_task(runner, MOST_CROSSINGS)
+    return _of_task(runner, MOST_CROSSINGS) if isinstance(runner, Task) else []
 
 
-def _of_greenlet(greenlet: Any, thread_id: int) -> list[FrameType]:
+def _of_greenlet(greenlet: Greenlet, thread_id: int) -> list[FrameType]:
     if greenlet.gr_frame is None:
-        # It is the one that runs. Under gevent `get_ident` tells greenlets apart, the hub knows better.
+        # It is running. Under gevent `get_ident` returns a greenlet's ident; the hub has the thread's.
         thread_id = getattr(greenlet.parent, "thread_ident", None) or thread_id
         frames = linked(sys._current_frames().get(thread_id))
         if greenlet.gr_frame is None:
@@ -39,20 +60,20 @@ def _of_greenlet(greenlet: Any, thread_id: int) -> list[FrameType]:
     return linked(greenlet.gr_frame)
 
 
-def _of_task(task: Any, crossings: int) -> list[FrameType]:
+def _of_task(task: Task, crossings: int) -> list[FrameType]:
     frames = _of_coroutine(task.get_coro(), crossings)
     awaited = getattr(task, "_fut_waiter", None)
     for child in getattr(awaited, "_children", None) or ():
-        # What `gather` waits for: the first that is not done.
+        # `gather` waits for several: follow the first that isn't done.
         if not child.done():
             awaited = child
             break
-    if crossings and hasattr(awaited, "get_coro"):
+    if crossings and isinstance(awaited, Task):
         frames += _of_task(awaited, crossings - 1)
     return frames
 
 
-def _of_coroutine(awaited: Any, crossings: int) -> list[FrameType]:
+def _of_coroutine(awaited: object, crossings: int) -> list[FrameType]:
     frames: list[FrameType] = []
     while len(frames) < DEEPEST_CHAIN:
         kind = next((kind for kind in _KINDS if hasattr(awaited, kind[0])), None)
@@ -71,7 +92,7 @@ def _of_coroutine(awaited: Any, crossings: int) -> list[FrameType]:
     return frames
 
 
-#: What shows a coroutine's frame, whether it runs, and what it awaits.
+#: Attributes of coroutines, generators and async generators: frame, whether it runs, what it awaits.
 _KINDS = (
     ("cr_frame", "cr_running", "cr_await"),
     ("gi_frame", "gi_running", "gi_yieldfrom"),
@@ -80,7 +101,7 @@ _KINDS = (
 
 
 def _running(frame: FrameType, crossings: int) -> list[FrameType]:
-    """Return the part of some thread's stack that begins with a frame."""
+    """Return the part of a thread's stack that begins with the given frame."""
     for innermost in sys._current_frames().values():
         stack = linked(innermost)
         if frame in stack:
@@ -88,8 +109,8 @@ def _running(frame: FrameType, crossings: int) -> list[FrameType]:
     return []
 
 
-def _in_executor(child: Any, crossings: int) -> list[FrameType]:
-    """Return what the thread does that runs a call of asgiref's; empty while it waits for a thread."""
+def _in_executor(child: object, crossings: int) -> list[FrameType]:
+    """Return the frames of the thread that runs a call of asgiref's; empty while no thread has taken it."""
     for innermost in sys._current_frames().values():
         stack = linked(innermost)
         for position, frame in enumerate(stack):
@@ -105,11 +126,11 @@ def _of_thread(innermost: FrameType | None, crossings: int) -> list[FrameType]:
 
 
 def _followed(stack: list[FrameType], crossings: int) -> list[FrameType]:
-    """Return a thread's stack and, if it waits for a coroutine of asgiref's, that one's frames too."""
+    """Return a thread's stack and, if it waits in `async_to_sync`, the frames of that coroutine."""
     for position in range(len(stack) - 1, -1, -1):
         code = stack[position].f_code
         if _is(code, "thread_handler"):
-            # It does something for that coroutine meanwhile, and that is what can be seen.
+            # The thread works for that coroutine meanwhile: these frames are the innermost ones.
             break
         if crossings and _is(code, "__call__"):
             awaitable = stack[position].f_locals.get("awaitable")
@@ -123,7 +144,7 @@ def _is(code: CodeType, name: str) -> bool:
 
 
 def linked(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames that a running one was called by, outermost first, itself the last."""
+    """Return the stack that ends in the given frame, outermost frame first."""
     frames: list[FrameType] = []
     while frame is not None:
         frames.append(frame)

@@ -1,4 +1,4 @@
-"""The text of a running stack, with the local variables of the app's frames if the operator says so. Pure."""
+"""Formats a running stack as text, with the app's local variables if the operator wants them. Pure."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from otel_canonical.event.logfmt import UNSHOWABLE
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
 from otel_canonical.stacks.location import is_library, location
 
-#: Bounds of what is shown of local variables.
+#: Limits on the local variables shown: characters of a value, variables of a frame.
 LONGEST_VALUE = 120
 MOST_LOCALS = 20
 
-#: Before 3.13 a function's locals are one dictionary, that each look at them brings up to date.
+#: Before 3.13 a function has one dictionary of locals, which each access to `f_locals` updates.
 _LOCALS_ARE_SHARED = sys.version_info < (3, 13)
-#: Who names one of these may be working with that very dictionary.
+#: A function that uses one of these names may be using that dictionary.
 _HOLDING_LOCALS = frozenset(("locals", "vars", "eval", "exec", "f_locals"))
 HELD = "locals not shown: it works with them"
 
-
-#: Makes the text of a stack, given its frames from the outermost to the innermost.
+#: Formats a stack, given its frames from the outermost to the innermost.
 Describe = Callable[[Sequence[FrameType]], str]
 
 
 def stack_lines(frames: Sequence[FrameType]) -> str:
-    """Return the stack as Python prints it, innermost last."""
+    """Return the stack as Python prints it, innermost frame last."""
     return "".join(_lines(frames))
 
 
 def with_locals(redaction: RedactionPolicy) -> Describe:
-    """Return a variant of `stack_lines` that shows locals, bounded and redacted."""
+    """Return a variant of `stack_lines` that also shows local variables, shortened and redacted."""
 
     def stack_lines_and_locals(frames: Sequence[FrameType]) -> str:
         return "".join(
@@ -48,7 +47,7 @@ def with_locals(redaction: RedactionPolicy) -> Describe:
 def short(stack: str) -> str:
     """Return a stack on one line, innermost first, without source lines: `a.py:3:f < b.py:9:g`.
 
-    Locals stay behind their frame, in parentheses.
+    Locals follow their frame, in parentheses.
     """
     frames: list[str] = []
     for line in stack.splitlines():
@@ -66,7 +65,7 @@ def _lines(frames: Sequence[FrameType]) -> list[str]:
         traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         for frame in frames
     ]
-    # One by one: Python folds the repeated frames of a recursion into one line of its own.
+    # One by one: for several frames Python replaces the repetitions of a recursion by a remark.
     return [traceback.format_list([place])[0] for place in places]
 
 
@@ -84,9 +83,9 @@ def _locals(frame: FrameType, redaction: RedactionPolicy) -> str:
 
 
 def _may_hold_its_locals(frame: FrameType) -> bool:
-    """Return whether the app may have in hands what our look at a running frame would change.
+    """Return whether reading this frame's locals may change a dictionary that the app is using.
 
-    It would find a key more while it iterates, or its own changes undone.
+    An iteration of the app's could then fail, or its changes to the dictionary be undone.
     """
     code = frame.f_code
     return (
@@ -97,18 +96,18 @@ def _may_hold_its_locals(frame: FrameType) -> bool:
 
 
 def _variables(frame: FrameType) -> list[tuple[str, object]]:
-    """Return a frame's variables: a copy, made without a moment in which the app could run."""
+    """Return a copy of a frame's variables, made atomically: no code of the app runs meanwhile."""
     variables: Mapping[Any, object] = frame.f_locals
     if frame.f_code.co_flags & CO_OPTIMIZED:
         return list(variables.items())
-    # A module's or a class's own namespace. A metaclass may have made that of anything.
+    # The namespace of a module or class. A metaclass may supply any mapping.
     if not isinstance(variables, dict):
         return []
     return [pair for pair in list(dict.items(variables)) if isinstance(pair[0], str)]
 
 
 def _shown(value: object) -> str:
-    # A repr runs the app's code, in our thread: only of what can't do anything.
+    # A repr may run the app's code in our thread, so only built-in types are shown.
     if type(value) not in _PLAIN:
         return f"<{type(value).__name__}>"
     try:

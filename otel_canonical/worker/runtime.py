@@ -12,17 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_canonical import otel_config
-from otel_canonical.event.event import ENDINGS, CanonicalEvent
+from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import report_caught
-from otel_canonical.otel import sdk, shutdown, sql_comments
-from otel_canonical.otel.app_logs import AppLogs
+from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.http_metrics import HttpMetrics
-from otel_canonical.otel.log_events import has_failed
-from otel_canonical.otel.root_span import end_open_spans
+from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
+from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
@@ -63,7 +62,7 @@ class WorkerRuntime:
         self._settings = settings
         self._place = place
         self._exports = with_sdk and otel_config.exports_anything()
-        self._losses = _set_up_sdk() if with_sdk else None
+        self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
             line_writer.counts = place.counts()
         redaction = RedactionPolicy(settings.redacted_names)
@@ -71,13 +70,13 @@ class WorkerRuntime:
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
-            AppLogs(redaction, with_request_id=has_id).install()
+            logs.export_app_logs(redaction, with_request_id=has_id)
         metrics = None
         if with_sdk and otel_config.records_http_metrics():
             metrics = sdk.http_metrics()
         self.log = CanonicalLog(
             settings,
-            sdk.join(
+            sdk.connect(
                 settings,
                 exports=not with_sdk or otel_config.exports("traces"),
                 redact=redaction.text,
@@ -123,7 +122,7 @@ class WorkerRuntime:
         """Stop the watchdog and shut the SDK down, both within a time limit."""
         self._watchdog.stop()
         if self._exports:
-            shutdown.leave(self._settings.flush_seconds, self._losses)
+            shutdown.shut_down(self._settings.flush_seconds, self._losses)
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline (watchdog)."""
@@ -142,12 +141,13 @@ class WorkerRuntime:
             shutdown.flush_spans(self._settings.flush_seconds)
 
 
-def _set_up_sdk() -> ExportLosses | None:
+def _set_up_sdk(place: Place | None) -> ExportLosses | None:
     """Set the SDK up and return what counts its losses; None if nothing is exported."""
     sdk.set_up()
     if not otel_config.exports_anything():
         return None
-    losses = ExportLosses()
+    queued = place.words()[QUEUED_SPANS : QUEUED_LOGS + 1] if place is not None else None
+    losses = ExportLosses(queued)
     losses.watch()
     return losses
 
@@ -185,7 +185,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
     """Return what writes an event: the line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
-        log_events = sdk.log_events()
+        log_events = logs.log_events()
     if log_events is None and metrics is None:
         return lambda event, scope: line_writer.emit(event)
     # Without exported traces no request is sampled, and `sampled` then means all.
@@ -203,7 +203,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         if only_sampled and not scope.root.is_exported and not has_failed(event, scope.status):
             return
         try:
-            log_events.emit(event, scope.root.span, scope.status)
+            log_events.emit(event, root_of(scope).span, scope.status)
         except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
             report_caught("emitting a log event", error)
 

@@ -26,7 +26,7 @@ from otel_canonical.event import logfmt
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.fields import FIELDS, attribute_of
 from otel_canonical.otel import sdk
-from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.otel.root_span import UnexportedRoot
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
@@ -639,12 +639,12 @@ def test_event_is_on_span_on_either_sdk(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(_WritesWhileEnding())
     scope = RequestScope("GET", "/ok/", {})
-    RootFactory(provider.get_tracer("test"), str).open(scope, "0" * 48)
+    RootFactory(Recording(provider.get_tracer("test")), str).open(scope, "0" * 48)
     scope.route, scope.status, scope.ended_ns = "ok/", 200, scope.started_ns + 5_000_000
     scope.root.span.end()  # as Django's middleware does, before a streamed body
     assert exporter.get_finished_spans() == ()
     event = CanonicalEvent.of_pairs(EventType.REQUEST, (("req_route", "ok/"), ("app_plan", "pro")))
-    scope.root.end(event, scope, {})
+    scope.root.finish(event, scope, {})
     scope.root.detach()
     [span] = exporter.get_finished_spans()
     assert span.attributes is not None
@@ -677,7 +677,7 @@ def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.Monk
     sampler = _Asked()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
-    roots = sdk.join(Settings(), exports=True, redact=str)
+    roots = sdk.connect(Settings(), exports=True, redact=str)
     headers = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-03"} if called else {}
     for decision in (Decision.DROP, Decision.RECORD_AND_SAMPLE):
         sampler.decision = decision

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.output import LineOutput, LineWriter
-from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
@@ -53,7 +53,7 @@ def a_log(
     if exporter is not None:
         provider = TracerProvider(sampler, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        roots.record_with(provider.get_tracer("test"))
+        roots.record_with(Recording(provider.get_tracer("test")))
     return CanonicalLog(
         *(Settings(), roots, lambda event, scope: events.append(event)),
         place=place,
