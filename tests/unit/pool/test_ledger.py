@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from otel_canonical.arbiter.lost_requests import LostRequests
-from otel_canonical.pool.counters import COUNTS, no_counts
+from otel_canonical.pool.counters import COUNTS, QUEUED_LOGS, QUEUED_SPANS, no_counts
 from otel_canonical.pool.ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
 from otel_canonical.settings import Settings
@@ -263,3 +264,67 @@ def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
             break
         assert pids[0] in ({0: 11, 1: 12, 2: 13}, {})
     assert at > 3
+
+
+def test_full_scoreboard_is_followed_by_another() -> None:
+    """More workers than it has blocks: each has a place, and freed ones are used again."""
+    ledger = PoolLedger(PoolShape(500_000, 1, is_bounded=False), no_counts())
+    first = open_place(ledger)
+    size = first.scoreboard.blocks
+    places = [first, *(open_place(ledger) for _ in range(size + 4))]
+    assert [place.number for place in places] == list(range(size + 5))
+    assert len({id(place.scoreboard) for place in places}) == 2
+    assert ledger.sample((), {}).state.workers == size + 5
+    ledger.close_place(first, "SIGKILL")
+    again = open_place(ledger)
+    assert (again.number, again.block) == (0, 5)
+    for place in (*places[1:], again):
+        ledger.close_place(place, "SIGKILL")
+    assert ledger.sample((), {}).state.workers == 0
+
+
+def test_memory_that_is_not_used_is_not_touched() -> None:
+    """Room for a hundred thousand requests: what the kernel has given is what was written to."""
+    ledger = PoolLedger(PoolShape(1000, 4, is_bounded=False), no_counts())
+    places = [open_place(ledger) for _ in range(4)]
+    for place in places:
+        begin(place)
+        ledger.sample((), {})
+    memory = places[0].scoreboard.memory
+    assert memory.fd is not None
+    given = os.fstat(memory.fd).st_blocks * 512
+    assert os.fstat(memory.fd).st_size > 500_000_000
+    assert given < 200_000
+    for place in places:
+        ledger.close_place(place, "SIGKILL")
+    ledger.sample((), {})
+    assert os.fstat(memory.fd).st_blocks * 512 == given
+
+
+def test_place_is_whole_without_a_file_for_crash_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left in the arbiter: the worker's requests are watched over all the same."""
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    ledger = PoolLedger(PoolShape(1, 2), no_counts())
+    lost_requests = LostRequests(Settings(), ledger, lambda event: None, lambda death: None)
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    worker = SimpleNamespace(pid=11, age=1)
+    place = lost_requests.open_place(worker)
+    assert place is not None
+    assert place.stacks is None
+    assert ledger.sample((), {}).state.workers == 1
+    lost_requests.close_place(worker)
+    assert ledger.sample((), {}).state.workers == 0
+
+
+def test_what_a_dead_worker_had_not_exported_is_added_up() -> None:
+    """By signal, for the metric of lost exports."""
+    ledger = PoolLedger(PoolShape(1, 2), no_counts())
+    for spans, logs in ((3, 4), (10, 0)):
+        place = open_place(ledger)
+        place.words()[QUEUED_SPANS] = spans
+        place.words()[QUEUED_LOGS] = logs
+        ledger.close_place(place, "SIGKILL")
+    assert ledger.sample((), {}).export_lost == {"traces": 13, "logs": 4}
