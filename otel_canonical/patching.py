@@ -1,9 +1,8 @@
-"""Patches of other people's code: nothing else in this package wraps any.
+"""Patches foreign code; nothing else in this package wraps any.
 
-Lives in every process. `git grep -E '(patch|shadow|wrapped)[(]' otel_canonical` lists every patch. One
-costs nothing at run time: callers reach what `make` returned, with nothing around it. A replacement
-carries the names of its patches in `__otel_canonical__`: for debugging, and so that the same patch is
-never applied twice.
+Used in every process. `git grep -E '(patch|shadow|wrapped)[(]' otel_canonical` lists every patch. A patch
+adds no call: callers reach the function that `make` returned. A replacement carries the names of its
+patches in `__otel_canonical__`, for debugging, and so that no patch is applied twice.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def patch(owner: Any, name: str, make: Callable[[T], T], *, is_optional: bool = 
 
 
 def wrapped(original: Any, make: Callable[[T], T], *, looks_like: Any = None) -> Any:
-    """Return a marked replacement, for owners that are told of it by a call of their own.
+    """Return a marked replacement, for owners that take it through a setter of their own.
 
     Args:
         original: what `make` gets.

@@ -12,13 +12,15 @@ from typing import Any
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
+from otel_canonical.arbiter.live_pool import LivePool
 from otel_canonical.arbiter.lost_requests import LostRequests
 from otel_canonical.arbiter.pool_sampler import PoolSampler
 from otel_canonical.arbiter.reporter_process import ReporterProcess
 from otel_canonical.event.output import open_line_writer
 from otel_canonical.pool import identity
 from otel_canonical.pool.counters import no_counts
-from otel_canonical.pool.ledger import Place, PoolLedger, PoolShape
+from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.settings import Settings
 
@@ -48,8 +50,9 @@ class ArbiterSide:
         self._reporter = ReporterProcess(*_exported(settings), arguments=lambda: [self.pool_name])
         self._ledger = PoolLedger(_shape(arbiter), self._counts)
         self._lost_requests = LostRequests(settings, self._ledger, emit, self._reporter.send)
+        self._live_pool = LivePool(arbiter, self._ledger)
         self._sampler = PoolSampler(
-            settings, self._ledger, emit, self._lost_requests.pids, self._reporter.send_sample
+            settings, self._ledger, emit, self._lost_requests.pids, self._take_sample
         )
         self._announce(arbiter.log)
 
@@ -65,6 +68,10 @@ class ArbiterSide:
             log.info(
                 "otel-canonical: the kernel refuses a memfd; `otel-canonical ps` can't see this pool"
             )
+
+    def _take_sample(self, sample: PoolSample) -> None:
+        self._reporter.send_sample(sample)
+        self._live_pool.take(sample)
 
     def reconfigure(self, arbiter: Any, settings: Settings) -> None:
         """Take over the configuration of a reload (SIGHUP). Workers of before keep what they have."""

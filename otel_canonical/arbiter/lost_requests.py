@@ -18,7 +18,8 @@ from otel_canonical.event.event import CanonicalEvent, EventType, seconds, times
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.internal_errors import guarded, tell, warn
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
-from otel_canonical.pool.ledger import Place, PoolLedger
+from otel_canonical.pool.ledger import PoolLedger
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, OpenRequest
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.composer import pool_row, without_excluded

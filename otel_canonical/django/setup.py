@@ -1,6 +1,6 @@
-"""When Django gets its wraps: some as soon as it is imported, the rest when its settings are final.
+"""Patches Django: handler and caches when they are imported, the rest when its settings are final.
 
-Lives where the app is loaded: in the worker, with `--preload` in the arbiter, where there is no SDK
+Lives where the app is loaded: in the worker or, with `--preload`, in the arbiter, where there is no SDK
 and none is needed. Nothing here imports Django before the app does.
 """
 
@@ -17,7 +17,7 @@ _is_watching: list[bool] = []
 
 
 def watch(*, with_spans: bool) -> None:
-    """Wrap Django's handler and caches as soon as somebody imports them. Twice is once.
+    """Patch Django's handler and caches as soon as they are imported. Idempotent.
 
     Args:
         with_spans: whether Django's instrumentation is ours to install, if anything is exported.
@@ -29,7 +29,7 @@ def watch(*, with_spans: bool) -> None:
     def wrap_handler(module: Any) -> None:
         from otel_canonical.django import handler
 
-        # First: an enricher may look at what it has read.
+        # Before all enrichers: they may use what it reads.
         readers.insert(0, handler.read_request)
         handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
 
@@ -43,7 +43,7 @@ def watch(*, with_spans: bool) -> None:
 
 
 def before_middleware(*, with_spans: bool) -> None:
-    """Wrap the rest of Django; its settings are final now. Twice is once."""
+    """Patch the rest of Django, now that its settings are final. Idempotent."""
     from otel_canonical.django import handler, queries, templates
 
     handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))

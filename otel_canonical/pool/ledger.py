@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from operator import add
 from typing import Any, NamedTuple
 
 from otel_canonical.pool import backlog, layout
 from otel_canonical.pool.counters import COUNTS, QUEUED_LOGS, QUEUED_SPANS, Counts
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
-from otel_canonical.pool.slots import Slot
 
 #: TTIN may enlarge a small pool, and a reload doubles it for a while. If a scoreboard is full
 #: nevertheless, the pool gets another.
@@ -72,39 +71,6 @@ def utilization(before: PoolSample, after: PoolSample) -> float | None:
     if capacity_ns <= 0:
         return None
     return round(min((after.busy_ns - before.busy_ns) / capacity_ns, 1.0), 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A worker's place: a block of a scoreboard, a number in the pool, a file for its crash dump.
-
-    Attributes:
-        scoreboard: where its open requests are shown.
-        block: which block of it.
-        number: the lowest that was free; the worker keeps it for life.
-        stacks: a file descriptor; None where there is no memfd.
-    """
-
-    scoreboard: Scoreboard
-    block: int
-    number: int
-    stacks: int | None = None
-
-    def slots(self) -> list[Slot]:
-        """Return the slots of the block that were ever used, for the arbiter to read."""
-        return self.scoreboard.slots_of(self.block)
-
-    def new_slot(self) -> Slot | None:
-        """Return a slot that was never used, for the worker to write; None if all were."""
-        return self.scoreboard.new_slot(self.block)
-
-    def words(self) -> memoryview[int]:
-        """Return the words of the block, see `counters`."""
-        return self.scoreboard.counters.of_block(self.block)
-
-    def counts(self) -> memoryview[int]:
-        """Return where the worker counts its lines, by `counters.COUNTS`."""
-        return self.scoreboard.counters.counts_of(self.block)
 
 
 class PoolLedger:

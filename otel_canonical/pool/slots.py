@@ -29,7 +29,7 @@ the other parts are written after their texts: an incomplete part is invisible.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_canonical.pool.layout import SLOT
@@ -109,7 +109,7 @@ class Slot:
     Later writes pass the request's `started_ns` and are ignored if the slot has been reused: the
     watchdog, or a thread that the request has left behind, may come too late.
 
-    `django.queries` writes a query's beginning itself, without a call: see `begin_query`.
+    `django.queries` shows a query's beginning itself, without a call, as `begin_query` does.
 
     Args:
         memory: the scoreboard.
@@ -120,7 +120,8 @@ class Slot:
 
     __slots__ = (
         *("_active_at", "_at", "_busy_at", "_busy_ns", "_memory", "_queries_at", "_sequence"),
-        *("_state_at", "_system_at", "halves", "since_at", "sql_at", "started_ns", "words"),
+        *("_state_at", "_system_at", "halves", "since_at", "sql_at", "sql_texts"),
+        *("started_ns", "words"),
     )
 
     def __init__(self, memory: SharedMemory, at: int, busy_at: int, active_at: int) -> None:
@@ -138,6 +139,8 @@ class Slot:
         self._sequence = 0
         #: When its present or last request was opened.
         self.started_ns = 0
+        #: Numbers of SQL texts, in a worker.
+        self.sql_texts: Mapping[str, int] = {}
         #: Its busy time before its present request.
         self._busy_ns = 0
 

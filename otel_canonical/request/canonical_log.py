@@ -11,9 +11,10 @@ from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.fields import FIELDS
 from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
-from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, Slot
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
@@ -60,15 +61,19 @@ class CanonicalLog:
         self.header_names = FACT_HEADERS | root_factory.header_names
         self._root_factory = root_factory
         self._emit = emit
-        self._rule = AlwaysExport(settings)
         self._redaction = RedactionPolicy(settings.redacted_names)
-        self._composer = Composer(settings, self._redaction)
+        self.reconfigure(settings)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
         self._scoreboard = place.scoreboard if place is not None else None
         self._free_slots: list[Slot] = []
-        self._new_slot = place.new_slot if place is not None else _no_slot
+        self._new_slot = place.slot_maker(shown_sql) if place is not None else _do_nothing
+        #: A word of the scoreboard, and what it was when `on_switch` was called for it.
+        self._generation = place.scoreboard.switches_generation if place is not None else [0]
+        self._seen_generation = 0
+        #: Called at the beginning of a request when `otel-canonical set` has changed something.
+        self.on_switch: Callable[[], object] = _do_nothing
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
@@ -126,6 +131,8 @@ class CanonicalLog:
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
         root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
         current_scope.set(scope)
+        if self._generation[0] != self._seen_generation:
+            self._notice_switch()
         slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
         if slot is not None:
             slot.open(
@@ -145,6 +152,18 @@ class CanonicalLog:
             self._counts[UNSHOWN] += 1
         self.in_flight[id(scope)] = scope
         return scope
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over settings that were switched while the worker runs."""
+        self.settings = settings
+        self._rule = AlwaysExport(settings)
+        self._composer = Composer(settings, self._redaction)
+
+    def _notice_switch(self) -> None:
+        generation = self._generation[0]
+        with guarded("applying what was switched"):
+            self.on_switch()
+        self._seen_generation = generation
 
     def close(self, scope: RequestScope) -> bool:
         """Write the one event of a request that has ended; return False if it was written before.
@@ -169,7 +188,7 @@ class CanonicalLog:
                 for reader in readers:
                     try:
                         reader(scope)
-                    except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `report_caught`
+                    except Exception as error:  # noqa: BLE001, PERF203  # guarded, see `report_caught`
                         report_caught("reading the facts of a request", error)
             finally:
                 signals.are_deferred = True
@@ -196,7 +215,7 @@ class CanonicalLog:
                     self._decide(scope, self._rule.reason(scope, event_type))
             try:
                 event = self._composer.request_event(scope, event_type)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("composing an event", error)
                 # An incomplete line is better than none.
                 event = self._composer.least_event(scope, event_type)
@@ -258,7 +277,7 @@ class CanonicalLog:
                 self._decide(scope, SLOW)
         try:
             event = self._composer.request_event(scope, EventType.SLOW)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("composing an event", error)
             event = self._composer.least_event(scope, EventType.SLOW)
         self._emit(event, scope)
@@ -285,5 +304,5 @@ class CanonicalLog:
         }
 
 
-def _no_slot() -> Slot | None:
-    return None
+def _do_nothing() -> None:
+    """Stand in for what there is with a scoreboard only."""

@@ -22,7 +22,7 @@ from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
-from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
 from otel_canonical.request.deferred_signals import DeferredSignals
@@ -32,6 +32,9 @@ from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.text import stack_lines, with_locals
+from otel_canonical.worker.alarm import ASK_STACKS
+from otel_canonical.worker.live import LiveWorker
+from otel_canonical.worker.switches import SwitchedSettings
 from otel_canonical.worker.watchdog import Deadlines, Watchdog
 
 RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
@@ -61,6 +64,7 @@ class WorkerRuntime:
     ) -> None:
         self._settings = settings
         self._place = place
+        self._live: LiveWorker | None = None
         self._exports = with_sdk and otel_config.exports_anything()
         self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
@@ -104,6 +108,10 @@ class WorkerRuntime:
         self.request_hooks = _follow_requests(worker, self.log)
         if place is not None:
             _count_connections(worker, place)
+            self._live = LiveWorker(place, self.log.in_flight)
+            self._live.show(worker, self._watchdog.alarm.outside_fd)
+            switched = SwitchedSettings(settings, place.scoreboard, self._reconfigure)
+            self.log.on_switch = switched.apply
         self._watchdog.start()
         # All that exists now lives as long as the worker. Without this, each full collection would
         # walk it, too; the app, whose garbage matters, is loaded later.
@@ -113,6 +121,8 @@ class WorkerRuntime:
         """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
         if self._place is not None and self._place.stacks is not None:
             crash_dump.record_into(self._place.stacks)
+        if self._live is not None:
+            self._live.booted()
 
     def abort(self) -> None:
         """Mark the open requests as aborted; called in a signal handler."""
@@ -123,6 +133,20 @@ class WorkerRuntime:
         self._watchdog.stop()
         if self._exports:
             shutdown.shut_down(self._settings.flush_seconds, self._losses)
+
+    def watching(self, native_id: int) -> None:
+        """Show the watchdog's thread to the commands (watchdog)."""
+        if self._live is not None:
+            self._live.watching(native_id)
+
+    def answer(self, asked: bytes) -> None:
+        """Answer a command that has woken the watchdog (watchdog)."""
+        if self._live is not None and ASK_STACKS in asked:
+            self._live.answer()
+
+    def _reconfigure(self, settings: Settings) -> None:
+        self.log.reconfigure(settings)
+        self._watchdog.set_slow(settings.slow_seconds)
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline (watchdog)."""
@@ -196,7 +220,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         if metrics is not None and event.event_type in ENDINGS:
             try:
                 metrics.record(event, scope)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("recording a request's metrics", error)
         if log_events is None:
             return
@@ -204,7 +228,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
             return
         try:
             log_events.emit(event, root_of(scope).span, scope.status)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("emitting a log event", error)
 
     return emit_all

@@ -1,4 +1,4 @@
-"""Real Gunicorns for tests: ready when entered, gone when left, and never a sleep between."""
+"""Real Gunicorns for tests, on free ports: ready when the block begins, gone when it ends."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ PROGRAMS = Path(__file__).parents[1] / "server" / "programs"
 DEMO = Path(__file__).parents[2] / "demo"
 INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
+INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 
 Line = dict[str, str]
 

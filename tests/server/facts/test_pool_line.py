@@ -1,4 +1,4 @@
-"""The `pool` line: how full the pool was, for those who read lines."""
+"""The `pool` line: how busy the pool was over an interval."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ import json
 import os
 import signal
 import threading
-from datetime import datetime
 from pathlib import Path
 
-from tests.server.lifecycle.test_timeouts import send
-from tests.support.servers import PATIENCE_S, Line, Server, eventually, gunicorn
+from tests.support.pool import pool_lines, written_at
+from tests.support.raw_requests import send
+from tests.support.servers import PATIENCE_S, Line, eventually, gunicorn
 
 EVERY = "OTEL_PYTHON_CANONICAL_POOL_INTERVAL_SECONDS"
-
-
-def pool_lines(site: Server) -> list[Line]:
-    """Return the `pool` lines so far."""
-    return [line for line in site.lines() if line["event_type"] == "pool"]
-
-
-def at(line: Line) -> float:
-    """Return when a line was written."""
-    return datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp()
 
 
 def busy_share(requests: list[Line], begin: float, end: float) -> float:
     """Return for which share of a time one of `requests` was open; there is one at a time."""
     busy_s = 0.0
     for line in requests:
-        ended = at(line)
+        ended = written_at(line)
         busy_s += max(0.0, min(ended, end) - max(ended - float(line["resp_time"]), begin))
     return busy_s / (end - begin)
 
@@ -58,7 +48,7 @@ def test_utilization_of_bursts_is_their_share_of_time(tmp_path: Path) -> None:
         requests = [line for line in site.lines() if line["event_type"] == "request"]
     assert "g_utilization" in first
     for line in measured:
-        share = busy_share(requests, at(before), at(line))
+        share = busy_share(requests, written_at(before), written_at(line))
         print(f"g_utilization {line['g_utilization']}, by the lines of requests {share:.4f}")
         assert abs(float(line["g_utilization"]) - share) < 0.01
         assert abs(float(line["g_utilization"]) - 0.30) <= 0.03

@@ -181,7 +181,7 @@ def sleeps(request):
 
 
 def spins(request):
-    """Compute, and let nobody else run in this thread."""
+    """Compute without letting another request run in this thread."""
     until = time.monotonic() + float(request.GET["s"])
     while time.monotonic() < until:
         pass
