@@ -5,6 +5,7 @@ Lives in the arbiter, in its main thread; called with each sample of the pool, o
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import time
@@ -112,5 +113,5 @@ class LivePool:
             self._arbiter.log.warning("otel-canonical: %s is as configured again", name)
         for name, (text, until_ns) in living.items():
             if before.get(name) != (text, until_ns):
-                how_long = f" for {(until_ns - now_ns) / 1e9:.0f} s" if until_ns else ""
+                how_long = f" for {math.ceil((until_ns - now_ns) / 1e9)} s" if until_ns else ""
                 self._arbiter.log.warning("otel-canonical: switched %s=%s%s", name, text, how_long)
