@@ -35,6 +35,13 @@ DATABASES = {
 }
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 USE_TZ = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"shop": {"format": "shop says: %(message)s"}},
+    "handlers": {"shop": {"class": "logging.StreamHandler", "formatter": "shop"}},
+    "loggers": {"live.shop": {"handlers": ["shop"], "level": "INFO", "propagate": False}},
+}
 
 PATIENCE_S = 120
 logger = logging.getLogger("live.shop")
@@ -51,7 +58,7 @@ def wait_for(gate):
 
 
 def ok(request):
-    logger.debug("asked for ok")
+    logger.debug("asked for ok %d", os.getpid())
     return HttpResponse("ok")
 
 
@@ -62,7 +69,7 @@ def sleeps(request, name):
 
 async def async_sleeps(request, name):
     deadline = time.monotonic() + PATIENCE_S
-    while not is_over(request) and time.monotonic() < deadline:
+    while not is_over(request) and time.monotonic() < deadline:  # noqa: ASYNC110  # a file has no event
         await asyncio.sleep(0.02)
     return HttpResponse(name)
 
