@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
             continue
         live = read_pool(pool)
         for row in tables.head(live):
-            out.row(row)
+            for part in screen.fold(row, out.width):
+                out.row(part)
         out.row([])
         for row in tables.worker_rows(live.workers):
             out.row(row)

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import select
-import shutil
 import sys
 import termios
 import time
@@ -18,7 +17,7 @@ from otel_canonical.reading.live import pages, tables
 from otel_canonical.reading.live.pools import LivePool, read_pool
 from otel_canonical.reading.live.tables import Row
 from otel_canonical.reading.problems import NO_POOL, CommandFailed
-from otel_canonical.reading.screen import STYLES, cells
+from otel_canonical.reading.screen import STYLES, cells, fold
 
 SUMMARY = "show a pool's open requests once a second on a terminal; q quits"
 
@@ -91,9 +90,13 @@ def run(options: argparse.Namespace) -> int:
 
 def rows(pool: LivePool, history: History, width: int, height: int) -> list[Row]:
     """Return the screen's rows, as many as fit."""
-    shown = [*tables.head(pool)]
-    rates = "  ".join(f"{name} {history.rates[name]:.1f}/s" for name in history.rates)
-    shown.append([(f"lines: {rates}" if rates else "lines: -", "")])
+    shown: list[Row] = []
+    for row in tables.head(pool):
+        shown += fold(row, width)
+    rates = "  ".join(
+        f"{name} {rate:.1f}/s" for name, rate in history.rates.items() if rate or name == "request"
+    )
+    shown += fold([(f"lines: {rates}" if rates else "lines: -", "")], width)
     room = max(width - 18, 10)
     for name, values in (("busy", history.busy), ("backlog", history.backlog)):
         last = values[-1] if values and values[-1] is not None else "?"
@@ -115,7 +118,11 @@ def rows(pool: LivePool, history: History, width: int, height: int) -> list[Row]
 
 
 def _size() -> tuple[int, int]:
-    found = shutil.get_terminal_size((tables.WIDE, 50))
+    # Not by `shutil`, which believes COLUMNS: a window that is resized changes no variable.
+    try:
+        found = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return tables.WIDE, 50
     return max(found.columns, 40), max(found.lines, 10)
 
 

@@ -17,6 +17,7 @@ import pytest
 from tests.server.facts.test_saturation import pool_when
 from tests.server.lifecycle.test_accounting import IS_SOAK
 from tests.server.lifecycle.test_timeouts import send
+from tests.support.live import ps
 from tests.support.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -61,15 +62,17 @@ def endings(site: Server) -> Counter[tuple[str, str]]:
 def test_a_thousand_greenlets_are_lost_with_a_line_each(tmp_path: Path) -> None:
     """As many as `worker_connections` allows by default; memory comes with use and stays small."""
     pytest.importorskip("gevent", reason="pip install gevent")
-    with gunicorn("waits", tmp_path, "-k", "gevent", "-t", "120") as site:
+    with gunicorn("live", tmp_path, "-k", "gevent", SITE_DIRECTORY=str(tmp_path)) as site:
         [worker] = site.workers()
         before = resident_kib(site.pid)
-        with held_open(site, f"/waits/?for={tmp_path}/never", REQUESTS):
-            pool_when(site, g_t_active=str(REQUESTS + 1))
+        with held_open(site, f"/sleeps/one/?for={tmp_path}/never", REQUESTS):
+            eventually(lambda: len(ps(site)["requests"]) == REQUESTS, site.report)
             os.kill(worker, signal.SIGKILL)
             eventually(lambda: sum(endings(site).values()) >= REQUESTS, site.report)
         assert endings(site) == {("lost", "SIGKILL"): REQUESTS}
-        line = pool_when(site, g_t_active="1")
+        eventually(lambda: len(site.workers()) == 1, site.report)
+        _, line = site.ask("/ok/")
+        assert (line["g_w_count"], line["g_t_active"]) == ("1", "1")
         assert "g_t_count" not in line
         grown = resident_kib(site.pid) - before
         print(f"\narbiter: {before} KiB before, {grown} KiB more after {REQUESTS} lost greenlets")

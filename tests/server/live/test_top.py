@@ -52,7 +52,9 @@ def test_screen_fits_the_terminal_and_q_quits(
             return tmux(socket, "capture-pane", "-p")
 
         eventually(
-            lambda: "sleeps/<slu" in screen() and "queries" in screen() and "q quits" in screen(),
+            lambda: all(
+                text in screen() for text in ("GET /sleeps/one/", "GET /queries/", "q quits")
+            ),
             screen,
         )
         rows = screen().splitlines()

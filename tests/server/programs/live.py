@@ -54,7 +54,7 @@ def is_over(request):
 def wait_for(gate):
     deadline = time.monotonic() + PATIENCE_S
     while not os.path.exists(gate) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def ok(request):
