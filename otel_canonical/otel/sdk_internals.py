@@ -226,6 +226,10 @@ class BatchQueue:
             return 0
         return len(private(self._batch, "_queue", "counting what waits for an exporter") or ())
 
+    def on_enqueue(self, make: Callable[[Callable[..., object]], Callable[..., object]]) -> bool:
+        """Patch what puts a record into the queue; return whether there is a queue."""
+        return self._batch is not None and patch(self._batch, "emit", make, is_optional=True)
+
     def on_drop(self, lose: Callable[[int], None]) -> None:
         """Call `lose` with the number of records whenever the queue is full and drops some."""
         if self._batch is None:

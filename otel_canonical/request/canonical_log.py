@@ -11,10 +11,11 @@ from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.fields import FIELDS
 from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
-from otel_canonical.pool.ledger import Place
-from otel_canonical.pool.slots import CLOSING
+from otel_canonical.pool.place import Place
+from otel_canonical.pool.slots import CLOSING, Slot
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.deferred_signals import DeferredSignals
@@ -60,14 +61,19 @@ class CanonicalLog:
         self.header_names = FACT_HEADERS | root_factory.header_names
         self._root_factory = root_factory
         self._emit = emit
-        self._rule = AlwaysExport(settings)
         self._redaction = RedactionPolicy(settings.redacted_names)
-        self._composer = Composer(settings, self._redaction)
+        self.reconfigure(settings)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
         self._scoreboard = place.scoreboard if place is not None else None
-        self._free_slots = place.slots() if place is not None else []
+        self._free_slots: list[Slot] = []
+        self._new_slot = place.slot_maker(shown_sql) if place is not None else _do_nothing
+        #: A word of the scoreboard, and what it was when `on_switch` was called for it.
+        self._generation = place.scoreboard.switches_generation if place is not None else [0]
+        self._seen_generation = 0
+        #: Called at the beginning of a request when `otel-canonical set` has changed something.
+        self.on_switch: Callable[[], object] = _do_nothing
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
@@ -125,8 +131,10 @@ class CanonicalLog:
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
         root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
         current_scope.set(scope)
-        if self._free_slots:
-            slot = scope.slot = self._free_slots.pop()
+        if self._generation[0] != self._seen_generation:
+            self._notice_switch()
+        slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
+        if slot is not None:
             slot.open(
                 *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
                 (
@@ -144,6 +152,18 @@ class CanonicalLog:
             self._counts[UNSHOWN] += 1
         self.in_flight[id(scope)] = scope
         return scope
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over settings that were switched while the worker runs."""
+        self.settings = settings
+        self._rule = AlwaysExport(settings)
+        self._composer = Composer(settings, self._redaction)
+
+    def _notice_switch(self) -> None:
+        generation = self._generation[0]
+        with guarded("applying what was switched"):
+            self.on_switch()
+        self._seen_generation = generation
 
     def close(self, scope: RequestScope) -> bool:
         """Write the one event of a request that has ended; return False if it was written before.
@@ -282,3 +302,7 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
+
+
+def _do_nothing() -> None:
+    """Stand in for what there is with a scoreboard only."""

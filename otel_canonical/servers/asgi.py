@@ -137,7 +137,9 @@ class AsgiAdapter:
         method = asgi.get("method")
         if method is None:
             method = "GET" if asgi.get("type") == "websocket" else ""
-        scope = self._log.open(method, path, headers)
+        # At once, for the scoreboard: `lost` lines and `otel-canonical ps` show it.
+        client = asgi.get("client")
+        scope = self._log.open(method, path, headers, client[0] if client else None)
         if scope is None:
             return None
         self._requests += 1

@@ -17,6 +17,7 @@ from typing import Any
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch
+from otel_canonical.pool.worker_class import is_gunicorn_asgi
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.servers.asgi import AsgiAdapter
 from otel_canonical.servers.asgi_exchange import Server
@@ -45,7 +46,7 @@ def join(worker: Any, log: CanonicalLog) -> None:
 
 
 def _is_gunicorns(worker: Any) -> bool:
-    return any(base.__module__ == "gunicorn.workers.gasgi" for base in type(worker).__mro__)
+    return is_gunicorn_asgi(type(worker))
 
 
 def _is_uvicorns(worker: Any) -> bool:

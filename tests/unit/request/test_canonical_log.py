@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.output import LineOutput, LineWriter
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
 from otel_canonical.request.always_export import AlwaysExport
@@ -237,9 +237,9 @@ def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
     """A thread that it has left behind still queries, the watchdog has looked at it just before."""
     scoreboard = Scoreboard(1, 1)
     place = Place(scoreboard, scoreboard.take_block() or 0, 0)
-    [slot] = place.slots()
     log = a_log(events, place=place)
     former = opened(log)
+    [slot] = place.slots()
     former.add_query("SELECT 1", 1, failed=False)
     former.stuck = StackSample(former.started_ns, "a.py:1:f", "b.py:2:g", "")
     log.close(former)
