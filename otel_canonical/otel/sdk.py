@@ -39,6 +39,9 @@ def set_up() -> None:
     """Set up the SDK and the instrumentations, as `opentelemetry-instrument` does at process start."""
     otel_config.set_defaults()
     initialize()
+    # Outgoing calls are counted by spans, also where nothing can be exported.
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(TracerProvider())
     if otel_config.exports_anything():
         otlp_encoder.install()
 
