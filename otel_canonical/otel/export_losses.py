@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from opentelemetry import metrics, trace
 
 from otel_canonical.internal_errors import guarded, tell
+from otel_canonical.otel.exporter_internals import refuse_redirects
 from otel_canonical.otel.sdk_internals import (
     SDK_LOGGERS,
     BatchQueue,
@@ -112,6 +113,7 @@ class ExportLosses:
         exporter = exporter_of(processor)
         if exporter is None:
             return
+        refuse_redirects(exporter)  # also of exporters that a configuration file names
         queue = BatchQueue(processor)
         queue.on_drop(lambda count: self.add(what, count))
         sending = [0]

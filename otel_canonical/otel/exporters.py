@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_canonical.internal_errors import warn
-from otel_canonical.otel import sdk_internals
+from otel_canonical.otel import exporter_internals
 from otel_canonical.otel_exports import SIGNALS
 
 #: Exporter classes by name, for each of `SIGNALS`.
@@ -21,7 +21,7 @@ ImportExporters = Callable[[Sequence[str], Sequence[str], Sequence[str]], Classe
 
 def make_by_parts() -> None:
     """Patch the SDK's configuration so that it gets only exporters that could be made. Idempotent."""
-    sdk_internals.patch_import_of_exporters(_importing_by_parts)
+    exporter_internals.patch_import_of_exporters(_importing_by_parts)
 
 
 def _importing_by_parts(import_exporters: ImportExporters) -> ImportExporters:
@@ -49,5 +49,5 @@ def _importing_by_parts(import_exporters: ImportExporters) -> ImportExporters:
 
 def _handing_out(kind: type, exporter: Any) -> type:
     """Return a class that "makes" an exporter that exists. The SDK checks its base, and calls it once."""
-    sdk_internals.refuse_redirects(exporter)
+    exporter_internals.refuse_redirects(exporter)
     return type(kind.__name__, (kind,), {"__new__": lambda cls, *args, **kwargs: exporter})

@@ -14,7 +14,6 @@ loads these two, reports that, and no logs are exported.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 from collections.abc import Callable, Sequence
@@ -83,8 +82,6 @@ SDK_LOGGERS = (
     "opentelemetry.sdk._logs._internal.export",
     "opentelemetry.sdk.trace.export",
 )
-
-FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
 
 _reported: set[str] = set()
 
@@ -169,41 +166,6 @@ def sdk_configure() -> Callable[..., None] | None:
     kind = configuration and private(configuration, "_OTelSDKConfigurator", "setting the SDK up")
     configure: Callable[..., None] | None = kind().configure if kind else None
     return configure
-
-
-def patch_import_of_exporters(make: Callable[[Any], Any]) -> None:
-    """Patch what imports the classes of the exporters that `OTEL_*_EXPORTER` name.
-
-    Without it one exporter that can't be made keeps all others from being made.
-    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/_configuration/__init__.py
-    """
-    configuration = module("opentelemetry.sdk._configuration", "making exporters one by one")
-    if configuration is not None:
-        patch(configuration, "_import_exporters", make)
-
-
-def refuse_redirects(exporter: object) -> None:
-    """Make an OTLP exporter over HTTP take a redirect for a failure; without it that counts as success.
-
-    It doesn't follow redirects, so what it sent is lost.
-    https://github.com/open-telemetry/opentelemetry-python/blob/main/exporter/opentelemetry-exporter-otlp-common/src/opentelemetry/exporter/otlp/common/http.py
-    """
-    transport = getattr(getattr(exporter, "_client", None), "_transport", None)
-    if transport is not None:
-        patch(transport, "request", _refusing_redirects)
-
-
-def _refusing_redirects(request: Callable[..., Any]) -> Callable[..., Any]:
-    def request_without_redirect(*args: Any, **kwargs: Any) -> Any:
-        result = request(*args, **kwargs)
-        status = result.status_code
-        if status is None or not FIRST_REDIRECT <= status < FIRST_CLIENT_ERROR:
-            return result
-        where = result.headers().get("Location") or "nowhere"
-        refusal = ConnectionRefusedError(f"answered {status}, a redirect to {where}")
-        return dataclasses.replace(result, status_code=None, reason=None, error=refusal)
-
-    return request_without_redirect
 
 
 def tracers_of(provider: TracerProvider) -> list[Tracer]:
@@ -323,6 +285,16 @@ def root_sampler_of(sampler: Sampler) -> Sampler | None:
     """
     root: Sampler | None = private(sampler, "_root", "reading the sampling rate")
     return root
+
+
+def attribute_limit_of(span: object) -> int | None:
+    """Return how many attributes a span holds at most, None if there is no limit.
+
+    If it is gone, a full span loses its oldest attributes instead of its least important ones.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/trace/__init__.py
+    """
+    limit: int | None = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
+    return limit
 
 
 def record_limits_of(logger: Logger) -> LogRecordLimits:
