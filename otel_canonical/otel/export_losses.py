@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from opentelemetry import metrics, trace
 
 from otel_canonical.internal_errors import guarded, tell
+from otel_canonical.otel.exporter_internals import refuse_redirects
 from otel_canonical.otel.sdk_internals import (
     SDK_LOGGERS,
     BatchQueue,
@@ -146,6 +147,7 @@ class ExportLosses:
         exporter = exporter_of(processor)
         if exporter is None:
             return
+        refuse_redirects(exporter)  # also of exporters that a configuration file names
         queue = BatchQueue(processor)
         queue.on_drop(lambda count: self._drop(what, count))
         sending = [0]

@@ -291,6 +291,16 @@ def root_sampler_of(sampler: Sampler) -> Sampler | None:
     return root
 
 
+def attribute_limit_of(span: object) -> int | None:
+    """Return how many attributes a span holds at most, None if there is no limit.
+
+    If it is gone, a full span loses its oldest attributes instead of its least important ones.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/trace/__init__.py
+    """
+    limit: int | None = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
+    return limit
+
+
 def record_limits_of(logger: Logger) -> LogRecordLimits:
     """Return the limits of a logger's records; those of the environment if the attribute is gone.
 

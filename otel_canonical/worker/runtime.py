@@ -15,10 +15,11 @@ from otel_canonical import otel_config
 from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
-from otel_canonical.internal_errors import report_caught
+from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.http_metrics import HttpMetrics
+from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
@@ -75,16 +76,11 @@ class WorkerRuntime:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
             logs.export_app_logs(redaction, with_request_id=has_id)
-        metrics = None
-        if with_sdk and otel_config.records_http_metrics():
-            metrics = sdk.http_metrics()
+        metrics = _http_metrics() if with_sdk else None
+        exports_traces = not with_sdk or otel_config.exports("traces")
         self.log = CanonicalLog(
             settings,
-            sdk.connect(
-                settings,
-                exports=not with_sdk or otel_config.exports("traces"),
-                redact=redaction.text,
-            ),
+            _root_factory(settings, redaction, exports_traces=exports_traces),
             _emit(line_writer, settings, metrics),
             place,
             _deferred_signals(worker),
@@ -167,13 +163,30 @@ class WorkerRuntime:
 
 def _set_up_sdk(place: Place | None) -> ExportLosses | None:
     """Set the SDK up and return what counts its losses; None if nothing is exported."""
-    sdk.set_up()
-    if not otel_config.exports_anything():
-        return None
-    queued = place.words()[QUEUED_SPANS : QUEUED_LOGS + 1] if place is not None else None
-    losses = ExportLosses(queued)
-    losses.watch()
-    return losses
+    with guarded("setting OpenTelemetry's SDK up"):
+        sdk.set_up()
+        if otel_config.exports_anything():
+            queued = place.words()[QUEUED_SPANS : QUEUED_LOGS + 1] if place is not None else None
+            losses = ExportLosses(queued)
+            losses.watch()
+            return losses
+    return None
+
+
+def _root_factory(
+    settings: Settings, redaction: RedactionPolicy, *, exports_traces: bool
+) -> RootFactory:
+    """Return what opens the root of each request. Lines need it, and don't need the SDK."""
+    with guarded("connecting to OpenTelemetry's SDK"):
+        return sdk.connect(settings, exports=exports_traces, redact=redaction.text)
+    return RootFactory(None, redaction.text)
+
+
+def _http_metrics() -> HttpMetrics | None:
+    with guarded("preparing the HTTP metrics"):
+        if otel_config.records_http_metrics():
+            return sdk.http_metrics()
+    return None
 
 
 def _deferred_signals(worker: Any) -> DeferredSignals:
