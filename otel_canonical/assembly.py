@@ -14,12 +14,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_canonical import otel_config
+from otel_canonical import otel_config, process_identity
 from otel_canonical.arbiter import code_snapshot, gunicorn
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
 from otel_canonical.patching import when_imported
 from otel_canonical.pool import identity
+from otel_canonical.process_identity import own
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
 
@@ -36,8 +37,8 @@ class _Process:
     with_sdk: bool = False
     #: In an arbiter and its children, once canonical lines were switched on.
     arbiter: ArbiterSide | None = None
-    #: The worker that this process, or the one that it was forked from, is.
-    worker_pid: int | None = None
+    #: Whether this process, or the one that it was forked from, is a worker that has been started.
+    is_worker: bool = False
     runtime: WorkerRuntime | None = None
 
 
@@ -68,7 +69,7 @@ def install(*, with_sdk: bool) -> None:
 
 def is_worker() -> bool:
     """Return whether this process is a worker that has been started."""
-    return _process.worker_pid == os.getpid()
+    return _process.is_worker and bool(own[0])
 
 
 def sets_sdk_up() -> bool:
@@ -150,7 +151,8 @@ def _start_worker(worker: Any) -> None:
     side = _process.arbiter
     if side is None or not side.settings.enabled or is_worker():
         return
-    _process.worker_pid = os.getpid()
+    _process.is_worker = True
+    process_identity.claim()
     side.become_worker(worker)
     from otel_canonical.worker.runtime import WorkerRuntime
 
@@ -178,7 +180,7 @@ def _worker_exit(server: Any, worker: Any) -> None:
     if is_worker():
         if _process.runtime is not None:
             _process.runtime.shut_down()
-    elif _process.arbiter is not None and _process.arbiter.pid == os.getpid():
+    elif _process.arbiter is not None and own[0]:
         _process.arbiter.worker_reaped_elsewhere(worker)
 
 
