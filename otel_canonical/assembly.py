@@ -14,13 +14,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_canonical import otel_config, otel_exports, otel_variables
+from otel_canonical import otel_config, process_identity
 from otel_canonical.arbiter import code_snapshot, gunicorn, settings_check
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
 from otel_canonical.internal_errors import warn
+from otel_canonical.otel_environment import exports, variables
 from otel_canonical.patching import when_imported
 from otel_canonical.pool import identity
+from otel_canonical.process_identity import own
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
 
@@ -37,8 +39,8 @@ class _Process:
     with_sdk: bool = False
     #: In an arbiter and its children, once canonical lines were switched on.
     arbiter: ArbiterSide | None = None
-    #: The worker that this process, or the one that it was forked from, is.
-    worker_pid: int | None = None
+    #: Whether this process, or the one that it was forked from, is a worker that has been started.
+    is_worker: bool = False
     runtime: WorkerRuntime | None = None
 
 
@@ -69,7 +71,7 @@ def install(*, with_sdk: bool) -> None:
 
 def is_worker() -> bool:
     """Return whether this process is a worker that has been started."""
-    return _process.worker_pid == os.getpid()
+    return _process.is_worker and bool(own[0])
 
 
 def sets_sdk_up() -> bool:
@@ -111,8 +113,8 @@ def _after_arbiter_setup(arbiter: Any) -> None:
     settings = read_settings(os.environ, arbiter.log.warning)
     settings = settings_check.checked(settings, arbiter.cfg, os.environ, arbiter.log.warning)
     if settings.enabled and _process.with_sdk:
-        otel_variables.mend(os.environ, arbiter.log.warning)
-        otel_exports.mend(os.environ, arbiter.log.warning)
+        variables.mend(os.environ, arbiter.log.warning)
+        exports.mend(os.environ, arbiter.log.warning)
     if _process.arbiter is not None:
         # Also when a reload has switched us off: workers of before it still die.
         _process.arbiter.reconfigure(arbiter, settings)
@@ -155,7 +157,8 @@ def _start_worker(worker: Any) -> None:
     side = _process.arbiter
     if side is None or not side.settings.enabled or is_worker():
         return
-    _process.worker_pid = os.getpid()
+    _process.is_worker = True
+    process_identity.claim()
     side.become_worker(worker)
     _process.runtime = runtime = _runtime_class()(
         *(worker, side.settings, side.line_writer, side.place),
@@ -195,7 +198,7 @@ def _worker_exit(server: Any, worker: Any) -> None:
     if is_worker():
         if _process.runtime is not None:
             _process.runtime.shut_down()
-    elif _process.arbiter is not None and _process.arbiter.pid == os.getpid():
+    elif _process.arbiter is not None and own[0]:
         _process.arbiter.worker_reaped_elsewhere(worker)
 
 

@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from otel_canonical import assembly, otel_config
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import configurator
-from otel_canonical.which_program import may_become_gunicorn
+from otel_canonical.otel_environment.program import may_become_gunicorn
 
 DISTROS, CONFIGURATORS = "opentelemetry_distro", "opentelemetry_configurator"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from otel_canonical.otel_checks import is_installed
+from otel_canonical.otel_environment.checks import is_installed
 
 OTEL_PYTHON_CANONICAL_ENABLED = "OTEL_PYTHON_CANONICAL_ENABLED"
 OTEL_PYTHON_CANONICAL_OUTPUT = "OTEL_PYTHON_CANONICAL_OUTPUT"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from otel_canonical.otel_exports import SIGNALS, endpoint_of, protocol_of
-from otel_canonical.otel_variables import without_secrets
+from otel_canonical.otel_environment.exports import SIGNALS, endpoint_of, protocol_of
+from otel_canonical.otel_environment.variables import without_secrets
 
 HOW_TO_EXPORT = (
     "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 to send spans, "

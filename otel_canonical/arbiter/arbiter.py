@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any
 
-from otel_canonical import otel_config
+from otel_canonical import otel_config, process_identity
 from otel_canonical._version import __version__
 from otel_canonical.arbiter.live_pool import LivePool
 from otel_canonical.arbiter.lost_requests import LostRequests
@@ -34,8 +34,8 @@ class ArbiterSide:
     """
 
     def __init__(self, arbiter: Any, settings: Settings) -> None:
-        #: The arbiter's own process; a forked worker holds a copy of this object.
-        self.pid = os.getpid()
+        # With --daemon this process is a fork of the one that was started.
+        process_identity.claim()
         self.settings = settings
         #: The pool's name in `service.instance.id`; known when the first worker is about to be forked.
         self.pool_name = ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import exporter_internals
-from otel_canonical.otel_exports import SIGNALS
+from otel_canonical.otel_environment.exports import SIGNALS
 
 #: Exporter classes by name, for each of `SIGNALS`.
 Classes = tuple[dict[str, type], dict[str, type], dict[str, type]]

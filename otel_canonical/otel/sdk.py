@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
-from otel_canonical.otel import internal_spans, otlp_encoder, sdk_internals
+from otel_canonical.otel import internal_spans, otlp_encoder, own_exports, sdk_internals
 from otel_canonical.otel.call_counter import CallCounter
 from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
@@ -46,6 +46,7 @@ def set_up() -> None:
         trace.set_tracer_provider(TracerProvider())
     if otel_config.exports_anything():
         otlp_encoder.install()
+        own_exports.keep_to_this_process()
 
 
 def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:

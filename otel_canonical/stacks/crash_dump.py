@@ -14,8 +14,10 @@ import contextlib
 import faulthandler
 import os
 import re
+from collections.abc import Callable
 
 from otel_canonical.pool.memory import make_memfd
+from otel_canonical.process_identity import when_forked
 from otel_canonical.stacks.location import Frame
 
 #: The most bytes of a dump that are read. The interpreter writes at most 100 threads of 100 frames.
@@ -53,8 +55,13 @@ def record_into(fd: int) -> bool:
                 os.dup2(nowhere, fd, inheritable=False)
                 os.close(nowhere)
 
-    os.register_at_fork(after_in_child=redirect_in_child)
+    when_forked(redirect_in_child)
+    _redirections.append(redirect_in_child)
     return True
+
+
+#: `when_forked` keeps nothing alive.
+_redirections: list[Callable[[], None]] = []
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
-from otel_canonical.request.canonical_log import CanonicalLog, Emit
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
@@ -81,7 +81,7 @@ class WorkerRuntime:
         self.log = CanonicalLog(
             settings,
             _root_factory(settings, redaction, exports_traces=exports_traces),
-            _emit(line_writer, settings, metrics),
+            _outputs(line_writer, settings, metrics),
             place,
             _deferred_signals(worker),
             times_cpu=worker_class_of(type(worker)).has_thread_per_request,
@@ -218,18 +218,17 @@ def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
     return adapter.pre_request, adapter.post_request
 
 
-def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | None) -> Emit:
-    """Return what writes an event: the line and, as far as they are exported, metrics and log event."""
+def _outputs(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | None) -> Outputs:
+    """Return what takes an event: its line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
         log_events = logs.log_events()
     if log_events is None and metrics is None:
-        return lambda event, scope: line_writer.emit(event)
+        return Outputs(line_writer.encode, line_writer.write)
     # Without exported traces no request is sampled, and `sampled` then means all.
     only_sampled = settings.log_events == "sampled" and otel_config.exports("traces")
 
-    def emit_all(event: CanonicalEvent, scope: RequestScope) -> None:
-        line_writer.emit(event)
+    def export(event: CanonicalEvent, scope: RequestScope) -> None:
         if metrics is not None and event.event_type in ENDINGS:
             try:
                 metrics.record(event, scope)
@@ -244,7 +243,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("emitting a log event", error)
 
-    return emit_all
+    return Outputs(line_writer.encode, line_writer.write, export)
 
 
 def _heartbeat(worker: Any) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from otel_canonical import otel_config, otel_exports, otel_variables
+from otel_canonical import otel_config
+from otel_canonical.otel_environment import exports, variables
 
 
 def mended(**environ: str) -> tuple[dict[str, str], list[str]]:
     """Mend an environment; return it and what was said."""
     said: list[str] = []
-    otel_variables.mend(environ, said.append)
-    otel_exports.mend(environ, said.append)
+    variables.mend(environ, said.append)
+    exports.mend(environ, said.append)
     return environ, said
 
 
@@ -199,9 +200,9 @@ def test_unknown_protocol_gives_way_to_the_default(protocol: str) -> None:
 
 def test_exporter_without_its_package_costs_its_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC for two signals, its package is missing: one sentence, and the third is exported."""
-    is_installed = otel_exports.is_installed
+    is_installed = exports.is_installed
     monkeypatch.setattr(
-        otel_exports,
+        exports,
         "is_installed",
         lambda group, name: "grpc" not in name and is_installed(group, name),
     )

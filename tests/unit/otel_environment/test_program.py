@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.which_program import may_become_gunicorn
+from otel_canonical.otel_environment.program import may_become_gunicorn
 from tests.support.servers import PROGRAMS
 
 

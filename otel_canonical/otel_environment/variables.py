@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, MutableMapping
 
-from otel_canonical import otel_checks
-from otel_canonical.otel_checks import CHECKS, LISTS, Check, is_pattern
+from otel_canonical.otel_environment import checks
+from otel_canonical.otel_environment.checks import CHECKS, LISTS, Check, is_pattern
 
 Environment = MutableMapping[str, str]
 Say = Callable[[str], None]
@@ -32,14 +32,14 @@ _PATTERNS = re.compile(
 
 
 def mend(environ: Environment, say: Say) -> None:
-    """Mend the variables that hold one value, or a list of them; `otel_exports` does the exporters'.
+    """Mend the variables that hold one value, or a list of them; `exports` does the exporters'.
 
     Args:
         environ: is changed: wrong values are removed or replaced. So are empty ones, which count as
             unset everywhere in OpenTelemetry but make the SDK log a traceback.
         say: told one sentence for each mistake.
     """
-    otel_checks.forget_installed()
+    checks.forget_installed()
     for name in sorted(environ):
         if name in CHECKS:
             check, default = CHECKS[name]

@@ -11,8 +11,8 @@ import os
 import re
 from importlib.util import find_spec
 
-from otel_canonical.otel_checks import is_installed, one_of
-from otel_canonical.otel_variables import Environment, Say, shown
+from otel_canonical.otel_environment.checks import is_installed, one_of
+from otel_canonical.otel_environment.variables import Environment, Say, shown
 
 SIGNALS = ("traces", "metrics", "logs")
 
