@@ -116,7 +116,9 @@ def terminal(columns: int, rows: int, *command: str, **env: str) -> Iterator[Cal
     waits = f"{shlex.join(command)}; exec cat"
     size = ["-x", str(columns), "-y", str(rows)]
     variables = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **env}
-    variables.pop("NO_COLOR", None)
+    # What this process was told of its own terminal.
+    for name_of_ours in ("NO_COLOR", "COLUMNS", "LINES"):
+        variables.pop(name_of_ours, None)
     subprocess.run(
         [*tmux, "new-session", "-d", *size, "sh", "-c", waits], env=variables, check=True
     )
