@@ -114,6 +114,11 @@ def _count_query(
     outer: Query | None = None
     # Before the mark: whatever were to fail between that and the query would leave it behind.
     started_ns = time.perf_counter_ns()
+    slot = scope.slot
+    # A copy of `Slot.begin_query`, without its call. On Linux this clock is the monotonic one.
+    if slot is not None and slot.started_ns == scope.started_ns and type(sql) is str:
+        slot.halves[slot.sql_at] = slot.sql_texts[sql]
+        slot.words[slot.since_at] = started_ns
     # Without the drivers' instrumentation no span can be made in here.
     if "opentelemetry.instrumentation.dbapi" in sys.modules:
         query = RecordedQuery() if scope.root.is_recorded else UNRECORDED

@@ -38,7 +38,13 @@ def watch(*, with_spans: bool) -> None:
 
         cache.wrap_caches(module)
 
+    def wrap_get_user(module: Any) -> None:
+        from otel_canonical.django import users
+
+        users.wrap_get_user(module)
+
     when_imported("django.core.handlers.base", wrap_handler)
+    when_imported("django.contrib.auth", wrap_get_user)
     when_imported("django.core.cache", wrap_caches)
 
 

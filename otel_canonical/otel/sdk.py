@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
-from otel_canonical.otel import internal_spans, otlp_encoder, sdk_internals
+from otel_canonical.otel import internal_spans, otlp_encoder, own_exports, sdk_internals
 from otel_canonical.otel.call_counter import CallCounter
 from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
@@ -38,9 +39,14 @@ DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
 def set_up() -> None:
     """Set up the SDK and the instrumentations, as `opentelemetry-instrument` does at process start."""
     otel_config.set_defaults()
+    logging.getLogger("opentelemetry.attributes").addFilter(_is_no_eviction)
     initialize()
+    # Outgoing calls are counted by spans, also where nothing can be exported.
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(TracerProvider())
     if otel_config.exports_anything():
         otlp_encoder.install()
+        own_exports.keep_to_this_process()
 
 
 def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:
@@ -114,6 +120,11 @@ def _root_tracer(
 def http_metrics() -> HttpMetrics:
     """Return what records the HTTP server metrics."""
     return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
+
+
+def _is_no_eviction(record: logging.LogRecord) -> bool:
+    """Drop the warning of each attribute that a full span loses: it is counted on the span."""
+    return not str(record.msg).startswith("Attributes dict is full")
 
 
 def _exporting_processors(provider: TracerProvider) -> Iterator[SpanProcessor]:
