@@ -1,7 +1,7 @@
 """What is other than before, say, a deploy: slower, newly failing, newly repeating; else silence. Pure.
 
-A route is slower when the medians of its blocks of requests are, by Mann and Whitney's rank test; it
-fails or repeats newly by Fisher's exact test. All p-values are corrected by Holm for the number of
+A route is slower when the medians of its blocks of requests are, of wall or of CPU time, by Mann and
+Whitney's rank test; it fails or repeats newly by Fisher's exact test. All p-values are corrected by Holm for the number of
 questions, so that of a hundred comparisons of equal files at most one names anything. Ten requests can't
 pass: about a hundred are needed on either side. What all routes have in common, a slower machine or more
 traffic, is said once and taken off each route.
@@ -9,11 +9,11 @@ traffic, is said once and taken off each route.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 from otel_canonical.reading.route_profiles import RouteProfile
-from otel_canonical.reading.significance import holm, more_often, rank_sum
+from otel_canonical.reading.significance import holm, middle, more_often, rank_sum
 from otel_canonical.reading.wording import count, counted, duration, share, visible
 
 #: The chance of a false alarm, over all questions of a comparison together.
@@ -26,6 +26,8 @@ LEAST_QUERIES = 0.5
 LEAST_ROUTES = 4
 LEAST_COMMON = 0.1
 _LEAST_FAILURES = 3
+#: Wall time, CPU time, queries, failures, repeats.
+_QUESTIONS = 5
 _QUERY_LENGTH = 60
 
 Profiles = Mapping[str, RouteProfile]
@@ -40,86 +42,92 @@ class _Change(NamedTuple):
 def compared(before: Profiles, after: Profiles) -> list[str]:
     """Return a sentence for each change, what matters most first; none where there is none."""
     routes = sorted(before.keys() & after.keys())
-    common = _common(before, after, routes)
-    slower, faster = _durations(before, after, routes, common)
-    named = {route for route, _ in slower}
+    wall = _shift(before, after, routes, lambda profile: profile.medians)
+    cpu = _shift(before, after, routes, lambda profile: profile.cpu)
+    asked = _surely([(before[route].queries, after[route].queries) for route in routes])
+    slower: dict[str, _Change] = {}
+    faster: list[str] = []
+    for index, route in enumerate(routes):
+        old, new = before[route], after[route]
+        more_queries = middle(new.queries) - middle(old.queries)
+        asks_more = asked[index] and more_queries >= LEAST_QUERIES
+        change = max(wall.changes[index], cpu.changes[index])
+        if change > 0 or asks_more:
+            sentence = _slower(
+                route, old, new, (wall.changes[index], cpu.changes[index]), asks_more
+            )
+            slower[route] = _Change(change * new.requests, sentence)
+        elif wall.changes[index] < 0:
+            faster.append(f"{route} is faster: p50 {_both(old.p50, new.p50)}")
     failing, healed = _failures(before, after, routes)
-    repeating, once = _repeats(before, after, routes, named)
-    found = [change for _, change in slower]
-    sentences = [change.sentence for change in sorted(found, reverse=True)]
+    repeating, once = _repeats(before, after, routes, slower.keys())
+    sentences = [change.sentence for change in sorted(slower.values(), reverse=True)]
     sentences += [change.sentence for change in sorted(failing, reverse=True)]
     sentences += repeating
-    if abs(common - 1) >= LEAST_COMMON:
-        word = "slower" if common > 1 else "faster"
-        sentences.append(
-            f"all routes together: {share(abs(common - 1))} {word} (the machine, the traffic, a library)"
-        )
+    if abs(wall.common - 1) >= LEAST_COMMON:
+        word = "slower" if wall.common > 1 else "faster"
+        by = share(abs(wall.common - 1))
+        sentences.append(f"all routes together: {by} {word} (the machine, the traffic, a library)")
     sentences += [*healed, *once, *faster]
     return [visible(sentence) for sentence in sentences]
 
 
-def _common(before: Profiles, after: Profiles, routes: list[str]) -> float:
-    """Return the factor by which the typical request is slower, whatever its route."""
-    ratios = [
-        after[route].p50 / before[route].p50
-        for route in routes
-        if before[route].medians and after[route].medians and before[route].p50 > 0
-    ]
-    if len(ratios) < LEAST_ROUTES:
-        return 1.0
-    ratios.sort()
-    middle = len(ratios) // 2
-    return ratios[middle] if len(ratios) % 2 else (ratios[middle - 1] + ratios[middle]) / 2
+class _Shift(NamedTuple):
+    #: The factor by which the typical request takes longer, whatever its route.
+    common: float
+    #: By how much a route's median is longer beyond that, by its place; 0 where that may be chance.
+    changes: list[float]
 
 
-def _durations(
-    before: Profiles, after: Profiles, routes: list[str], common: float
-) -> tuple[list[tuple[str, _Change]], list[str]]:
-    ps: list[float] = []
-    for route in routes:
-        scaled = [median / common for median in after[route].medians]
-        ps.append(rank_sum(before[route].medians, scaled))
-        ps.append(rank_sum(before[route].queries, after[route].queries))
-    certain = [p < ALPHA for p in holm(ps)]
-    slower: list[tuple[str, _Change]] = []
-    faster: list[str] = []
-    for index, route in enumerate(routes):
-        old, new = before[route], after[route]
-        change = _middle(new.medians) / common - _middle(old.medians)
-        is_other = certain[2 * index] and abs(change) >= max(
-            LEAST_CHANGE * _middle(old.medians), LEAST_CHANGE_S
-        )
-        more_queries = _middle(new.queries) - _middle(old.queries)
-        asks_more = certain[2 * index + 1] and more_queries >= LEAST_QUERIES
-        if (is_other and change > 0) or asks_more:
-            sentence = _slower(route, old, new, is_other=is_other, asks_more=asks_more)
-            slower.append((route, _Change(max(change, 0.0) * new.requests, sentence)))
-        elif is_other:
-            faster.append(f"{route} is faster: p50 {_both(old.p50, new.p50)}")
-    return slower, faster
+def _shift(
+    before: Profiles,
+    after: Profiles,
+    routes: list[str],
+    blocks: Callable[[RouteProfile], list[float]],
+) -> _Shift:
+    pairs = [(blocks(before[route]), blocks(after[route])) for route in routes]
+    ratios = [middle(new) / middle(old) for old, new in pairs if new and middle(old) > 0]
+    common = (middle(ratios) if len(ratios) >= LEAST_ROUTES else 1.0) or 1.0
+    scaled = [(old, [value / common for value in new]) for old, new in pairs]
+    changes: list[float] = []
+    for (old, new), is_sure in zip(scaled, _surely(scaled), strict=True):
+        change = middle(new) - middle(old)
+        is_large = abs(change) >= max(LEAST_CHANGE * middle(old), LEAST_CHANGE_S)
+        changes.append(change if is_sure and is_large else 0.0)
+    return _Shift(common, changes)
+
+
+def _surely(pairs: list[tuple[list[float], list[float]]]) -> list[bool]:
+    """Return for each pair whether one side is larger."""
+    return [p < ALPHA / _QUESTIONS for p in holm([rank_sum(*pair) for pair in pairs])]
 
 
 def _slower(
-    route: str, old: RouteProfile, new: RouteProfile, *, is_other: bool, asks_more: bool
+    route: str,
+    old: RouteProfile,
+    new: RouteProfile,
+    changes: tuple[float, float],
+    asks_more: bool,
 ) -> str:
+    wall, cpu = changes
     words = []
-    if is_other:
+    if wall > 0:
         words.append(f"p50 {_both(old.p50, new.p50)}, p95 {_both(old.p95, new.p95)}")
-        place, grown = max(
-            ((name, new.places[name] - old.places[name]) for name in new.places),
-            key=lambda pair: pair[1],
-        )
-        if grown > 0:
-            words.append(f"{place} +{duration(grown)}")
+    if cpu > 0:
+        words.append(f"CPU {_both(middle(old.cpu), middle(new.cpu))}")
+    if wall > 0 or cpu > 0:
+        grown = {name: new.places[name] - old.places[name] for name in new.places}
+        most = max(grown, key=lambda name: grown[name])
+        if grown[most] > 0:
+            words.append(f"{most} +{duration(grown[most])}")
     place = new.view
     if asks_more:
-        asked = f"{count(_middle(old.queries))} -> {count(_middle(new.queries))} queries"
+        words.append(f"{count(middle(old.queries))} -> {count(middle(new.queries))} queries")
         fresh = [key for key in new.repeats if key not in old.repeats]
         if fresh:
             query, place = max(fresh, key=lambda key: new.repeats[key][0])
-            asked += f", newly repeated: {_short(query)}"
-        words.append(asked)
-    verb = "is slower" if is_other else "asks more"
+            words[-1] += f", newly repeated: {_short(query)}"
+    verb = "is slower" if wall > 0 else "needs more CPU" if cpu > 0 else "asks more"
     return f"{route} {verb}: {'; '.join(words)}" + (f" at {place}" if place else "")
 
 
@@ -152,7 +160,7 @@ def _failures(
 
 
 def _repeats(
-    before: Profiles, after: Profiles, routes: list[str], named: set[str]
+    before: Profiles, after: Profiles, routes: list[str], named: Set[str]
 ) -> tuple[list[str], list[str]]:
     asked = [
         (route, key)
@@ -186,16 +194,8 @@ def _certain(
     for old, new, route in counts:
         of_old, of_new = before[route].requests, after[route].requests
         ps += [more_often(old, of_old, new, of_new), more_often(new, of_new, old, of_old)]
-    certain = [p < ALPHA for p in holm(ps)]
+    certain = [p < ALPHA / _QUESTIONS for p in holm(ps)]
     return list(zip(certain[::2], certain[1::2], strict=True))
-
-
-def _middle(values: list[float]) -> float:
-    if not values:
-        return 0.0
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _both(old: float, new: float) -> str:

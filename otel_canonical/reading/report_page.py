@@ -37,6 +37,7 @@ h1 { font-size: 1.35rem; margin: .5rem 0 } h2 { font-size: 1.1rem; margin: 0 0 .
 nav a { color: inherit; margin-right: .9rem; white-space: nowrap } nav { line-height: 1.9 }
 section { padding: 1rem; margin: 1rem 0 } .first li { margin: .35rem 0 }
 figure { margin: 0 0 .8rem } svg { width: 100%; height: auto; display: block } .narrow { display: none }
+svg * { stroke-linejoin: round; stroke-linecap: butt }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: 0; margin: 0 0 .3rem; list-style: none;
   font-size: .85rem; color: var(--dim) }
 .legend i { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .35em }

@@ -96,7 +96,9 @@ def _drawn(section: Section, size: tuple[int, int], suffix: str) -> str:
 def _as_part_of_page(svg: str, name: str) -> str:
     """Return SVG without its head, its colours as variables, its ids as none other's."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
+    # Its style sheet would be that of the whole page.
+    for element in ("metadata", "style"):
+        svg = re.sub(rf"<{element}\b.*?</{element}>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     svg = svg.replace(_TEXT, "var(--text)").replace(_GRID, "var(--grid)")

@@ -11,7 +11,7 @@ from otel_canonical.reading.report_traffic import PLACES
 #: A route's requests are cut into so many blocks at most, of so many requests at least. Requests that
 #: come after each other share a busy minute, a warm cache, a noisy neighbour: they are no independent
 #: witnesses, the medians of blocks nearly are.
-MOST_BLOCKS = 20
+MOST_BLOCKS = 40
 BLOCK_REQUESTS = 10
 
 #: What went wrong and where.
@@ -29,6 +29,8 @@ class RouteProfile:
     #: Mean time of a request in each place, by its name.
     places: dict[str, float]
     medians: list[float] = field(default_factory=list)
+    #: The same of the CPU time, which a busy machine changes less.
+    cpu: list[float] = field(default_factory=list)
     queries: list[float] = field(default_factory=list)
     failures: dict[Cause, int] = field(default_factory=dict)
     #: Requests with a repeated query, by query and place, and the runs of it.
@@ -68,19 +70,20 @@ def profiles(scope: Scope) -> dict[str, RouteProfile]:
 
 def _add_blocks(scope: Scope, found: dict[str, RouteProfile]) -> None:
     blocks = defaultdict(list)
-    for route, _, median, queries in scope.rows(f"""
+    for route, _, median, cpu, queries in scope.rows(f"""
         WITH counted AS (
-            SELECT route, resp_time, coalesce(db_queries, 0) AS queries,
+            SELECT route, resp_time, resp_cpu_time, coalesce(db_queries, 0) AS queries,
                 row_number() OVER (PARTITION BY route ORDER BY ts) - 1 AS n,
                 count(*) OVER (PARTITION BY route) AS of
             FROM endings WHERE NOT failed AND resp_time IS NOT NULL
         ), cut AS (
             SELECT *, n * least({MOST_BLOCKS}, of // {BLOCK_REQUESTS}) // of AS block FROM counted
         )
-        SELECT route, block, quantile_cont(resp_time, 0.5), avg(queries)
+        SELECT route, block, quantile_cont(resp_time, 0.5),
+            coalesce(quantile_cont(resp_cpu_time, 0.5), 0), avg(queries)
         FROM cut WHERE of >= {BLOCK_REQUESTS} GROUP BY route, block ORDER BY route, block
     """):
-        blocks[route].append((median, queries))
+        blocks[route].append((median, cpu, queries))
     for route, values in blocks.items():
-        found[route].medians = [median for median, _ in values]
-        found[route].queries = [queries for _, queries in values]
+        profile = found[route]
+        profile.medians, profile.cpu, profile.queries = map(list, zip(*values, strict=True))

@@ -52,6 +52,15 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def middle(values: Sequence[float]) -> float:
+    """Return the median; 0 of nothing."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
 def _ranks(values: Sequence[float]) -> list[float]:
     order = sorted(range(len(values)), key=lambda index: values[index])
     ranks = [0.0] * len(values)

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
-from otel_canonical.event.fields import FIELDS
-from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
-from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
@@ -26,6 +24,7 @@ from otel_canonical.request.headers import (
     incoming_id,
     without_port,
 )
+from otel_canonical.request.hidden_attributes import HiddenAttributes
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.settings import Settings
@@ -77,13 +76,7 @@ class CanonicalLog:
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
-        excluded = settings.excluded_fields
-        self._hidden = {
-            name: REDACTED
-            for field in FIELDS
-            if field.attribute and excluded is not None and excluded.match(field.key)
-            for name in (field.attribute, *FORMER_ATTRIBUTES.get(field.attribute, ()))
-        }
+        self._hidden = HiddenAttributes(settings)
 
     def open(
         self, method: str, path: str, headers: Mapping[str, str], client: str | None = None
@@ -221,7 +214,7 @@ class CanonicalLog:
                 event = self._composer.least_event(scope, event_type)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
-                    scope.root.finish(event, scope, self._replaced(event))
+                    scope.root.finish(event, scope, self._hidden.replaced(event))
             if slot is not None:
                 slot.set_state(CLOSING)
             is_written = True
@@ -294,14 +287,6 @@ class CanonicalLog:
             return
         root.export_rule = reason
         self._root_factory.export_kept(scope)
-
-    def _replaced(self, event: CanonicalEvent) -> Mapping[str, str]:
-        path = str(event.attributes().get("url.path", REDACTED))
-        return {
-            **dict.fromkeys(URL_ATTRIBUTES, path),
-            "url.query": REDACTED,
-            **self._hidden,
-        }
 
 
 def _do_nothing() -> None:

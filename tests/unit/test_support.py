@@ -1,7 +1,11 @@
-"""Helpers in tests/support that tests of several processes rely on."""
+"""What the tests themselves rely on: peers built once, shared servers in one process, short modules."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,12 @@ import pytest
 from tests.support.forks import exit_status, fork
 from tests.support.peers.tools import built_once
 from tests.support.servers import eventually
+
+TESTS = Path(__file__).parents[1]
+LONGEST_MODULE = 500
+IMPORTS_A_TEST = re.compile(
+    r"^\s*(?:from tests\.(?:\w+\.)*test_\w+|import tests\.(?:\w+\.)*test_)", re.MULTILINE
+)
 
 
 def test_peer_is_built_once_when_others_want_it_meanwhile(
@@ -39,3 +49,42 @@ def waiting_for_a_lock(pids: list[int]) -> bool:
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     waiting = {words[5] for words in locks if words[1] == "->"}
     return {str(pid) for pid in pids} <= waiting
+
+
+SHARING = """
+import os
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    print()
+
+@pytest.mark.parametrize("n", range(8))
+def test_shared(n, server):
+    with open("processes", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+"""
+
+
+def test_tests_that_share_a_server_run_in_one_process(tmp_path: Path) -> None:
+    """pytest-xdist ignores groups silently with a pytest that it doesn't know."""
+    shutil.copy(TESTS / "conftest.py", tmp_path)
+    (tmp_path / "test_sharing.py").write_text(SHARING)
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-c", "/dev/null"]
+    done = subprocess.run(
+        [*command, "--rootdir", ".", "-p", "no:cacheprovider", "test_sharing.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
+    processes = (tmp_path / "processes").read_text().split()
+    assert (len(processes), len(set(processes))) == (8, 1)
+
+
+def test_no_module_imports_a_test_and_none_is_long() -> None:
+    """What two test modules need is in tests/support; a long one is split by subject."""
+    texts = {str(path.relative_to(TESTS)): path.read_text() for path in TESTS.rglob("*.py")}
+    assert len(texts) > 100
+    assert [name for name, text in texts.items() if IMPORTS_A_TEST.search(text)] == []
+    assert [name for name, text in texts.items() if text.count("\n") > LONGEST_MODULE] == []

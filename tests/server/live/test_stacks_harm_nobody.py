@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_accounting import IS_SOAK
 from tests.support.live import ps
 from tests.support.load import under_load
 from tests.support.servers import Server, eventually, gunicorn
+from tests.support.soak import IS_SOAK
+
+pytestmark = pytest.mark.soak
 
 #: Looks at the stacks of one pool (short, long).
 LOOKS = (150, 5000)[IS_SOAK]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import math
 import random
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from benchmarks.make_lines import lines as made_lines
 from otel_canonical.event import logfmt
@@ -380,3 +383,31 @@ def test_a_foreign_file_is_no_report(tmp_path: Path) -> None:
         done = run("report", path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "no canonical lines" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [("duckdb", []), ("matplotlib", ["--html", "page.html"]), ("zstandard", [])],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    missing: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """Exit code 2 and the command that installs it; no traceback."""
+    path = write_lines(tmp_path / "lines.log", [event(1, "ok/")])
+    if missing == "zstandard":
+        path.write_bytes(zstandard.compress(path.read_bytes()))
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from otel_canonical.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", *arguments, str(path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"this needs {missing}, which is not installed" in done.stderr
+    assert done.stderr.endswith("pip install 'otel-canonical[report]'\n")
+    assert done.stderr.count("\n") == 1
