@@ -112,11 +112,14 @@ def terminal(columns: int, rows: int, *command: str, **env: str) -> Iterator[Cal
     """Run a command in a real terminal (tmux) and give what the screen shows at the moment."""
     name = f"otel-canonical-test-{os.getpid()}-{columns}"
     tmux = [require_tool("tmux", "apt-get install tmux"), "-L", name, "-f", os.devnull]
-    # It stays, so that the last screen can be read.
-    waits = f"{shlex.join(command)}; exec cat"
+    # The command starts when the window has its size: tmux sets that a moment after the shell's start.
+    # `cat` keeps the last screen.
+    has_size = f'[ "$(stty size | cut -d" " -f2)" = {columns} ]'
+    waits = f"until {has_size}; do sleep 0.05; done; {shlex.join(command)}; exec cat"
     size = ["-x", str(columns), "-y", str(rows)]
     variables = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **env}
-    variables.pop("NO_COLOR", None)
+    for variable in ("NO_COLOR", "COLUMNS", "LINES"):
+        variables.pop(variable, None)
     subprocess.run(
         [*tmux, "new-session", "-d", *size, "sh", "-c", waits], env=variables, check=True
     )

