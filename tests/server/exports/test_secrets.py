@@ -72,7 +72,7 @@ def test_exception_on_line_and_root(site: Site) -> None:
 
 def test_survived_exception_on_its_own_line(site: Site) -> None:
     """A partial failure is an event like any other."""
-    _, line = site.server.ask("/ping/plain/")
+    site.server.ask("/ping/plain/")
     before = len(site.server.lines())
     site.server.get("/partial/")
     lines = site.server.wait_for_lines(before + 2)
