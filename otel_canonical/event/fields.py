@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from otel_canonical.event.logfmt import as_text
+from otel_canonical.event.bounds import cut, shown
 
 FieldValue = str | int | float | bool
 
@@ -287,14 +287,16 @@ def attribute_of(key: str) -> str:
 
 
 def field_value(value: object) -> FieldValue:
-    """Return an app's value as a line and a span can hold it: anything but a scalar as its text."""
+    """Return an app's value as a line and a span can hold it: anything but a scalar as its text, cut."""
     # Not isinstance: lazy objects pretend to be a str, and would be evaluated when the line is made.
     kind = type(value)
-    if kind is str or kind is bool or kind is float:
+    if kind is str:
+        return cut(cast("str", value))
+    if kind is bool or kind is float:
         return cast("FieldValue", value)
     if issubclass(kind, int) and -_WIDE <= int.__int__(cast("int", value)) < _WIDE:
         return int.__int__(cast("int", value))
     if issubclass(kind, float):
         return float.__float__(cast("float", value))
     # A wider integer becomes text with all its digits.
-    return as_text(value)
+    return shown(value)

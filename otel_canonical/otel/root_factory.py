@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from opentelemetry.util.http import ExcludeList, get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical.event.http_conventions import METHODS
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.internal_errors import report_caught, warn
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
@@ -33,6 +33,9 @@ from otel_canonical.stacks import errors
 
 #: The variables that `get_excluded_urls` reads.
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+
+#: No more of a header is parsed for a trace context.
+LONGEST_CONTEXT = 8192
 
 
 class Recording(NamedTuple):
@@ -112,7 +115,7 @@ class RootFactory:
 
     def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
         carrier = {
-            name.lower(): value
+            name.lower(): value[:LONGEST_CONTEXT]
             for name, value in scope.headers.items()
             if name in self.header_names
         }
@@ -198,9 +201,9 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
         escaped: bool = False,
     ) -> None:
         facts: dict[str, AttributeValue] = {
-            "exception.type": errors.of_error(exception).type,
-            "exception.message": redact(errors.of_error(exception).message),
-            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
+            "exception.type": type(exception).__name__,
+            "exception.message": redact(as_text(exception)),
+            "exception.stacktrace": errors.stack_of(exception, redact),
         }
         if (owner := itself()) is not None:
             owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)

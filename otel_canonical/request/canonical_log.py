@@ -165,7 +165,7 @@ class CanonicalLog:
                     method,
                     scope.host or "",
                     client or "",
-                    path,
+                    path if "eyJ" not in path else self._redaction.path(path, {}),
                 ),
             )
         elif self._scoreboard is not None:

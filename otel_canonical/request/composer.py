@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+from otel_canonical.event.bounds import cut, limits
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
 from otel_canonical.event.fields import (
     APP_PREFIX,
@@ -15,7 +16,7 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     FieldValue,
 )
-from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
 from otel_canonical.event.rows import (
     CACHE,
     IDENTITY,
@@ -38,6 +39,9 @@ from otel_canonical.stacks.errors import ErrorFacts
 from otel_canonical.stacks.text import short
 
 Pairs = list[tuple[str, FieldValue]]
+
+#: Texts of the app up to this length are shown however many there are, in characters.
+SHORT = 64
 
 
 class Composer:
@@ -126,16 +130,20 @@ class Composer:
         redaction = self._redaction
         header = scope.headers.get
         path = scope.path
-        if scope.url_kwargs:
-            path = redaction.path(path, scope.url_kwargs)
+        if scope.url_kwargs or "eyJ" in path:  # a token
+            path = redaction.path(path, scope.url_kwargs or {})
         query = referrer = None
         if self._settings.query_string and scope.query_string:
             query = redaction.query(scope.query_string)
         if sent_referrer := header("REFERER"):
-            referrer = redaction.url(as_meant(sent_referrer))
+            referrer = redaction.referrer(
+                as_meant(sent_referrer), scope.host, scope.url_kwargs or {}
+            )
         user_agent = header("USER-AGENT")
         if user_agent and not user_agent.isascii():
             user_agent = as_meant(user_agent)
+        if user_agent and len(user_agent) > limits.value:
+            user_agent = cut(user_agent)
         return (
             *(scope.method or None, path or None, scope.host or None, scope.scheme or None),
             *(scope.proto or None, query, scope.route, referrer, user_agent or None),
@@ -174,7 +182,7 @@ class Composer:
         return functools.partial(self._stacks, error.raised, seen)
 
     def _stacks(self, error: BaseException, seen: str) -> dict[str, str]:
-        stacks = {ERROR_STACK_ATTRIBUTE: self._redaction.text(errors.stack_of(error))}
+        stacks = {ERROR_STACK_ATTRIBUTE: errors.stack_of(error, self._redaction.text)}
         if seen:
             stacks[STACK_ATTRIBUTE] = seen
         return stacks
@@ -198,8 +206,19 @@ class Composer:
             facts[f"{key}_time"] = seconds(timer.elapsed_ns)
             if timer.count > 1:
                 facts[f"{key}_count"] = timer.count
+        left = limits.event // 8
         for key, value in list((scope.app or {}).items()):
-            facts[key] = self._redaction.value(key, value)
+            if type(value) is not str or len(value) <= SHORT:
+                facts[key] = self._redaction.value(key, value)
+                continue
+            # All long texts together are bounded, too: each is searched for secrets.
+            if left > 0:
+                left -= len(value)
+                facts[key] = self._redaction.value(key, value)
+            elif self._redaction.is_secret(key):
+                facts[key] = REDACTED
+            else:
+                facts[key] = self._redaction.text(value, SHORT, SHORT)
         return [(APP_PREFIX + key, value) for key, value in facts.items()]
 
 
@@ -301,7 +320,8 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
 
 
 def as_meant(text: str) -> str:
-    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8."""
+    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8; what is never shown is left out."""
+    text = text[: 4 * limits.value + MARGIN]
     if text.isascii():
         return text
     return text.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
+from otel_canonical.stacks import tracebacks
+
 #: File, line, function.
 Frame = tuple[str, int, str]
 
@@ -104,10 +106,10 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _of_traceback(trace: TracebackType | None) -> Iterator[Frame]:
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        yield code.co_filename, trace.tb_lineno, code.co_name
-        trace = trace.tb_next
+    first, last, _ = tracebacks.entries_of(trace)
+    for entry in (*first, *last):
+        code = entry.tb_frame.f_code
+        yield code.co_filename, entry.tb_lineno, code.co_name
 
 
 def _locate(frames: list[Frame]) -> StackLocation:
