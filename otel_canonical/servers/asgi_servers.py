@@ -19,7 +19,8 @@ from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.servers.asgi import AsgiAdapter
-from otel_canonical.servers.asgi_exchange import FORBIDDEN, Server
+from otel_canonical.servers.asgi_exchange import Server
+from otel_canonical.servers.asgi_websocket import FORBIDDEN
 from otel_canonical.stacks import errors
 
 BAD_REQUEST = 400

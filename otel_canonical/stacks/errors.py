@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
+from typing import TypeVar
 
 from otel_canonical.event.logfmt import as_text
+from otel_canonical.internal_errors import is_apps_own
 from otel_canonical.stacks.location import locate_error
+
+T = TypeVar("T")
 
 _QUERY = re.compile(r"\?[^\s'\"]+")
 
@@ -44,17 +49,38 @@ def stack_of(error: BaseException) -> str:
 
 
 def of_error(error: BaseException) -> ErrorFacts:
-    """Return the fields of an exception. If its `__str__` raises, the message is `!err`."""
-    message = as_text(error)
-    location = locate_error(error)
+    """Return the fields of an exception, as far as its own code lets them be read.
+
+    If its `__str__` raises, the message is `!err`.
+    """
+    location = _if_readable(locate_error, error)
     return ErrorFacts(
-        type=type(error).__name__,
-        message=message,
+        type=name_of(type(error)),
+        message=as_text(error),
         loc=location.loc if location else None,
         cause_loc=location.cause_loc if location else None,
-        template=_template_line(error),
+        template=_if_readable(_template_line, error),
         raised=error,
     )
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a class, whatever its metaclass makes of `__name__`."""
+    name: str = _NAME(kind)
+    return name
+
+
+_NAME = type.__dict__["__name__"].__get__
+
+
+def _if_readable(read: Callable[[BaseException], T | None], error: BaseException) -> T | None:
+    """Return what `read` finds; None if the exception's own code fails."""
+    try:
+        return read(error)
+    except BaseException as failure:
+        if not is_apps_own(failure):
+            raise
+        return None
 
 
 def of_refusal(error: BaseException) -> ErrorFacts:
@@ -71,7 +97,7 @@ def _template_line(error: BaseException) -> str | None:
     the rendering of nodes would slow down every template.
     """
     found: str | None = None
-    syntax_token = getattr(error, "token", None)
+    syntax_token: object = _if_readable(lambda raised: getattr(raised, "token", None), error)
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame

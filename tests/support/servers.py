@@ -225,7 +225,7 @@ def gunicorn(
     try:
         # With --reuse-port it is the workers that listen, and Gunicorn names no address.
         listening = server.wait_for(
-            r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
+            r"Listening at: (?:https?://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
         )
         host, port = listening[1], listening[2]
         if listening[0].endswith("  "):
