@@ -38,7 +38,7 @@ def test_bytes_are_those_that_were_sent_when_client_leaves_a_file(
 @pytest.mark.parametrize("name", ["sync", "gthread"])
 def test_lost_request_has_the_client_that_the_proxy_names(name: str, tmp_path: Path) -> None:
     """As its `request` line would."""
-    with gunicorn("files", tmp_path, *CLASSES[name], "--proxy-protocol") as server:
+    with gunicorn("files", tmp_path, *CLASSES[name], "--proxy-protocol", "v1") as server:
         connection = server.connect()
         connection.sendall(PROXIED)
         server.wait_for("waiting")

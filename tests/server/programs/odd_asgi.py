@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import ClassVar
 
 from uvicorn_worker import UvicornWorker
 
@@ -11,7 +12,7 @@ from uvicorn_worker import UvicornWorker
 class RootedWorker(UvicornWorker):
     """Uvicorn's worker below a path, as its documentation says."""
 
-    CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "root_path": "/rp"}
+    CONFIG_KWARGS: ClassVar = {**UvicornWorker.CONFIG_KWARGS, "root_path": "/rp"}
 
 
 OK = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
