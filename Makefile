@@ -9,8 +9,8 @@ LINT := $(VENV)/.installed-lint
 ARGS ?=
 PYTHON ?=
 export PYTHON
-# Real servers wait more than they compute: more processes than processors.
-WORKERS ?= $(shell expr 3 '*' $$(nproc))
+# Real servers wait more than they compute: three processes for each processor, 24 at most.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? 3 * cores : 24)))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean

@@ -38,4 +38,4 @@ def group_of(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     parameters = callspec.indices if callspec is not None else {}
     chosen = [f"{name}{parameters[name]}" for name in shared if name in parameters]
-    return "-".join([str(item.path.relative_to(UNIT.parent).with_suffix("")), *chosen])
+    return "-".join([item.nodeid.partition("::")[0], *chosen])

@@ -24,7 +24,7 @@ COMPLAINT = re.compile(r"otel-canonical: (.*) could not be sent to the collector
 
 @contextlib.contextmanager
 def broken_collector(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
-    """Yield the endpoint of something that is no collector; None: nobody listens there."""
+    """Yield an endpoint that answers connections by `answer`, or refuses them if that is None."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"

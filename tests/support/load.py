@@ -29,7 +29,7 @@ class Load:
     answered: set[str] = field(default_factory=set)
     #: Sent, but the connection broke before there was an answer.
     broken: set[str] = field(default_factory=set)
-    #: Attempts to connect that nobody took: not requests.
+    #: Refused connections: these are not requests.
     refused: int = 0
     _is_over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)

@@ -276,7 +276,7 @@ def _value(value: Any) -> Any:
 @contextlib.contextmanager
 def grpc_sink() -> Iterator[OtlpSink]:
     """Receive by gRPC on a free port of 127.0.0.1 until left."""
-    # Here, so that who receives by HTTP needs no grpcio.
+    # Imported here: receiving by HTTP needs no grpcio.
     import grpc
     from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc

@@ -89,7 +89,7 @@ def test_error_is_reported_and_not_raised(
 def test_end_of_process_goes_through(
     way: Way, end: BaseException, doing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Gunicorn stops a worker with SystemExit: whoever swallows it keeps the worker alive."""
+    """Gunicorn stops a worker with SystemExit: swallowing it would keep the worker alive."""
     with pytest.raises(type(end)) as raised:
         way(doing, end)
     assert raised.value is end

@@ -221,7 +221,7 @@ def test_nothing_but_events_when_switched_off(tmp_path: Path) -> None:
 
 
 def test_each_record_is_exported_once_when_sdk_has_handler_too(tmp_path: Path) -> None:
-    """Who asks for the SDK's own handler gets that one, with our ids on its records."""
+    """If the SDK's own handler is asked for, it exports, with our ids on its records."""
     with logging_site(tmp_path, OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED="true") as site:
         _, line = site.server.ask("/says/?name=once")
         record = site.exported("once root")

@@ -176,7 +176,7 @@ def eventually_empty(probe: Callable[[], list[Line]]) -> list[Line]:
 
 
 def test_one_root_for_each_request(tour: Tour) -> None:
-    """One SERVER span for each line that ends a request, no other, and nobody is an orphan."""
+    """One SERVER span for each line that ends a request, no other, and no span without its parent."""
     lines = [line for line in tour.lines if line["event_type"] in ENDINGS]
     spans = tour.received.spans
     roots = [span for span in spans if is_server(span)]

@@ -108,7 +108,7 @@ def test_nothing_is_said_when_collector_takes_all(tmp_path: Path) -> None:
 
 
 def test_complaints_of_sdk_are_shown_when_asked_for(tmp_path: Path) -> None:
-    """Who debugs the exporter sees what it says, retry by retry."""
+    """At level DEBUG the SDK's own complaints appear, retry by retry."""
     configuration = tmp_path / "gunicorn.conf.py"
     configuration.write_text(
         "import logging\nlogging.getLogger('opentelemetry').setLevel(logging.DEBUG)\n"

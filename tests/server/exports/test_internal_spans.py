@@ -132,7 +132,7 @@ def test_calls_are_counted_once_when_clients_are_stacked(site: Site, neighbour: 
 
 
 def test_no_spans_when_switched_off(tmp_path: Path) -> None:
-    """Who finds them too chatty switches them off; the counts stay."""
+    """The spans can be switched off; the counts stay."""
     with exporting(
         tmp_path,
         OTEL_PYTHON_CANONICAL_TEMPLATE_SPANS="false",

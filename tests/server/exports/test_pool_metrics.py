@@ -252,7 +252,7 @@ def test_two_arbiters_have_two_reporters_and_no_series_in_common(tmp_path: Path)
             [new] = [pid for pid in children_of(new_arbiter) if is_reporter(pid)]
             os.kill(site.pid, signal.SIGTERM)
             site.process.wait(PATIENCE_S)
-            # Nobody holds its pipe any more, the new arbiter neither.
+            # No process holds its pipe any more, not even the new arbiter.
             eventually(lambda: not is_alive(old), site.report)
             assert is_alive(new)
         finally:

@@ -72,7 +72,7 @@ def test_response_keeps_request_id_of_app(tmp_path: Path) -> None:
 
 
 def test_response_has_no_request_id_by_default(site: Server) -> None:
-    """Nobody asked for a header."""
+    """The header is opt-in."""
     answer, _ = site.ask("/ok/")
     assert "X-Request-ID" not in answer.headers
 

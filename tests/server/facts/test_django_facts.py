@@ -99,7 +99,7 @@ def test_cpu_time_is_at_least_what_was_spent(site: Server) -> None:
 
 
 def test_line_has_no_client_when_socket_is_unix(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Behind a unix socket nobody has an address; the rest of the line is there."""
+    """Behind a unix socket there is no client address; the rest of the line is there."""
     directory = tmp_path_factory.mktemp("unix")
     socket_path = directory / "g.sock"
     with gunicorn(

@@ -146,7 +146,7 @@ def see_five_waiting(site: Server, waiting: Busy, binds: list[str], directory: P
 
 
 def queue_up(address: tuple[str, int] | str) -> socket.socket:
-    """Connect and send a request that nobody accepts yet."""
+    """Connect and send a request that no worker accepts yet."""
     if isinstance(address, str):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)

@@ -30,10 +30,10 @@ pytestmark = pytest.mark.soak
 
 #: (short, long)
 KILLING_S = (8, 60)[IS_SOAK]
-RECYCLES = (60, 1000)[IS_SOAK]
-KILLS = (20, 200)[IS_SOAK]
-TIMEOUTS = (16, 200)[IS_SOAK]
-ORDINARY = (3000, 100_000)[IS_SOAK]
+RECYCLES = (40, 1000)[IS_SOAK]
+KILLS = (10, 200)[IS_SOAK]
+TIMEOUTS = (12, 200)[IS_SOAK]
+ORDINARY = (2000, 100_000)[IS_SOAK]
 ILL_REQUESTS = (60, 1200)[IS_SOAK]
 CLIENTS = 6
 KILL_EVERY_S = 0.4
@@ -115,10 +115,12 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
         for _ in range(KILLS):
             eventually(lambda: kill_a_worker(site), site.report)
             eventually(lambda: len(site.workers()) == 2, site.report)
-        eventually(lambda: footprint(site)[0] == before[0], lambda: f"{before} {footprint(site)}")
+        eventually(
+            lambda: footprint(site).counts == before.counts, lambda: f"{before} {footprint(site)}"
+        )
         after = footprint(site)
         print(f"before {before}, after {after}")
-        assert after[2] - before[2] < MEMORY_SLACK_KIB
+        assert after.resident_kib - before.resident_kib < MEMORY_SLACK_KIB
         eventually(
             lambda: all(is_alive(pid) for pid in site.workers()),
             lambda: f"zombies\n{site.report()}",
@@ -141,8 +143,9 @@ def test_watchdog_looks_at_the_deadline(tmp_path: Path) -> None:
         f"{len(late_ms)} timeouts, seen after the deadline in ms: min {late_ms[0]:.1f}, "
         f"median {statistics.median(late_ms):.1f}, p99 {percentile_99:.1f}, max {late_ms[-1]:.1f}"
     )
-    # Gunicorn's clock begins a moment before the request's: up to this much "early" is on time.
-    assert late_ms[0] > -100
+    # Gunicorn's clock begins with the worker's last heartbeat, a moment before the request: on a busy
+    # machine that is a tenth of a second. Half the deadline would be too early for anything.
+    assert late_ms[0] > -1000 * (timeout_s - margin_s) / 2
 
 
 def test_no_false_alarm_among_ordinary_requests(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_workers_come_and_go_when_collector_is_ill(collector: str, tmp_path: Pat
         lines = site.wait_for_lines(requests)
         assert {line["sampled"] for line in lines} == {"true"}
         os.kill(site.pid, signal.SIGTERM)
-        # Within the graceful timeout: Gunicorn kills nobody.
+        # Within the graceful timeout: Gunicorn kills no worker.
         assert site.process.wait(PATIENCE_S) == 0
         assert "SIGKILL" not in site.stderr.read_text()
 

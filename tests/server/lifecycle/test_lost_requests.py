@@ -152,7 +152,7 @@ def test_worker_that_somebody_else_reaped_is_counted_out(tmp_path: Path) -> None
     with gunicorn("stuck", tmp_path, "-c", str(conf), "-t", "2") as site:
         send(site, "/kills-itself/")
         line = site.line_of("kills-itself")
-        # Gunicorn aborted what it thought alive: nobody knows any better.
+        # Gunicorn aborted a worker that it thought alive, so this looks like a timeout.
         assert line["event_type"] == "timeout"
         send(site, "/ok/")
         assert (site.line_of("ok")["g_w_count"], site.line_of("ok")["g_w_active"]) == ("1", "1")

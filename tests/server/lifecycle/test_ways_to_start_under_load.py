@@ -202,7 +202,7 @@ def test_workers_of_another_user(worker_class: str) -> None:
     """`--user` and `--group`: workers without the arbiter's rights write, and reopen a rotated file."""
     user = NOBODY if os.geteuid() == 0 else str(os.geteuid())
     group = NOBODY if os.geteuid() == 0 else str(os.getegid())
-    # Not pytest's directory, which nobody else may enter. Loaded by the arbiter: so may be our Python's.
+    # Not pytest's directory: other users may not enter it. The app is preloaded: nor may they read this Python.
     with tempfile.TemporaryDirectory(prefix="another-user-") as name:
         directory, logs = Path(name), Path(name) / "logs"
         logs.mkdir()

@@ -62,7 +62,7 @@ def many_facts(request):
 
 
 def odd_facts(request):
-    """Values and keys that nobody expects; each must leave the line and the span whole."""
+    """Odd values and keys; each must leave the line and the span whole."""
     import datetime
     import decimal
     import enum

@@ -294,15 +294,16 @@ def test_no_bytes_are_counted_when_there_is_no_body(site: Server) -> None:
     assert (line["req_method"], line["resp_status"], line["resp_bytes"]) == ("HEAD", "200", "0")
 
 
-def test_task_left_behind_writes_into_no_request(site: Server) -> None:
+def test_task_left_behind_writes_into_no_request(site: Server, tmp_path: Path) -> None:
     """What a request leaves running can't add to it, nor to a later one, nor keep it open."""
     for view in ("leaves_task", "leaves_thread"):
-        _, first = site.ask(f"/{view}/?t=left")
+        gate = tmp_path / view
+        _, first = site.ask(f"/{view}/?t=left&gate={gate}")
+        gate.touch()
         _, second = site.ask("/async_plain/?t=second&s=0.5")
         for line in (first, second):
             assert "app_late" not in line
             assert "db_queries" not in line or line["db_queries"] == "0"
-        assert float(first["resp_time"]) < 0.3
         assert second["g_t_active"] == "1"
 
 

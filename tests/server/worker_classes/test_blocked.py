@@ -98,7 +98,7 @@ def test_line_is_request_when_it_only_waits(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GEVENT)
 def test_timeout_line_says_where_when_greenlet_computes(name: str, tmp_path: Path) -> None:
-    """The hub is held: the one that holds it is a timeout; who only waits may still answer."""
+    """The request that holds the hub times out; requests that only wait may still be answered."""
     with (
         site_of(name, tmp_path, "-t", "2", OTEL_PYTHON_CANONICAL_SLOW_SECONDS="0.2") as site,
         contextlib.ExitStack() as connections,

@@ -93,7 +93,12 @@ def _alone(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the lock, and hold it; the kernel lets go of a dead one's."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(
+                file, fcntl.LOCK_UN
+            )  # closing would not do: a forked child may have it open
 
 
 def go_program(name: str, here: str, program: str) -> str:

@@ -62,7 +62,7 @@ def test_user_id_is_shown_when_async_view_looks_user_up(client_of_ada: Client, a
 
 
 def test_user_id_is_of_end_of_request_when_user_signs_in(in_process: None, ada: Any) -> None:
-    """Who was anonymous when the request came and signed in during it is who it says."""
+    """A client that signs in during the request is shown as that user."""
     from django.contrib.auth import login
 
     def view(request: Any) -> HttpResponse:
@@ -74,7 +74,7 @@ def test_user_id_is_of_end_of_request_when_user_signs_in(in_process: None, ada: 
 
 
 def test_no_user_id_when_user_signs_out(client_of_ada: Client) -> None:
-    """Who signed out during the request is nobody at its end."""
+    """A user who signs out during the request is not shown."""
     from django.contrib.auth import logout
 
     def view(request: Any) -> HttpResponse:

@@ -114,7 +114,7 @@ def test_line_when_it_fits_is_encoded_once_and_left_alone() -> None:
     assert fit([("a", padding + "x"), ("b", 1)], encode, SHORTEST_BOUND, ())[1]
 
 
-def test_value_when_too_long_ends_in_a_mark_and_uses_the_room() -> None:
+def test_value_when_too_long_ends_in_a_mark_and_uses_the_whole_limit() -> None:
     """The mark says how many characters went; no byte of the limit is wasted."""
     event, line = shorten([*IDENTITY, ("req_user_agent", "x" * LONG), ("req_path", "/ok/")])
     agent = event.pop("req_user_agent")

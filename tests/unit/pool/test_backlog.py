@@ -28,7 +28,7 @@ def test_backlog_is_found_by_inode() -> None:
     assert backlog.waiting_by_inode([]) is None
 
 
-def test_backlog_is_none_when_there_is_nobody_to_ask() -> None:
+def test_backlog_is_none_when_no_socket_can_tell() -> None:
     """No listener, or one of a kind that can't tell: unknown, not 0."""
     assert backlog.waiting([]) is None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:

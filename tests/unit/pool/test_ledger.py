@@ -111,7 +111,7 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
     assert before.busy_ns > 0
 
 
-def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
+def test_reload_that_changes_the_shape_begins_a_new_scoreboard() -> None:
     """Old workers keep theirs, the state is that of both, and the old scoreboard goes with its last worker."""
     ledger = PoolLedger(PoolShape(4, 1, has_queues=True), no_counts())
     old = open_place(ledger)

@@ -89,7 +89,7 @@ def test_every_metric_is_exported(exported: Exported) -> None:
 
 
 def test_stale_sample_has_no_gauges(exported: Exported) -> None:
-    """While the arbiter is too busy to look, nobody says how the pool is; totals are true for ever."""
+    """While the arbiter is too busy to sample, gauges are left out; totals stay true."""
     exported.take(sample_at(0))
     exported.now_ns = FRESH_NS - 1
     assert exported.collect()["gunicorn.workers.count"] == 2
@@ -97,7 +97,7 @@ def test_stale_sample_has_no_gauges(exported: Exported) -> None:
     assert set(exported.collect()) == TOTALS
 
 
-def test_what_nobody_can_tell_is_absent(exported: Exported) -> None:
+def test_unknown_values_are_absent(exported: Exported) -> None:
     """No backlog, no bound, no queue: no metric, rather than 0."""
     exported.take(sample_at(0, state=PoolState(2, 1, None, 3, None, None), capacity_ns=0))
     absent = {"gunicorn.slots.count", "gunicorn.slots.waiting", "gunicorn.backlog"}

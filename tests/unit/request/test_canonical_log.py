@@ -108,7 +108,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_line_is_written_when_the_sampler_fails(
     events: list[CanonicalEvent], exported: InMemorySpanExporter, lenient: None
 ) -> None:
-    """Whoever decides on spans, a line doesn't depend on them."""
+    """The line does not depend on the sampler."""
     log = a_log(events, exporter=exported, sampler=_Fails())
     log.close(opened(log))
     assert [dict(event.pairs)["sampled"] for event in events] == [False]

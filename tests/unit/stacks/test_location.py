@@ -198,7 +198,7 @@ def test_location_is_apps_outermost_and_innermost_frame(in_usr: None) -> None:
 
 
 def test_cause_is_where_it_was_raised_when_app_has_one_frame(in_usr: None) -> None:
-    """One app frame says who called; the cause then is where the library raised."""
+    """With one app frame, that is the location, and the cause is where the library raised."""
     decode = caller("/usr/lib/python3.11/json/decoder.py", "raw_decode", raiser(ValueError()))
     view = caller("/usr/src/app/shop/views.py", "view", decode)
     error = raised(caller(f"{DJANGO}/core/handlers/base.py", "_get_response", view))
