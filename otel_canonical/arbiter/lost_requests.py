@@ -164,6 +164,8 @@ class LostRequests:
             *_request_pairs(request, is_exported=request.is_exported or rule is not None),
             ("resp_time", seconds(ended_ns - request.started_ns)),
         ]
+        if not is_timeout:
+            pairs.append(("lost_cause", lost_cause))
         if location is not None:
             prefix = "timeout" if is_timeout else "lost"
             if location.loc is not None:
@@ -171,8 +173,6 @@ class LostRequests:
             pairs.append((f"{prefix}_cause_loc", location.cause_loc))
         if is_timeout and request.watched.get("after_s"):
             pairs.append(("timeout_seen", float(request.watched["after_s"])))
-        if not is_timeout:
-            pairs.append(("lost_cause", lost_cause))
         if request.queries:
             pairs.append(("db_queries", request.queries))
         row, values = pool_row(place.scoreboard.pool_state(ended_ns))

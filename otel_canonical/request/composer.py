@@ -156,9 +156,9 @@ class Composer:
         pairs: Pairs = []
         if scope.client_gone:
             pairs.append(("client_gone", True))
+        _add_sightings(pairs, scope, event_type)
         if scope.lost_cause is not None and event_type is EventType.LOST:
             pairs.append(("lost_cause", scope.lost_cause))
-        _add_sightings(pairs, scope, event_type)
         if scope.error is not None:
             pairs += self._error(scope.error)
         return pairs
@@ -296,16 +296,17 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
             rows.append((LOOSE, [("db_errors", queries.errors)]))
     if scope.template_renders:
         rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
-    if scope.cache_hits or scope.cache_misses:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
     if scope.calls is not None:
         pairs: Pairs = []
-        for system, calls in list(scope.calls.items()):
+        # HTTP first, then the others in the order in which they were called.
+        for system, calls in sorted(scope.calls.items(), key=lambda call: call[0] != "http"):
             pairs.append((f"{system}_calls", calls.count))
             pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
             if calls.errors:
                 pairs.append((f"{system}_errors", calls.errors))
         rows.append((LOOSE, pairs))
+    if scope.cache_hits or scope.cache_misses:
+        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
 
 
 def as_meant(text: str) -> str:
