@@ -37,8 +37,8 @@ Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
 #: Operations that a backend may implement with others; each call is one operation and has one span.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
 
-#: Operations that read only to write.
-COUNTERS = ("incr", "decr", "incr_version", "decr_version")
+#: Operations that some backends implement with a look-up of their own.
+UNCOUNTED = ("add", "touch", "incr", "decr", "incr_version", "decr_version")
 
 _inside_span: PerThread[bool] = PerThread()
 
@@ -89,7 +89,7 @@ def _watch(cache: Any, alias: str) -> None:
         "get_or_set": _in_one_lookup,
         "aget_or_set": _in_one_lookup_async,
     }
-    for name in COUNTERS:
+    for name in UNCOUNTED:
         makers[name] = _uncounted
     for name, make in makers.items():
         _patch_method(cache, name, make)
