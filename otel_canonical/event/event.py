@@ -60,25 +60,36 @@ class CanonicalEvent:
         rows: the fields, in the order of the line.
         stack: a stack for span and log event; it is too long for a line. Or a function that returns
             several stacks as attributes, called only if the event is exported.
+        made_wall_ns: the moment that `ts` shows.
     """
 
-    __slots__ = ("_attributes", "_rows", "_stack", "event_type")
+    __slots__ = ("_attributes", "_rows", "_stack", "event_type", "made_wall_ns")
 
     def __init__(
-        self, event_type: EventType, rows: Sequence[FilledRow], stack: str | Stacks = ""
+        self,
+        event_type: EventType,
+        rows: Sequence[FilledRow],
+        stack: str | Stacks = "",
+        made_wall_ns: int | None = None,
     ) -> None:
         #: What the event reports.
         self.event_type = event_type
+        #: The moment that `ts` shows, ns since the epoch; None if it has none.
+        self.made_wall_ns = made_wall_ns
         self._rows = rows
         self._stack = stack
         self._attributes: dict[str, FieldValue] | None = None
 
     @classmethod
     def of_pairs(
-        cls, event_type: EventType, pairs: Iterable[Pair], stack: str | Stacks = ""
+        cls,
+        event_type: EventType,
+        pairs: Iterable[Pair],
+        stack: str | Stacks = "",
+        made_wall_ns: int | None = None,
     ) -> CanonicalEvent:
         """Return the event that has these fields."""
-        return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
+        return cls(event_type, ((LOOSE, tuple(pairs)),), stack, made_wall_ns)
 
     @property
     def stack(self) -> str:

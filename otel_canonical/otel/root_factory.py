@@ -24,6 +24,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.internal_errors import report_caught, warn
+from otel_canonical.otel.propagator import HEADERS, headers_read_by
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
 from otel_canonical.patching import shadow
@@ -33,9 +34,6 @@ from otel_canonical.stacks import errors
 
 #: The variables that `get_excluded_urls` reads.
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
-
-#: No more of a header is parsed for a trace context.
-LONGEST_CONTEXT = 8192
 
 
 class Recording(NamedTuple):
@@ -74,7 +72,7 @@ class RootFactory:
         self._excluded = _excluded_urls()
         self._propagator = propagate.get_global_textmap()
         #: Headers that carry trace contexts, in capitals.
-        self.header_names = frozenset(name.upper() for name in self._propagator.fields)
+        self.header_names = headers_read_by(self._propagator)
 
     def record_with(self, recording: Recording) -> None:
         """Make spans from now on."""
@@ -114,14 +112,9 @@ class RootFactory:
         return root
 
     def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
-        carrier = {
-            name.lower(): value[:LONGEST_CONTEXT]
-            for name, value in scope.headers.items()
-            if name in self.header_names
-        }
-        if not carrier:
+        if self.header_names.isdisjoint(scope.headers):
             return None, None
-        parent = self._propagator.extract(carrier, Context())
+        parent = self._propagator.extract(scope.headers, Context(), HEADERS)
         caller = trace.get_current_span(parent).get_span_context()
         return parent, caller if caller.is_valid else None
 

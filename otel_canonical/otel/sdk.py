@@ -28,7 +28,12 @@ from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.redacted_spans import RedactedSpans
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.otel.sampler import CountingSampler, HeadSampler
+from otel_canonical.otel.sampler import (
+    CLIENT_TRACERS,
+    ClientSampler,
+    CountingSampler,
+    HeadSampler,
+)
 from otel_canonical.otel.tail_sampling import TailSampling
 from otel_canonical.patching import patch
 from otel_canonical.request.always_export import AlwaysExport
@@ -77,6 +82,7 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
     # Instrumentations that a configuration file has set up already hold tracers with their own sampler.
     for tracer in sdk_internals.tracers_of(provider):
         tracer.sampler = sampler
+    patch(provider, "get_tracer", functools.partial(_counting_clients, sampler))
     provider.add_span_processor(CallCounter())
     root_tracer, head_sampler = _root_tracer(provider, sampler)
     export_kept = None
@@ -102,6 +108,20 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
         )
         _export_later(provider, sampler, user_sampler, record)
     return root_factory
+
+
+def _counting_clients(
+    sampler: CountingSampler, get_tracer: Callable[..., trace.Tracer]
+) -> Callable[..., trace.Tracer]:
+    """Have the spans of client libraries recorded as calls, also in requests that aren't exported."""
+
+    def get_tracer_of_client(name: str, *args: object, **kwargs: object) -> trace.Tracer:
+        tracer = get_tracer(name, *args, **kwargs)
+        if name in CLIENT_TRACERS and isinstance(tracer, SdkTracer):
+            tracer.sampler = ClientSampler(sampler)
+        return tracer
+
+    return get_tracer_of_client
 
 
 def _root_tracer(

@@ -7,6 +7,7 @@ are the order of the line. Facts that few requests have are pairs instead of row
 from __future__ import annotations
 
 import functools
+import time
 
 from otel_canonical.event.bounds import cut, limits
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
@@ -55,8 +56,9 @@ class Composer:
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
         """Return the event of a request that has ended or, for `slow`, is still running."""
+        now_ns = time.time_ns()
         rows: list[FilledRow] = [
-            self._identity(event_type, scope),
+            self._identity(event_type, scope, now_ns),
             (REQUEST, self._request(scope)),
         ]
         started_ns = scope.started_ns
@@ -89,39 +91,43 @@ class Composer:
         if scope.pid is not None and scope.worker_requests is not None:
             rows.append((WORKER, (scope.pid, scope.worker_requests)))
         if self._settings.excluded_fields is None:
-            return CanonicalEvent(event_type, rows, stack)
-        return self._event(event_type, rows, stack)
+            return CanonicalEvent(event_type, rows, stack, now_ns)
+        return self._event(event_type, rows, stack, now_ns)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of ids and status only, for when the whole event can't be composed."""
         status: Pairs = [("resp_status", scope.status)] if scope.status is not None else []
-        return self._event(event_type, [self._identity(event_type, scope), (LOOSE, status)])
+        now_ns = time.time_ns()
+        rows = [self._identity(event_type, scope, now_ns), (LOOSE, status)]
+        return self._event(event_type, rows, "", now_ns)
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, with the ids of its request."""
+        now_ns = time.time_ns()
         rows = [
-            self._identity(EventType.PARTIAL_FAILURE, scope),
+            self._identity(EventType.PARTIAL_FAILURE, scope, now_ns),
             (LOOSE, self._error(error)),
         ]
-        return self._event(EventType.PARTIAL_FAILURE, rows, self._error_stack(error, ""))
+        stack = self._error_stack(error, "")
+        return self._event(EventType.PARTIAL_FAILURE, rows, stack, now_ns)
 
     def _event(
-        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks = ""
+        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks, now_ns: int
     ) -> CanonicalEvent:
-        event = CanonicalEvent(event_type, rows, stack)
+        event = CanonicalEvent(event_type, rows, stack, now_ns)
         if self._settings.excluded_fields is None:
             return event
         pairs = without_excluded(list(event.pairs), self._settings)
-        return CanonicalEvent.of_pairs(event_type, pairs, stack)
+        return CanonicalEvent.of_pairs(event_type, pairs, stack, now_ns)
 
-    def _identity(self, event_type: EventType, scope: RequestScope) -> FilledRow:
+    def _identity(self, event_type: EventType, scope: RequestScope, now_ns: int) -> FilledRow:
         request_id, root = scope.request_id, scope.root
         if not root.trace_id or not request_id.isalnum():
-            return LOOSE, _loose_identity(event_type, scope)
+            return LOOSE, _loose_identity(event_type, scope, now_ns)
         sampled = "true" if root.is_exported else "false"
         return IDENTITY, (
             # `value` itself is a function of Python's before 3.12.
-            *(event_type._value_, timestamp(), request_id),
+            *(event_type._value_, timestamp(now_ns), request_id),
             *(root.trace_id, root.span_id, sampled),
         )
 
@@ -158,9 +164,9 @@ class Composer:
         pairs: Pairs = []
         if scope.client_gone:
             pairs.append(("client_gone", True))
+        _add_sightings(pairs, scope, event_type)
         if scope.lost_cause is not None and event_type is EventType.LOST:
             pairs.append(("lost_cause", scope.lost_cause))
-        _add_sightings(pairs, scope, event_type)
         if scope.error is not None:
             pairs += self._error(scope.error)
         return pairs
@@ -222,10 +228,10 @@ class Composer:
         return [(APP_PREFIX + key, value) for key, value in facts.items()]
 
 
-def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
+def _loose_identity(event_type: EventType, scope: RequestScope, now_ns: int) -> Pairs:
     pairs: Pairs = [
         ("event_type", event_type.value),
-        ("ts", timestamp()),
+        ("ts", timestamp(now_ns)),
         ("req_id", scope.request_id),
     ]
     root = scope.root
@@ -257,12 +263,14 @@ def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> 
     if stuck is not None:
         if event_type is EventType.REQUEST:
             pairs.append(("deadline_exceeded", True))
-        if stuck.loc is not None and stuck.cause_loc is not None:
+        if stuck.loc is not None:
             pairs.append(("timeout_loc", stuck.loc))
+        if stuck.cause_loc is not None:
             pairs.append(("timeout_cause_loc", stuck.cause_loc))
         pairs.append(("timeout_seen", seconds(stuck.seen_ns - scope.started_ns)))
-    if slow is not None and slow.loc is not None and slow.cause_loc is not None:
-        pairs.append(("slow_loc", slow.loc))
+    if slow is not None and slow.cause_loc is not None:
+        if slow.loc is not None:
+            pairs.append(("slow_loc", slow.loc))
         pairs.append(("slow_cause_loc", slow.cause_loc))
         if event_type is EventType.SLOW:
             pairs.append(("slow_stack", short(slow.stack)))
@@ -307,16 +315,17 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
             rows.append((LOOSE, [("db_errors", queries.errors)]))
     if scope.template_renders:
         rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
-    if scope.cache_hits or scope.cache_misses:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
     if scope.calls is not None:
         pairs: Pairs = []
-        for system, calls in list(scope.calls.items()):
+        # HTTP first, then the others in the order in which they were called.
+        for system, calls in sorted(scope.calls.items(), key=lambda call: call[0] != "http"):
             pairs.append((f"{system}_calls", calls.count))
             pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
             if calls.errors:
                 pairs.append((f"{system}_errors", calls.errors))
         rows.append((LOOSE, pairs))
+    if scope.cache_hits or scope.cache_misses:
+        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
 
 
 def as_meant(text: str) -> str:

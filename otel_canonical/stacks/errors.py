@@ -7,13 +7,17 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
+from typing import TypeVar
 
 from otel_canonical import internal_errors
 from otel_canonical.event import bounds
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.internal_errors import is_apps_own
 from otel_canonical.stacks import tracebacks
 from otel_canonical.stacks.location import LONGEST_CAUSE_CHAIN, locate_error
+
+T = TypeVar("T")
 
 _QUERY = re.compile(r"\?[^\s'\"]+")
 
@@ -128,16 +132,38 @@ def _without_middle(text: str, most: int) -> str:
 
 
 def of_error(error: BaseException) -> ErrorFacts:
-    """Return the fields of an exception. If its `__str__` raises, the message is `!err`."""
-    location = locate_error(error)
+    """Return the fields of an exception, as far as its own code lets them be read.
+
+    If its `__str__` raises, the message is `!err`.
+    """
+    location = _if_readable(locate_error, error)
     return ErrorFacts(
-        type=type(error).__name__,
+        type=name_of(type(error)),
         message=as_text(error),
         loc=location.loc if location else None,
         cause_loc=location.cause_loc if location else None,
-        template=_template_line(error),
+        template=_if_readable(_template_line, error),
         raised=error,
     )
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a class, whatever its metaclass makes of `__name__`."""
+    name: str = _NAME(kind)
+    return name
+
+
+_NAME = type.__dict__["__name__"].__get__
+
+
+def _if_readable(read: Callable[[BaseException], T | None], error: BaseException) -> T | None:
+    """Return what `read` finds; None if the exception's own code fails."""
+    try:
+        return read(error)
+    except BaseException as failure:
+        if not is_apps_own(failure):
+            raise
+        return None
 
 
 def of_refusal(error: BaseException) -> ErrorFacts:
@@ -154,7 +180,7 @@ def _template_line(error: BaseException) -> str | None:
     the rendering of nodes would slow down every template.
     """
     found: str | None = None
-    syntax_token = getattr(error, "token", None)
+    syntax_token: object = _if_readable(lambda raised: getattr(raised, "token", None), error)
     first, last, _ = tracebacks.entries_of(error.__traceback__)
     for entry in (*first, *last):
         frame = entry.tb_frame

@@ -193,3 +193,31 @@ def test_template_line_is_there_when_source_has_no_file(in_process: None) -> Non
     with pytest.raises(ZeroDivisionError) as caught:
         Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
     assert errors.of_error(caught.value).template == "<unknown source>:2"
+
+
+class _Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ValueError("no name")
+
+
+class Hostile(Exception, metaclass=_Nameless):
+    """Whatever is read of it raises."""
+
+    @property
+    def token(self) -> object:
+        """What Django's template errors have."""
+        raise SystemExit(3)
+
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise ValueError("no cause")
+
+
+def test_rest_is_shown_when_an_exception_is_hostile() -> None:
+    """Its properties, and its metaclass, are code of the app's."""
+    try:
+        raise Hostile("the message")
+    except Hostile as error:
+        facts = errors.of_error(error)
+    assert (facts.type, facts.message, facts.template) == ("Hostile", "the message", None)
