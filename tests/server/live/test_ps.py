@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_canonical import cli
 from otel_canonical.pool import layout
 from otel_canonical.reading.live import pages
 from otel_canonical.reading.problems import CommandFailed
@@ -26,6 +28,9 @@ REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
 #: What answers at once takes this long, s, with the start of an interpreter on a busy machine. The look
 #: itself is measured apart.
 AT_ONCE_S = 10.0
+#: How long `ps` and `ready` take to look, s; the best of some attempts, for a machine with other work.
+LOOK_S = 0.05
+GREENLETS = 200
 
 
 def app_lines(place: dict[str, object]) -> list[str]:
@@ -47,11 +52,11 @@ def test_open_requests_and_their_stacks_are_told(name: str, tmp_path: Path) -> N
         f"/queries/?for={gate}",
         f"/renders/?for={gate}",
         f"/calls/?for={gate}",
-        f"/async-sleeps/one/?for={gate}" if is_asgi else f"/sleeps/one/?for={gate}",
+        f"/sleeps/one/?for={gate}",
     ]
     if is_asgi:
         # Django runs sync views of one worker one after the other: the second would not begin.
-        paths = [paths[0], paths[3]]
+        paths = [paths[0], f"/async-sleeps/one/?for={gate}", f"/async-calls/?for={gate}"]
     count = len(paths)
     environment = {"SITE_DIRECTORY": str(tmp_path)}
     workers = 3 if name == "gthread" else 1
@@ -97,7 +102,9 @@ def test_open_requests_and_their_stacks_are_told(name: str, tmp_path: Path) -> N
             # Without a function of the app's when SQLite's C code has called it back and it sleeps.
             assert at["queries"][0][0] == "queries"
             assert at[sleeper][0][0] == slept.replace("-", "_")
-            if not is_asgi:
+            if is_asgi:
+                assert at["async-calls"][0][-1] == "async_calls"
+            else:
                 assert at["renders"][0][0] == "renders"
                 assert at["renders"][0][-1] == "wait_for"
                 assert at["calls"][0] == ["calls"]
@@ -121,6 +128,26 @@ def test_open_requests_and_their_stacks_are_told(name: str, tmp_path: Path) -> N
                     os.kill(worker, signal.SIGKILL)
         eventually(lambda: len(site.lines()) >= count + 1, site.report)
         assert {line["event_type"] for line in site.lines()} == {"lost"}
+
+
+def test_two_hundred_greenlets_are_told_apart(tmp_path: Path) -> None:
+    """In two places of one worker: each request has the stack of its own greenlet."""
+    pytest.importorskip("gevent", reason="pip install gevent")
+    gate = tmp_path / "gate"
+    views = [("sleeps", f"/sleeps/{n}/?for={gate}") for n in range(GREENLETS // 2)]
+    views += [("renders", f"/renders/{n}/?for={gate}") for n in range(GREENLETS // 2)]
+    with gunicorn("live", tmp_path, "-k", "gevent", SITE_DIRECTORY=str(tmp_path)) as site:
+        with held(site, *(path for _, path in views)):
+            found = open_requests(site, GREENLETS)
+            assert all(request["route"] for request in found.values())
+            at = {
+                request["req_id"]: app_lines(place)[0]
+                for place in stacks(site)
+                for request in place["requests"]
+            }
+            assert at == {f"{view}-{n}": view for view in ("sleeps", "renders") for n in range(100)}
+            gate.touch()
+        eventually(lambda: len(site.lines()) == GREENLETS, site.report)
 
 
 def test_workers_and_pool_are_told(tmp_path: Path) -> None:
@@ -180,10 +207,25 @@ def test_pool_that_is_stuck_or_stopped_is_told_at_once(tmp_path: Path) -> None:
                     text = otel_canonical("ps", str(site.pid)).stdout
                     assert f"the arbiter is stopped (SIGSTOP?): kill -CONT {site.pid}" in text
                     assert "GET /sleeps/n0/" in text
+                    for words in (["ready", str(site.pid)], ["ps", "--json", str(site.pid)]):
+                        best_s = min(took_s(words) for _ in range(20))
+                        print(f"\n{words[0]}: {best_s * 1e3:.1f} ms")
+                        assert best_s < LOOK_S
                 finally:
                     os.kill(site.pid, signal.SIGCONT)
             gate.touch()
         eventually(lambda: otel_canonical("ready", str(site.pid)).returncode == 0, site.report)
+
+
+def took_s(words: list[str]) -> float:
+    """Return how long a command takes without the start of its interpreter."""
+    shown = io.StringIO()
+    began = time.monotonic()
+    with contextlib.redirect_stdout(shown):
+        cli.main(words)
+    took = time.monotonic() - began
+    assert "stopped" in shown.getvalue()
+    return took
 
 
 def as_nobody(*command: str) -> list[str]:

@@ -20,6 +20,7 @@ from otel_canonical.reading.live.shapes import LiveWorker
 from otel_canonical.reading.live.where import locate
 from tests.support.live import held, open_requests, ps
 from tests.support.load import under_load
+from tests.support.postgres import postgres
 from tests.support.servers import Server, eventually, gunicorn
 from tests.support.soak import IS_SOAK
 
@@ -77,6 +78,29 @@ def test_wait_for_a_lock_is_not_cut_short(tmp_path: Path) -> None:
             client.join()
         assert len(answers) == 3
         assert min(answers) > 0.5
+
+
+@pytest.mark.parametrize("recycles", [False, True], ids=["steady", "recycling"])
+def test_blocking_calls_are_not_cut_short(recycles: bool, tmp_path: Path) -> None:
+    """SQLite waits for a lock, libpq for a row, requests for bytes: each view checks that it waited."""
+    more = ("--max-requests", "20") if recycles else ()
+    paths = [f"/{name}/?s=0.2" for name in ("reads-postgres", "waits-for-lock", "reads-http")]
+    with postgres() as directory:
+        environment = {
+            "SITE_DIRECTORY": str(tmp_path),
+            "SITE_POSTGRES": f"host={directory} user=postgres dbname=postgres",
+        }
+        with gunicorn("live", tmp_path, *ARGUMENTS, *more, workers=2, **environment) as site:
+            with under_load(site, (*paths, "/ok/")) as load:
+                told = look_on(site, LOOKS)
+                load.wait_for_answers()
+            # Each answer is a 200: a view answers 500 if its call came back early.
+            assert set(load.account()) == {"request"}
+            assert not load.broken
+            deaths = ps(site)["deaths"]
+    assert set(deaths) <= ({"exit:0", "shutdown"} if recycles else set()), deaths
+    assert told.count("watchdog") > LOOKS / 2
+    print(f"\n{LOOKS} looks, {len(load.answered)} answers, {told.count('watchdog')} by watchdogs")
 
 
 def test_requests_take_no_longer_while_they_are_looked_at(tmp_path: Path) -> None:

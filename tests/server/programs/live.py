@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
@@ -85,7 +86,7 @@ def queries(request):
     return HttpResponse("queried")
 
 
-def renders(request):
+def renders(request, number=0):
     template = engines["django"].from_string("{{ wait }}")
     return HttpResponse(template.render({"wait": lambda: wait_for(request.GET["for"])}))
 
@@ -107,6 +108,75 @@ def calls(request):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=PATIENCE_S):
         return HttpResponse("called")
+
+
+async def async_calls(request):
+    """A call in a task of its own to a server of this worker's loop, which answers when it is told."""
+
+    async def answer(reader, writer):
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_over(request) and time.monotonic() < deadline:  # noqa: ASYNC110  # a file has no event
+            await asyncio.sleep(0.02)
+        writer.write(b"answered\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        body = await reader.readline()
+        writer.close()
+    return HttpResponse(body)
+
+
+def reads_postgres(request):
+    """Wait in libpq for a row; what is shorter, or another row, was cut short."""
+    import psycopg
+
+    seconds = float(request.GET["s"])
+    started = time.monotonic()
+    with psycopg.connect(os.environ["SITE_POSTGRES"]) as connected:
+        row = connected.execute("SELECT 42 FROM pg_sleep(%s)", [seconds]).fetchone()
+    assert row == (42,), row
+    return _waited(started, seconds)
+
+
+def reads_http(request):
+    """Wait in `requests` for an answer in two parts; what is shorter was cut short."""
+    import requests
+
+    seconds = float(request.GET["s"])
+    started = time.monotonic()
+    answer = requests.get(f"{_slow_service()}?s={seconds}", timeout=seconds + PATIENCE_S)
+    assert answer.content == 2 * HALF, len(answer.content)
+    return _waited(started, seconds)
+
+
+def _waited(started, least_s):
+    waited = time.monotonic() - started
+    assert waited >= least_s, waited
+    return JsonResponse({"waited": waited})
+
+
+HALF = b"half" * 10_000
+
+
+@functools.cache
+def _slow_service():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            pause_s = float(self.path.partition("=")[2]) / 2
+            self.send_response(200)
+            self.send_header("Content-Length", str(2 * len(HALF)))
+            self.end_headers()
+            for _ in range(2):
+                time.sleep(pause_s)
+                self.wfile.write(HALF)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/"
 
 
 def holds_gil(request):
@@ -143,7 +213,8 @@ def waits_for_lock(request):
     waiter = sqlite3.connect(name, timeout=60, isolation_level=None)
     started = time.monotonic()
     waiter.execute("INSERT INTO t VALUES (1)")
-    return JsonResponse({"waited": time.monotonic() - started})
+    # The timer may be ahead of this thread on a busy machine.
+    return _waited(started, seconds / 2)
 
 
 def _urls():
@@ -152,10 +223,15 @@ def _urls():
     return [
         path("ok/", ok),
         path("sleeps/<slug:name>/", sleeps),
+        path("renders/<int:number>/", renders),
         path("async-sleeps/<slug:name>/", async_sleeps),
         *(
             path(f"{view.__name__.replace('_', '-')}/", view)
-            for view in (queries, renders, calls, holds_gil, async_holds_gil, spins, waits_for_lock)
+            for view in (queries, renders, calls, async_calls, holds_gil, async_holds_gil, spins)
+        ),
+        *(
+            path(f"{view.__name__.replace('_', '-')}/", view)
+            for view in (waits_for_lock, reads_postgres, reads_http)
         ),
     ]
 
