@@ -31,13 +31,18 @@ LOOKS = (150, 5000)[IS_SOAK]
 ARGUMENTS = ("-k", "gthread", "--threads", "4", "-t", "120")
 
 
+def look(site: Server) -> list[str]:
+    """Ask for the stacks as the command does, without an interpreter for it; return who told them."""
+    choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
+    return [place.told_by for place in locate(read_pool(pages.one(choice), with_memory=False))]
+
+
 def look_on(site: Server, looks: int) -> list[str]:
-    """Ask for the stacks as the command does, without an interpreter for each; return who told them."""
+    """Look that often while a request is open; return who told the stacks."""
     told: list[str] = []
     for _ in range(looks):
-        choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
-        pool = pages.one(choice)
-        told += [place.told_by for place in locate(read_pool(pool, with_memory=False))]
+        # No request is open while all workers are being replaced.
+        told += eventually(lambda: look(site), site.report)
     return told
 
 
@@ -73,7 +78,7 @@ def test_wait_for_a_lock_is_not_cut_short(tmp_path: Path) -> None:
             client.start()
         eventually(lambda: len(ps(site)["requests"]) == 3, site.report)
         while any(client.is_alive() for client in clients):
-            look_on(site, 5)
+            look(site)
         for client in clients:
             client.join()
         assert len(answers) == 3
