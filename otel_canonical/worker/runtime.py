@@ -26,8 +26,9 @@ from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
 from otel_canonical.servers.gunicorn import GunicornAdapter

@@ -21,7 +21,8 @@ from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
 from otel_canonical.request.app_facts import read_enrichers
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.settings import Settings
 
