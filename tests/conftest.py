@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.databases import Databases
+from tests.support.databases import databases as start_databases
 from tests.support.servers import Server, gunicorn
 
 # Inherited by every server that a test starts; an error of ours fails the request, so the test.
@@ -37,3 +39,10 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             call_command("migrate", database=alias, verbosity=0)
         yield
         connections.close_all()
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL and a MariaDB for all tests, started by the first that needs one."""
+    with start_databases() as started:
+        yield started
