@@ -17,7 +17,7 @@ _is_watching: list[bool] = []
 
 
 def watch(*, with_spans: bool) -> None:
-    """Wrap Django's handler and caches as soon as somebody imports them. Twice is once.
+    """Wrap Django's handler, caches and connections as soon as somebody imports them. Twice is once.
 
     Args:
         with_spans: whether Django's instrumentation is ours to install, if anything is exported.
@@ -38,18 +38,31 @@ def watch(*, with_spans: bool) -> None:
 
         cache.wrap_caches(module)
 
+    def wrap_connect(module: Any) -> None:
+        from otel_canonical.django import connections
+
+        connections.wrap_connect(module)
+
+    def wrap_cursors(module: Any) -> None:
+        from otel_canonical.django import queries
+
+        queries.wrap_cursors(module)
+
     when_imported("django.core.handlers.base", wrap_handler)
+    # Before the first connection, which may be opened while the app is loaded.
+    when_imported("django.db.backends.base.base", wrap_connect)
+    when_imported("django.db.backends.utils", wrap_cursors)
     when_imported("django.core.cache", wrap_caches)
 
 
 def before_middleware(*, with_spans: bool) -> None:
     """Wrap the rest of Django; its settings are final now. Twice is once."""
-    from otel_canonical.django import handler, queries, templates
+    from otel_canonical.django import connections, handler, query_plans, templates
 
     handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
     templates.wrap_template(importlib.import_module("django.template.base"))
-    queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
-    queries.watch_connections()
+    connections.watch_open_connections()
+    query_plans.offer()
     if with_spans and (otel_config.exports("metrics") or otel_config.exports("traces")):
         from otel_canonical.django import middleware
 

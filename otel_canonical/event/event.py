@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 
-from otel_canonical.event.fields import APP_ATTRIBUTE_PREFIX, STACK_ATTRIBUTE, FieldValue
+from otel_canonical.event.fields import APP_ATTRIBUTE_PREFIX, STACK_ATTRIBUTE, AttributeValue
 from otel_canonical.event.rows import LOOSE, FilledRow, Pair
 from otel_canonical.pool.counters import COUNTS
 
@@ -25,6 +25,7 @@ class EventType(Enum):
     LOST = "lost"  # the worker died, for any other reason, with this request open
     SLOW = "slow"  # still running, for longer than the slow threshold
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
+    SLOW_QUERY = "slow_query"  # a query took long; with the database's plan
     POOL = "pool"  # how full the pool was; belongs to no request
 
     def __init__(self, name: str) -> None:
@@ -63,7 +64,7 @@ class CanonicalEvent:
         self.event_type = event_type
         self._rows = rows
         self._stack = stack
-        self._attributes: dict[str, FieldValue] | None = None
+        self._attributes: dict[str, AttributeValue] | None = None
 
     @classmethod
     def of_pairs(
@@ -103,13 +104,13 @@ class CanonicalEvent:
             self.attributes()
             self._stack = ""
 
-    def attributes(self) -> dict[str, FieldValue]:
+    def attributes(self) -> dict[str, AttributeValue]:
         """Return the event as span attributes. They are cached: don't change them.
 
         The app's come first, because the SDK evicts the oldest attributes of a full span.
         """
         if self._attributes is None:
-            found: dict[str, FieldValue] = {}
+            found: dict[str, AttributeValue] = {}
             for row, values in self._rows:
                 if row is LOOSE:  # no other row holds the app's fields
                     loose = row.attributes(values)

@@ -20,13 +20,21 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
-from otel_canonical.otel import internal_spans, otlp_encoder, sdk_internals
+from otel_canonical.otel import (
+    driver_instrumentations,
+    internal_spans,
+    otlp_encoder,
+    query_spans,
+    sdk_internals,
+)
 from otel_canonical.otel.call_counter import CallCounter
+from otel_canonical.otel.driver_instrumentations import Treatment
 from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.otel.sampler import CountingSampler, HeadSampler
 from otel_canonical.otel.tail_sampling import TailSampling
+from otel_canonical.otel.uncounted import OURS
 from otel_canonical.patching import patch
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.settings import Settings
@@ -54,6 +62,8 @@ def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) 
     Returns:
         What opens the root of each request.
     """
+    treatment = Treatment.BYPASS if settings.db_spans else Treatment.UNCOUNTED
+    driver_instrumentations.treat(treatment)
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return RootFactory(None, redact)
@@ -75,8 +85,11 @@ def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) 
 
     def record() -> None:
         root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))
+        tracer = provider.get_tracer(OURS, __version__)
+        if settings.db_spans:
+            query_spans.make_with(tracer, redact)
         internal_spans.make_with(
-            provider.get_tracer("otel_canonical", __version__),
+            tracer,
             templates=settings.template_spans,
             caches=settings.cache_spans,
         )

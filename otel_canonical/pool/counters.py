@@ -22,10 +22,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-#: What is counted. The first six are lines by `event_type`.
+#: What is counted: lines by `event_type`, and what happened to lines.
 COUNTS = (
     *("request", "timeout", "lost", "slow", "partial_failure", "pool"),
-    *("dropped", "shortened", "unshown"),
+    *("dropped", "shortened", "unshown", "slow_query"),
 )
 DROPPED = COUNTS.index("dropped")
 SHORTENED = COUNTS.index("shortened")

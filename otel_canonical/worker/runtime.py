@@ -24,12 +24,15 @@ from otel_canonical.pool import backlog
 from otel_canonical.pool.ledger import Place
 from otel_canonical.request.canonical_log import CanonicalLog, Emit
 from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.query_tally import thresholds
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.slow_queries import explaining
 from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
 from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.text import stack_lines, with_locals
+from otel_canonical.worker.plan_worker import PlanWorker
 from otel_canonical.worker.watchdog import Deadlines, Watchdog
 
 #: The module of the worker class whose threads serve requests, while its main thread does not.
@@ -63,6 +66,7 @@ class WorkerRuntime:
         with_app_logs: bool,
     ) -> None:
         self._settings = settings
+        self._plans: PlanWorker | None = None
         self._place = place
         self._exports = with_sdk and otel_config.exports_anything()
         self._losses = _set_up_sdk() if with_sdk else None
@@ -70,6 +74,8 @@ class WorkerRuntime:
             line_writer.counts = place.counts()
         redaction = RedactionPolicy(settings.redacted_names)
         sql_comments.want(settings.sql_commenter)
+        thresholds.n_plus_one = settings.n_plus_one
+        thresholds.slow_ns = round(settings.db_slow_seconds * 1e9)
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
@@ -84,7 +90,7 @@ class WorkerRuntime:
                 exports=not with_sdk or otel_config.exports("traces"),
                 redact=redaction.text,
             ),
-            _emit(line_writer, settings, metrics),
+            self._emit_and_explain(_emit(line_writer, settings, metrics)),
             place,
             _deferred_signals(worker),
             times_cpu=_is_of(worker, THREAD_PER_REQUEST),
@@ -112,6 +118,21 @@ class WorkerRuntime:
         # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()
 
+    def _emit_and_explain(self, emit: Emit) -> Emit:
+        """Return what also has the plans of a request's slow queries fetched, if they are wanted."""
+        after_s = self._settings.db_explain_seconds
+        if after_s is None:
+            return emit
+        explaining.slow_ns = round(after_s * 1e9)
+        self._plans = plans = PlanWorker(lambda *found: self.log.slow_query(*found))
+
+        def emit_and_explain(event: CanonicalEvent, scope: RequestScope) -> None:
+            emit(event, scope)
+            if event.event_type in ENDINGS:
+                plans.take(scope)
+
+        return emit_and_explain
+
     def is_ready(self) -> None:
         """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
         if self._place is not None and self._place.stacks is not None:
@@ -124,6 +145,8 @@ class WorkerRuntime:
     def shut_down(self) -> None:
         """Stop the watchdog and shut the SDK down, both within a time limit."""
         self._watchdog.stop()
+        if self._plans is not None:
+            self._plans.stop()
         if self._exports:
             shutdown.shut_down(self._settings.flush_seconds, self._losses)
 
