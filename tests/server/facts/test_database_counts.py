@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import DRIVERS, Databases, database_site
-from tests.support.servers import Line, Server
+from tests.support.servers import Line, Server, gunicorn
 
 #: Counted alike by every driver, whether a connection is new or kept.
 COUNTS = {
@@ -128,3 +128,18 @@ def test_procedure_is_a_query(driver: str, databases: Databases, tmp_path: Path)
     with database_site(tmp_path, databases.settings(driver)) as server:
         expected = {"psycopg2": "1"}.get(driver, "3")
         assert counts(server, "/procedure/")["db_queries"] == expected
+
+
+def test_times_are_those_of_a_probe_around_the_driver(databases: Databases, tmp_path: Path) -> None:
+    """Over 100 mixed requests the four times add up to what psycopg's own methods took."""
+    paths = ("/three/", "/atomic/", "/fetches/", "/n1_view/", "/n1_two/", "/n1_prefetch/")
+    settings = {"SITE_DIRECTORY": str(tmp_path), **databases.settings("psycopg")}
+    keys = ("db_time", "db_fetch_time", "db_connect_time", "db_txn_time")
+    ours = probed = 0.0
+    with gunicorn("probed", tmp_path, **settings) as server:
+        server.get("/migrates/")
+        for number in range(102):
+            _, line = server.ask(paths[number % len(paths)])
+            ours += sum(float(line.get(key, 0)) for key in keys)
+            probed += float(line["app_probe"])
+    assert ours == pytest.approx(probed, rel=0.05), f"{ours:.4f} s, {probed:.4f} s by the probe"
