@@ -31,6 +31,7 @@ STOP_S = 15.0
 LOG_LINES_SHOWN = 100
 
 HINT = """\
+These are lines as `otel-canonical tail` shows them; `make demo | cat` shows them as they are written.
 Next, by hand, in the directory above demo/:
     python demo/manage.py migrate && python demo/manage.py seed_catalog
     opentelemetry-instrument gunicorn demo_shop.wsgi --chdir demo

@@ -1,4 +1,4 @@
-"""Patches of other people's code: nothing else in this package wraps any.
+"""Patches foreign code; nothing else in this package wraps any.
 
 Lives in every process. `git grep -E '(patch|shadow|supply|wrapped)[(]' otel_canonical` lists every patch. One
 costs nothing at run time: callers reach what `make` returned, with nothing around it. A replacement
@@ -80,7 +80,7 @@ def supply(owner: type, name: str, method: Callable[..., Any]) -> bool:
 
 
 def wrapped(original: Any, make: Callable[[T], T], *, looks_like: Any = None) -> Any:
-    """Return a marked replacement, for owners that are told of it by a call of their own.
+    """Return a marked replacement, for owners that take it through a setter of their own.
 
     Args:
         original: what `make` gets.

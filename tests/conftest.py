@@ -1,4 +1,4 @@
-"""Strictness for everything that the tests start, and the one server that most of them ask."""
+"""Settings for every test: errors of ours fail the test, and tests that share a server stay in one process."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ import pytest
 
 from tests.support.databases import Databases
 from tests.support.databases import databases as start_databases
-from tests.support.servers import Server, gunicorn
 
 # Inherited by every server that a test starts; an error of ours fails the request, so the test.
 os.environ["OTEL_CANONICAL_STRICT"] = "1"
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One sync worker that serves `programs/every_kind.py`, nothing set but defaults."""
-    directory: Path = tmp_path_factory.mktemp("site")
-    with gunicorn("every_kind", directory, SITE_DIRECTORY=str(directory)) as server:
-        yield server
+UNIT = Path(__file__).parent / "unit"
 
 
-@pytest.fixture(scope="session")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same site in this process, for Django's test client; its tables are there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SITE_DIRECTORY", str(tmp_path_factory.mktemp("in_process")))
-        patch.setenv("DJANGO_SETTINGS_MODULE", "tests.server.programs.every_kind")
-        import django
-        from django.core.management import call_command
-        from django.db import connections
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process of pytest-xdist: name the groups and the order (README.md, "Side by side")."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        group = group_of(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    # Long tests first. Within each half the order stays the random one.
+    items.sort(key=lambda item: UNIT in item.path.parents)
 
-        django.setup()
-        for alias in connections:
-            call_command("migrate", database=alias, verbosity=0)
-        yield
-        connections.close_all()
+
+def group_of(item: pytest.Item) -> str:
+    """Return a name for the servers that a test shares with others of its module, empty if none.
+
+    A fixture of a wider scope than the test is such a server; one with parameters is one for each.
+    """
+    fixtures = item._fixtureinfo.name2fixturedefs  # pytest has no public name for it
+    shared = sorted(name for name, found in fixtures.items() if found[-1].scope == "module")
+    if not shared:
+        return ""
+    callspec = getattr(item, "callspec", None)
+    parameters = callspec.indices if callspec is not None else {}
+    chosen = [f"{name}{parameters[name]}" for name in shared if name in parameters]
+    return "-".join([item.nodeid.partition("::")[0], *chosen])
 
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
-    """A PostgreSQL and a MariaDB for all tests, started by the first that needs one."""
+    """A PostgreSQL and a MariaDB for all tests of this process, started by the first that needs one."""
     with start_databases() as started:
         yield started

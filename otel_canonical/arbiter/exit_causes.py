@@ -1,4 +1,4 @@
-"""Why a worker died: what the kernel said to Gunicorn, whose hooks don't say it on.
+"""Finds out why a worker died: from its wait status, from signals that Gunicorn sent, from OOM kills.
 
 Lives in the arbiter.
 """
@@ -10,28 +10,28 @@ import os
 import signal
 from pathlib import Path
 
-#: What Gunicorn sends a worker that has outlasted its time to leave.
+#: The signals with which Gunicorn tells a worker to leave.
 LEAVING = frozenset((signal.SIGTERM, signal.SIGQUIT, signal.SIGINT))
 
 
-#: Statuses kept of children that may not be workers of ours.
+#: The most wait statuses kept of children that may be no workers.
 MOST_UNCLAIMED = 1024
 
 
 class ExitCauses:
-    """Collects exit statuses, the signals that the arbiter itself sent, and the kernel's OOM kills."""
+    """Collects wait statuses, the signals that the arbiter has sent, and the kernel's count of OOM kills."""
 
     def __init__(self) -> None:
-        #: As `os.waitstatus_to_exitcode` says it: an exit code, or a signal's number made negative.
+        #: As `os.waitstatus_to_exitcode` returns it: an exit code, or a signal's number made negative.
         self._exit_codes: dict[int, int] = {}
         self._sent: dict[int, set[int]] = {}
         self._oom_events = _oom_events_file()
         self._oom_kills = self._count_oom_kills()
 
     def note_status(self, pid: int, status: int) -> None:
-        """Note what `os.waitpid` said of a child, perhaps a worker."""
+        """Note the wait status of a child, perhaps a worker."""
         if len(self._exit_codes) >= MOST_UNCLAIMED:
-            # Nobody asks for the others: the reporter, and orphans that a PID 1 is given.
+            # Statuses of other children pile up: the reporter, and orphans that a PID 1 adopts.
             self._exit_codes.pop(next(iter(self._exit_codes)))
         self._exit_codes[pid] = os.waitstatus_to_exitcode(status)
 
@@ -74,7 +74,7 @@ class ExitCauses:
             return f"signal:{-code}"
 
     def forget(self, pid: int) -> None:
-        """Drop what is known of a worker that has been buried; its pid may be used again."""
+        """Forget a worker whose place was closed; its pid may be used again."""
         self._exit_codes.pop(pid, None)
         self._sent.pop(pid, None)
 

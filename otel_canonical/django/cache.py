@@ -1,10 +1,10 @@
 """Counts hits and misses of Django's caches, whatever their backend.
 
-Lives where the app is loaded. Look-ups are counted by key: `get_many` of ten keys is ten. What
-a backend does to serve one look-up by another (`get_or_set` by `get`) is counted once.
+Lives where the app is loaded. Look-ups are counted by key: a `get_many` of ten keys counts ten. A
+look-up that a backend implements with another one (`get_or_set` with `get`) counts once.
 
-In an exported request look-ups and writes have spans, too, without their keys, which may be secret: a
-session's is. Writes are wrapped for that alone, and only where spans are made.
+In an exported request look-ups and writes have spans, too. These don't contain the keys, which may be
+secret: a session's is. Writes are patched for their spans only, where spans are made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MISSING = object()
 
 Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-#: What a backend may do by several other operations; it is one all the same.
+#: Operations that a backend may implement with others; each call is one operation and has one span.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
 
 _inside_span: PerThread[bool] = PerThread()
@@ -39,7 +39,7 @@ _inside_lookup: PerThread[bool] = PerThread()
 
 
 class _GetOrSet:
-    """A `get_or_set`: the key that it is about, whether it has looked it up already, whether it is over."""
+    """A `get_or_set` call: its key, whether it has looked that up already, whether the call has ended."""
 
     __slots__ = ("is_looked_up", "is_over", "key")
 
@@ -48,8 +48,8 @@ class _GetOrSet:
         self.is_looked_up = self.is_over = False
 
 
-#: In whatever thread: `aget_or_set` has asgiref's look the key up. So not an `PerThread`, and copies of a
-#: context have it still when it is over.
+#: A ContextVar, because `aget_or_set` looks the key up in a thread of asgiref's. Copies of the context
+#: may outlive the call; `is_over` tells them.
 _get_or_set: ContextVar[_GetOrSet | None] = ContextVar("otel_canonical_get_or_set", default=None)
 
 
@@ -184,7 +184,7 @@ def _is_asked_again(key: Any) -> bool:
 
 
 class _Lookup:
-    """One look-up, timed; what it asked for and found is added to the scope when it leaves."""
+    """One look-up, timed. On exit its hits, misses and time are added to the scope."""
 
     __slots__ = (
         "_alias",
@@ -225,7 +225,7 @@ class _Lookup:
         traceback: TracebackType | None,
     ) -> None:
         scope = self._scope
-        # Not in one: while the clock is asked, another thread of the request may add its time.
+        # Two statements: while the clock is read, another thread of the request may add its time.
         elapsed_ns = time.perf_counter_ns() - self._started_ns
         scope.cache_ns += elapsed_ns
         missed = self.asked - self.found

@@ -1,6 +1,6 @@
-"""What only Django's request handler knows: route, view, user, the exception behind a response.
+"""Facts from Django's request handler: route, view, user, and the exception behind a response.
 
-Lives where the app is loaded: in the worker, with `--preload` in the arbiter before the fork.
+Lives where the app is loaded: in the worker or, with `--preload`, in the arbiter before the fork.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from otel_canonical.patching import patch
 from otel_canonical.request.scope import RequestScope, current_scope, open_scope
 from otel_canonical.stacks import errors
 
-#: Raised to answer 404 or 403, Django's documented way: an answer, not a failure.
+#: Exceptions that are Django's documented way to answer 404 or 403: no failures.
 ANSWERS = (Http404, PermissionDenied)
 
 Handle = Callable[[Any, Any], Any]
 HandleAsync = Callable[[Any, Any], Awaitable[Any]]
 
-#: Called with a request that no server has announced, to open a scope around it. Empty under
-#: Gunicorn; `testing.capture_events` puts one here while it captures.
+#: Open a scope around a request that no server adapter has opened one for. Empty under Gunicorn;
+#: `testing.capture_events` adds one while it captures.
 openers: list[Callable[[Any], AbstractContextManager[None]]] = []
 
 
@@ -35,8 +35,8 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
 
     Args:
         module: `django.core.handlers.base`.
-        before_load: called before the middleware is loaded. Settings are final there, however they
-            were given, and both the WSGI and the ASGI handler pass.
+        before_load: called before the middleware is loaded, by the WSGI and the ASGI handler alike.
+            Settings are final then, however they were given.
     """
 
     def coming_after_us(load_middleware: Callable[..., None]) -> Callable[..., None]:
@@ -78,7 +78,7 @@ def _noting_response_async(get_response_async: HandleAsync) -> HandleAsync:
         if scope is None or scope.django_request is not None:
             return await get_response_async(self, request)
         scope.django_request = request
-        # Django serves a request in a task of its own, beside one that listens for the client.
+        # Django serves a request in its own task; another task listens for the client.
         scope.runner = asyncio.current_task()
         response = await get_response_async(self, request)
         scope.django_response = response
@@ -99,7 +99,7 @@ def _noting_route(resolve_request: Handle) -> Handle:
                 scope.view = match._func_path
                 if scope.observer is not None:
                     scope.observer.progress(scope)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("noting a route", error)
         return match
 
@@ -107,7 +107,7 @@ def _noting_route(resolve_request: Handle) -> Handle:
 
 
 def wrap_exception_handling(module: Any) -> None:
-    """Patch `django.core.handlers.exception.response_for_exception`, which all exceptions pass.
+    """Patch `django.core.handlers.exception.response_for_exception`, through which all exceptions pass.
 
     The signal `got_request_exception` is sent for the 500s only.
     """
@@ -125,23 +125,23 @@ def _noting_exception(response_for_exception: Handle) -> Handle:
 @guarded_call("noting an exception")
 def _note_error(error: Exception) -> None:
     scope = open_scope()
-    # The first is the cause; later ones are of middleware that stumbled over the first.
+    # The first exception is the cause; later ones come from middleware that handles the first.
     if scope is not None and scope.error is None and not isinstance(error, ANSWERS):
         scope.error = errors.of_error(error)
 
 
 def read_request(scope: RequestScope) -> None:
-    """Take over the user, if the request has looked it up, be it as late as in the view.
+    """Read the user's primary key, if the request has looked the user up.
 
-    Looking it up ourselves would be a query. What `request.user` was set to goes first: after `login`
-    and `logout` the look-up is out of date.
+    Looking it up here would be a query. A user that `login` or `logout` has set on the request takes
+    precedence: the earlier look-up is out of date then.
     """
     if scope.django_request is None:
         return
     known = vars(scope.django_request)
     user = known.get("user")
     if issubclass(type(user), LazyObject):
-        # Past the proxy, which would answer for what it wraps.
+        # Read past the lazy proxy: its own attributes would trigger the look-up.
         user = object.__getattribute__(user, "_wrapped")
     if user is None or user is empty:
         user = known.get("_cached_user") or known.get("_acached_user")

@@ -1,10 +1,10 @@
-"""How opentelemetry-instrumentation-django, where it is needed, gets our root span instead of making one.
+"""Gives opentelemetry-instrumentation-django our root span, where that instrumentation is needed.
 
-Lives where the app is loaded, and only if spans or metrics are exported. The root span has all that the
-instrumentation would put on it, at a fraction of its price; what only the instrumentation does is to
-write former names, captured headers and a response's trace headers. Where the user asks for one of
-these, it is given a tracer, its documented parameter, that hands out the span which was opened when
-Gunicorn accepted the request: what the instrumentation then does happens to that span.
+Lives where the app is loaded, and only if spans or metrics are exported. The root span has everything
+that the instrumentation would put on it, at a fraction of the cost. Only the instrumentation writes
+former attribute names, captured headers, and trace headers of responses. Where the user asks for one of
+these, it gets a tracer (its documented parameter) that returns the span which was opened when Gunicorn
+accepted the request, and works on that span.
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ UPSTREAM = f"{_Upstream.__module__}.{_Upstream.__qualname__}"
 
 
 class RootSpanMiddleware(_Upstream):
-    """Upstream's middleware, put right where it goes wrong.
+    """Upstream's middleware with three corrections.
 
-    It steps aside for a request whose spans nobody will see: it would build the absolute URI and
-    resolve the URL a second time, for attributes of a span that doesn't record, about 100 µs a request.
-    And an exception that Django answers with less than a 500 makes no failed span: to upstream an
-    Http404 is an error, to the HTTP semantic conventions it is the client's. And it is left whichever
-    way a request ends.
+    It does nothing for a request that isn't recorded: upstream would build the absolute URI and resolve
+    the URL a second time, for a span that doesn't record, about 100 µs a request. An exception that
+    Django answers with less than a 500 doesn't fail the span: upstream takes an Http404 for an error,
+    the HTTP semantic conventions don't. And what it has entered is left however the request ends.
     """
 
-    #: Not while metrics of the former conventions are exported: upstream records them here.
+    #: False while metrics of the former conventions are exported: upstream records them here.
     steps_aside = True
 
-    #: Upstream is sync only: Django would take every async request through a thread, and hold that.
+    #: Upstream is sync only: Django would run it in a thread for every async request.
     sync_capable = True
     async_capable = True
 
@@ -55,11 +54,11 @@ class RootSpanMiddleware(_Upstream):
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-            # Django asks the method itself, too, whether it must be called in a thread.
+            # Django also checks this method, to decide whether it must be called in a thread.
             self.process_view = self._process_view_async  # type: ignore[method-assign]
 
     def __call__(self, request: Any) -> Any:
-        """Serve the request, with upstream's span only if that is exported."""
+        """Serve the request; upstream takes part only if its span is recorded."""
         if self._is_async:
             return self.__acall__(request)
         try:
@@ -71,7 +70,7 @@ class RootSpanMiddleware(_Upstream):
             raise
 
     async def __acall__(self, request: Any) -> Any:
-        """Serve the request in an async handler: what is entered is left in the same task."""
+        """Serve the request in an async handler: enter and leave in the same task."""
         try:
             if not self._enter(request):
                 return await self.get_response(request)
@@ -82,7 +81,7 @@ class RootSpanMiddleware(_Upstream):
             raise
 
     def process_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Pass a view on to upstream, unless it is left out."""
+        """Call upstream's `process_view`, unless upstream is left out of this request."""
         return (
             super().process_view(request, *args, **kwargs) if self._has_entered(request) else None
         )
@@ -91,11 +90,11 @@ class RootSpanMiddleware(_Upstream):
         return RootSpanMiddleware.process_view(self, request, *args, **kwargs)
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
-        """Pass an exception on to upstream, unless it is left out."""
+        """Call upstream's `process_exception`, unless upstream is left out of this request."""
         return super().process_exception(request, exception) if self._has_entered(request) else None
 
     def process_response(self, request: Any, response: Any) -> Any:
-        """Pass a response on to upstream, without the exception that a good one was made of."""
+        """Call upstream's `process_response`, without an exception that was answered with less than a 500."""
         if response.status_code < FIRST_SERVER_ERROR:
             instrumentation_internals.forget_exception(self, request.META)
         return super().process_response(request, response)
@@ -103,20 +102,20 @@ class RootSpanMiddleware(_Upstream):
     def _leave(self, request: Any) -> None:
         """Leave what upstream has entered for a request that ends in SystemExit or is cancelled.
 
-        Nobody else would, until its span's generator is collected as garbage: in the middle of a
-        later request, which then finds itself in the context of this one.
+        Otherwise that happens when the generator of its span is garbage-collected: in the middle of a
+        later request, which would then run in this request's context.
         """
         instrumentation_internals.abandon_request(self, request.META)
 
     def _enter(self, request: Any) -> bool:
-        """Let upstream begin with a request; return False if it is left out."""
+        """Let upstream begin with a request; return False if upstream is left out of it."""
         if self.steps_aside and not _is_recorded():
             return False
         try:
             request.get_host()
         except DisallowedHost:
-            # Upstream would raise it here, in front of the site's own middleware: without what that
-            # adds to a 400, and also where the site never asks for the host.
+            # Upstream would raise this here, before the site's own middleware runs: the 400 would lack
+            # what that adds, and sites that never read the host would answer 400, too.
             return False
         self.process_request(request)
         return True
@@ -132,10 +131,10 @@ class RootTracer(trace.Tracer):
         self._tracer = tracer
 
     def start_span(self, name: str, *args: Any, **kwargs: Any) -> trace.Span:
-        """Return the request's root under a new name; any further span is an ordinary one."""
+        """Return the request's root, renamed; any further span is an ordinary one."""
         scope = open_scope()
         if scope is None:
-            # A URL that the operator excludes, or no request of Gunicorn's at all.
+            # The operator excludes this URL, or the request isn't one of Gunicorn's.
             return trace.INVALID_SPAN
         root = root_of(scope)
         if root.handed_out:
@@ -149,7 +148,7 @@ class RootTracer(trace.Tracer):
     def start_as_current_span(  # type: ignore[override]
         self, name: str, *args: Any, **kwargs: Any
     ) -> Iterator[trace.Span]:
-        """Start a span and make it current; upstream doesn't use it for requests."""
+        """Start an ordinary span and make it current; upstream doesn't use this for requests."""
         with self._tracer.start_as_current_span(name, *args, **kwargs) as span:
             yield span
 
@@ -164,7 +163,7 @@ class RootTracerProvider(trace.TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> trace.Tracer:
-        """Return a `RootTracer` around the tracer that everybody else would get."""
+        """Return a `RootTracer` around the tracer of the global provider."""
         return RootTracer(
             trace.get_tracer(
                 instrumenting_module_name,
@@ -176,9 +175,9 @@ class RootTracerProvider(trace.TracerProvider):
 
 
 def instrument_if_needed() -> None:
-    """Instrument Django if the user asks for what only its instrumentation does.
+    """Instrument Django if the user asks for something that only its instrumentation does.
 
-    To be called when Django's settings are final, before middleware is loaded.
+    Call this when Django's settings are final, before the middleware is loaded.
     """
     if otel_config.is_instrumentation_disabled("django"):
         return

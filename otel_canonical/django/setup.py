@@ -1,6 +1,6 @@
-"""When Django gets its wraps: some as soon as it is imported, the rest when its settings are final.
+"""Patches Django: handler and caches when they are imported, the rest when its settings are final.
 
-Lives where the app is loaded: in the worker, with `--preload` in the arbiter, where there is no SDK
+Lives where the app is loaded: in the worker or, with `--preload`, in the arbiter, where there is no SDK
 and none is needed. Nothing here imports Django before the app does.
 """
 
@@ -29,7 +29,7 @@ def watch(*, with_spans: bool) -> None:
     def wrap_handler(module: Any) -> None:
         from otel_canonical.django import handler
 
-        # First: an enricher may look at what it has read.
+        # Before all enrichers: they may use what it reads.
         readers.insert(0, handler.read_request)
         handler.wrap_handler(module, lambda: before_middleware(with_spans=with_spans))
 

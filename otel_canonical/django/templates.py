@@ -1,6 +1,6 @@
-"""Counts the renders of Django's templates: the top-level ones, with all that they include.
+"""Counts the top-level renders of Django's templates; includes belong to the render around them.
 
-Lives where the app is loaded. In an exported request such a render has a span, too.
+Lives where the app is loaded. In an exported request each counted render has a span, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _counting(render: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
             ):
                 return render(self, context)
         finally:
-            # Not in one: while the clock is asked, another thread of the request may add its time.
+            # Two statements: while the clock is read, another thread of the request may add its time.
             elapsed_ns = time.perf_counter_ns() - started_ns
             scope.template_ns += elapsed_ns
             scope.template_renders += 1

@@ -181,7 +181,7 @@ class LineWriter:
         """Write the event's line."""
         try:
             text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             # A value of a type that a row's quick way can't write.
             report_caught("encoding an event", error)
             text = self._encode(event.pairs)

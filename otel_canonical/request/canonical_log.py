@@ -169,7 +169,7 @@ class CanonicalLog:
                 for reader in readers:
                     try:
                         reader(scope)
-                    except Exception as error:  # noqa: BLE001, PERF203  # a fence, see `report_caught`
+                    except Exception as error:  # noqa: BLE001, PERF203  # guarded, see `report_caught`
                         report_caught("reading the facts of a request", error)
             finally:
                 signals.are_deferred = True
@@ -196,7 +196,7 @@ class CanonicalLog:
                     self._decide(scope, self._rule.reason(scope, event_type))
             try:
                 event = self._composer.request_event(scope, event_type)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("composing an event", error)
                 # An incomplete line is better than none.
                 event = self._composer.least_event(scope, event_type)
@@ -262,7 +262,7 @@ class CanonicalLog:
                 self._decide(scope, SLOW)
         try:
             event = self._composer.request_event(scope, EventType.SLOW)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("composing an event", error)
             event = self._composer.least_event(scope, EventType.SLOW)
         self._emit(event, scope)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
 
 from otel_canonical.patching import patch
 
@@ -34,7 +34,7 @@ class DeferredSignals:
         self.are_deferred = False
         self.waiting: Callable[[], None] | None = None
 
-    def install(self, worker: Any) -> None:
+    def install(self, worker: object) -> None:
         """Patch a worker's handlers, before its `init_signals` installs them.
 
         Args:
@@ -54,8 +54,10 @@ class DeferredSignals:
         if waiting is not None:
             waiting()
 
-    def _deferred(self, handle: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
-        def defer_or_handle(number: int, frame: Any) -> None:
+    def _deferred(
+        self, handle: Callable[[int, FrameType | None], None]
+    ) -> Callable[[int, FrameType | None], None]:
+        def defer_or_handle(number: int, frame: FrameType | None) -> None:
             if not self.are_deferred:
                 handle(number, frame)
             elif self.waiting is None:

@@ -1,14 +1,14 @@
-"""One request, from the moment Gunicorn accepted it to the one event that ends it.
+"""The scope of one request: its facts, from the moment Gunicorn accepted it to the event that ends it.
 
-Lives in the worker, one per request, in a ContextVar: several run at once in gthread, gevent and ASGI
-workers, and what a request sets off in other threads and tasks finds its scope through its context.
+Lives in the worker, one per request, in a ContextVar: in gthread, gevent and ASGI workers several requests
+run at once, and other threads and tasks of a request find its scope through their context.
 """
 
 from __future__ import annotations
 
 import time
 
-# By name: gevent replaces it in its module by one that tells greenlets apart, as no stack dump does.
+# Imported by name: gevent's replacement identifies greenlets, but stack dumps identify threads.
 from _thread import get_ident
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -27,7 +27,7 @@ from otel_canonical.stacks.errors import ErrorFacts
 
 @dataclass(frozen=True, slots=True)
 class StackSample:
-    """Where a request was seen while it ran. `seen_ns` is monotonic; `stack` innermost last."""
+    """A sample of a running request's stack. `seen_ns` is monotonic; `stack` has the innermost frame last."""
 
     seen_ns: int
     loc: str | None
@@ -36,26 +36,26 @@ class StackSample:
 
 
 class ScopeObserver(Protocol):
-    """Who keeps a scope: told of what happens before its end."""
+    """What a scope calls before its end: the canonical log."""
 
     def progress(self, scope: RequestScope) -> None:
-        """Take note: route and view are known now."""
+        """Show route and view, which are known now."""
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
-        """Write a failure that the app survived."""
+        """Write the line of a failure that the app survived."""
 
 
 current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scope", default=None)
 
 
 class RequestScope:
-    """The facts of one request, filled in by whoever knows them, until `claim` closes it.
+    """The facts of one request, added while it runs, until `claim` closes it.
 
     Names say the clock: `_ns` is `time.monotonic_ns`, `_wall_ns` is `time.time_ns`, `_cpu_ns` is
     `time.thread_time_ns`.
 
-    Slots, not a dictionary, and all of them filled at once: a request has too many facts for Python
-    to keep its dictionary small, and a fact that isn't there is asked for as often as one that is.
+    It has slots instead of a dictionary, all set at once: a dictionary of so many attributes is slower
+    to fill, and absent facts are read as often as present ones.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class RequestScope:
         self.path = path
         self.headers = headers
         self.request_id = ""
-        #: Whether headers name an id, a trace or a queue that this request belongs to.
+        #: Whether the request has headers with a request id, a trace context or a queue time.
         self.has_context_headers = False
         self.root: Root = NO_ROOT
         self.observer: ScopeObserver | None = None
@@ -104,7 +104,7 @@ class RequestScope:
         self.host: str | None = None
         self.client: str | None = None
         self.content_length: int | None = None
-        #: The exception that the server was handling when the request came; not one of the request.
+        #: An exception that the server was handling when the request came; it isn't the request's.
         self.outer_error: BaseException | None = None
         # What Django made of it.
         self.route: str | None = None
@@ -129,35 +129,35 @@ class RequestScope:
         self.cache_hits = self.cache_misses = self.cache_ns = 0
         self.app: dict[str, FieldValue] | None = None
         self.timers: dict[str, CallTally] | None = None
-        #: What the watchdog saw at the deadline, and when the request was slow.
+        #: The watchdog's samples: at the deadline, and when the request became slow.
         self.stuck: StackSample | None = None
         self.slow: StackSample | None = None
         self.is_exempt_from_slow = False
-        #: A websocket: open for as long as its client likes.
+        #: True for a websocket, which stays open as long as its client likes.
         self.is_exempt_from_deadline = False
-        #: The greenlet or task that runs the request; None where a thread does so by itself.
+        #: The greenlet or task that runs the request; None where its thread runs nothing else.
         self.runner: object = None
-        #: Why the worker gave the request up without an answer, if it could still say so.
+        #: Why the worker gave the request up without an answer; None if it didn't.
         self.lost_cause: str | None = None
-        #: The arbiter has aborted the worker while this request was open.
+        #: Whether the arbiter has aborted the worker while this request was open.
         self.is_aborted = False
-        #: Spans under way, by span id, in the order in which they began; of recorded traces only.
+        #: Open spans by span id, in the order in which they began; of recorded traces only.
         self.open_spans: dict[int, object] | None = None
-        #: Whether facts may still be added: until the event is made. Code that a request has left
-        #: behind in a thread or task may come later, and must not write into a finished one.
+        #: Whether facts may still be added: until the event is composed. Threads and tasks that a
+        #: request has left behind may try later.
         self.is_open = True
         self._unclaimed = [True]
 
     @property
     def is_claimed(self) -> bool:
-        """Whether somebody is writing, or has written, the request's event."""
+        """Whether the request's event is being written, or was written."""
         return not self._unclaimed
 
     def claim(self) -> bool:
         """Return True to the first caller only; it alone may write the request's one event.
 
-        The request's own thread, the watchdog and a signal handler may race for it. `list.pop` is
-        atomic: there is no lock that one of them could hold when another interrupts it.
+        The request's own thread, the watchdog and a signal handler may race for it. `list.pop` is atomic,
+        so no lock is needed that one of them could hold while another interrupts it.
         """
         try:
             self._unclaimed.pop()
@@ -192,7 +192,7 @@ class RequestScope:
         queries = self.queries
         if queries is None:
             queries = QueryTally()
-            # Asked again: another thread of the request may have come first, but not from here on.
+            # Checked again: another thread of the request may have set it meanwhile. No calls below.
             if self.queries is None:
                 self.queries = queries
             queries = self.queries
@@ -227,8 +227,8 @@ class RequestScope:
         self.app[key] = value
 
 
-#: Called in order with a scope that is about to be closed, to read what is known late; one that fails
-#: costs its facts only. Who has something to read puts its reader here.
+#: Functions that read late facts into a scope that is about to be closed, called in order. One that
+#: fails loses its own facts only.
 readers: list[Callable[[RequestScope], None]] = []
 
 

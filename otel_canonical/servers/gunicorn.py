@@ -74,7 +74,7 @@ class GunicornAdapter:
             req._otel_canonical_seen = True
             if scope is not None:
                 scope.outer_error = sys.exc_info()[1]
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("opening a request", error)
 
     def post_request(
@@ -97,7 +97,7 @@ class GunicornAdapter:
                 return
             scope.worker_requests = self._worker.nr
             self._log.close(scope)
-        except Exception as failure:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as failure:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("closing a request", failure)
 
     def _is_still_answered(self, scope: RequestScope, error: BaseException) -> bool:

@@ -226,7 +226,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         if metrics is not None and event.event_type in ENDINGS:
             try:
                 metrics.record(event, scope)
-            except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
                 report_caught("recording a request's metrics", error)
         if log_events is None:
             return
@@ -234,7 +234,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
             return
         try:
             log_events.emit(event, root_of(scope).span, scope.status)
-        except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`
+        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("emitting a log event", error)
 
     return emit_all

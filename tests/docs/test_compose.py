@@ -1,4 +1,4 @@
-"""`docker compose up` and its dashboard, as far as they can be tried where no container runs."""
+"""`docker-compose.yml` and its dashboard, checked without running a container."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from otel_canonical.event import fields
-from tests.server.exports.test_collector_demo import shop
+from tests.support.demo_shop import shop
 from tests.support.peers.tools import REPOSITORY, go_program, node_program
 from tests.support.servers import DEMO, eventually, stop
 

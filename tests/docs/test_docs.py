@@ -1,4 +1,4 @@
-"""The documents say what the code does: tables, names, examples and links are read, not trusted."""
+"""The documents match the code: tables, names, examples and links."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_tables_are_what_the_code_says() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_named_variables_exist(document: Path) -> None:
-    """Whoever copies a variable out of a document sets something."""
+    """Every variable that a document names is a setting."""
     known = {settings.variable_of(setting.name) for setting in settings.described()}
     named = {name.rstrip("_") for name in VARIABLE.findall(document.read_text())}
     assert named <= known | {settings.PREFIX.rstrip("_")}
@@ -75,7 +75,7 @@ def test_named_variables_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", ABOUT_US, ids=name_of)
 def test_named_keys_exist(document: Path) -> None:
-    """Whoever searches for a key that a document names finds it on a line."""
+    """Every key that a document names is a field."""
     named = set(KEY.findall(CODE.sub("", document.read_text()))) - MODULES
     kinds = {kind.value for kind in EventType}
     assert {key for key in named if not is_field(key)} - kinds == set()

@@ -1,4 +1,4 @@
-"""The recipes lead where they say: each is started, and only the host replaced by one of ours."""
+"""Each recipe in docs/RECIPES.md is started, with only its host replaced by a local one."""
 
 from __future__ import annotations
 

@@ -1,16 +1,13 @@
-"""Clients that never stop asking, and the account that they draw up afterwards."""
+"""Clients that ask without a pause, and the account of their requests and lines."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
 import itertools
-import os
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.support.servers import Line, Server, eventually
 
@@ -19,8 +16,6 @@ CLIENTS = 4
 WARM = 40
 #: What clients ask for, in turn, when a test doesn't say.
 PATHS = ("/ok/", "/takes/?s=0.01", "/ok/", "/takes/?s=0.03")
-
-
 _loads = itertools.count(1)
 
 
@@ -34,7 +29,7 @@ class Load:
     answered: set[str] = field(default_factory=set)
     #: Sent, but the connection broke before there was an answer.
     broken: set[str] = field(default_factory=set)
-    #: Attempts to connect that nobody took: not requests.
+    #: Refused connections: these are not requests.
     refused: int = 0
     _is_over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -134,29 +129,6 @@ def under_load(
         yield load
     finally:
         load.stop()
-
-
-def processes_of(home: Path) -> dict[int, str]:
-    """Return the processes whose HOME is a test's directory: whatever its server has started."""
-    found = {}
-    wanted = f"HOME={home}".encode()
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if wanted in (process / "environ").read_bytes().split(b"\0"):
-                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(process.name)] = command.decode(errors="replace")
-    return found
-
-
-def descriptors_of(pid: int) -> collections.Counter[str]:
-    """Return what the open descriptors of a process stand for, those of a kind under one name."""
-    found: collections.Counter[str] = collections.Counter()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
-            # `socket:[123]`, `/tmp/wgunicorn-x1y2z3 (deleted)`: numbers and names that change.
-            found[re.sub(r":\[.*|(?<=wgunicorn-)\w+", "", os.readlink(descriptor))] += 1
-    return found
 
 
 def said_by(server: Server) -> str:

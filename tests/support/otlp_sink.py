@@ -1,4 +1,4 @@
-"""Real OTLP receivers, HTTP and gRPC: what exporters send is decoded and kept for a test to look at."""
+"""OTLP receivers, over HTTP and gRPC, that keep everything they get, decoded."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def _value(value: Any) -> Any:
 @contextlib.contextmanager
 def grpc_sink() -> Iterator[OtlpSink]:
     """Receive by gRPC on a free port of 127.0.0.1 until left."""
-    # Here, so that who receives by HTTP needs no grpcio.
+    # Imported here: receiving by HTTP needs no grpcio.
     import grpc
     from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc

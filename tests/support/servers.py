@@ -1,4 +1,4 @@
-"""Real Gunicorns for tests: ready when entered, gone when left, and never a sleep between."""
+"""Real Gunicorns for tests, on free ports: ready when the block begins, gone when it ends."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ T = TypeVar("T")
 GUNICORN_VERSION = tuple(map(int, importlib.metadata.version("gunicorn").split(".")[:2]))
 #: Only what fails takes it; a machine with many tests on it may take most of it.
 PATIENCE_S = 60.0
+#: Between two looks: what waits for long need not look often, and many tests run side by side.
+LONGEST_PAUSE_S = 0.05
 PROGRAMS = Path(__file__).parents[1] / "server" / "programs"
 DEMO = Path(__file__).parents[2] / "demo"
 INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
+INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 
 Line = dict[str, str]
 
@@ -39,13 +42,15 @@ _asked = itertools.count(1)
 def eventually(probe: Callable[[], T], describe: Callable[[], str]) -> T:
     """Return the first true answer of `probe`; fail with `describe()` when patience is over."""
     deadline = time.monotonic() + PATIENCE_S
+    pause_s = 0.01
     while True:
         answer = probe()
         if answer:
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(describe())
-        time.sleep(0.01)  # between two looks at a condition that has a deadline
+        time.sleep(pause_s)  # between two looks at a condition that has a deadline
+        pause_s = min(1.2 * pause_s, LONGEST_PAUSE_S)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""An error of ours stops at the fence and is seldom said; what ends a process goes through."""
+"""`guarded` reports our own errors, rarely, and swallows them; what ends a process passes through."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return go_on
 
 
-def through_fence(doing: str, error: BaseException) -> None:
-    """Raise inside a fence."""
+def through_guarded(doing: str, error: BaseException) -> None:
+    """Raise inside `guarded`."""
     with guarded(doing):
         raise error
 
 
-def through_fenced(doing: str, error: BaseException) -> None:
-    """Raise inside a guarded_call function."""
+def through_guarded_call(doing: str, error: BaseException) -> None:
+    """Raise inside a function that `guarded_call` wraps."""
 
     @guarded_call(doing)
     def fails() -> None:
@@ -58,7 +58,7 @@ def through_fenced(doing: str, error: BaseException) -> None:
     assert fails() is None
 
 
-WAYS = pytest.mark.parametrize("way", [through_fence, through_fenced])
+WAYS = pytest.mark.parametrize("way", [through_guarded, through_guarded_call])
 Way = Callable[[str, BaseException], None]
 
 
@@ -89,7 +89,7 @@ def test_error_is_reported_and_not_raised(
 def test_end_of_process_goes_through(
     way: Way, end: BaseException, doing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Gunicorn stops a worker with SystemExit: whoever swallows it keeps the worker alive."""
+    """Gunicorn stops a worker with SystemExit: swallowing it would keep the worker alive."""
     with pytest.raises(type(end)) as raised:
         way(doing, end)
     assert raised.value is end
@@ -119,7 +119,7 @@ def test_strictness_is_chosen_by_variable(
 
 @pytest.mark.usefixtures("lenient")
 def test_nothing_is_said_when_nothing_fails(doing: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The fence is invisible: results, arguments, names."""
+    """`guarded_call` keeps results, arguments and names."""
 
     @guarded_call(doing)
     def adds(a: int, *, b: int) -> int:

@@ -1,4 +1,4 @@
-"""Every setting is read as documented; a bad one warns once and leaves its default in place."""
+"""Every setting is read as documented; a bad value warns once and its default is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request costs, counted where a clock would lie: the calls of our own functions.
+"""Bounds on the calls of our own functions that one request makes.
 
 In a real worker a request's cost is how much code and how many objects it touches, and calls stand
 for that. Times are measured in `benchmarks/`, against peers; here a bound keeps what was won there.
@@ -30,7 +30,7 @@ BOUNDS = {
 def test_request_calls_few_functions_of_ours_when_nothing_is_exported(
     path: str, tmp_path: Path
 ) -> None:
-    """Line, page, watchdog and pool facts included."""
+    """Line, scoreboard, watchdog and pool facts included."""
     counted = tmp_path / "counted.json"
     with gunicorn(
         "every_kind",

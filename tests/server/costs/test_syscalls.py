@@ -1,4 +1,4 @@
-"""What a request costs in system calls, counted by strace: the line, and the clock of the CPU."""
+"""Bounds on the system calls that one request makes, counted by strace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule exports although the sampler has dropped it, and at which rate the rest is sampled."""
+"""`ALWAYS_EXPORT`: requests exported although the sampler dropped them, and the sampling rate on each root."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from tests.support.traced_site import Traced
 
 CALLER_DROPPED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 CALLER_SAMPLED = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203331-01"
-
-
 _numbers = itertools.count()
 
 

@@ -1,4 +1,4 @@
-"""The app's own log records: the ids of their request in every format, and none lost on the way out."""
+"""The app's own log records: request ids in every format, and none lost in export."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_exporter_is_not_exported(site: Site) -> None:
 
 
 def test_nothing_but_events_when_switched_off(tmp_path: Path) -> None:
-    """The setting keeps records in the house; the formats keep their ids."""
+    """The setting stops the export of records; the formats keep their ids."""
     with logging_site(tmp_path, OTEL_PYTHON_CANONICAL_APP_LOGS="false") as site:
         _, line = site.server.ask("/says/?name=kept")
         assert site.said("kept plain")[0][0] == line["req_id"]
@@ -221,7 +221,7 @@ def test_nothing_but_events_when_switched_off(tmp_path: Path) -> None:
 
 
 def test_each_record_is_exported_once_when_sdk_has_handler_too(tmp_path: Path) -> None:
-    """Who asks for the SDK's own handler gets that one, with our ids on its records."""
+    """If the SDK's own handler is asked for, it exports, with our ids on its records."""
     with logging_site(tmp_path, OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED="true") as site:
         _, line = site.server.ask("/says/?name=once")
         record = site.exported("once root")

@@ -1,4 +1,4 @@
-"""What leaves us arrives: through the real OpenTelemetry Collector, and through Rotel."""
+"""Exports through the real OpenTelemetry Collector and through Rotel."""
 
 from __future__ import annotations
 

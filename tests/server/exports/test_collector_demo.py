@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,17 @@ import pytest
 
 from otel_canonical.event.fields import FIELDS, attribute_of
 from otel_canonical.event.logfmt import as_text
-from tests.server.lifecycle.test_lost_requests import busy_worker
+from tests.support.demo_shop import shop
 from tests.support.otlp_sink import OtlpSink, SunkLog, SunkSpan, is_server
 from tests.support.peers.collector import Collector, shipped_collector
-from tests.support.servers import DEMO, Line, Server, clean_environment, eventually, gunicorn
+from tests.support.servers import DEMO, Line, Server, eventually
+from tests.support.stuck_requests import busy_worker
 
 ENDINGS = ("request", "timeout", "lost")
 STUCK = "/slow/?seconds=50"
-
 #: One way to set exporters up is OpenTelemetry's variables, with either protocol, the other a file.
 WAYS = ("http/protobuf", "grpc", "file")
+
 DECLARED = """\
 file_format: "1.0"
 propagator:
@@ -97,23 +97,6 @@ def settings_of(way: str, peer: Collector, directory: Path) -> dict[str, str]:
         "OTEL_BLRP_SCHEDULE_DELAY": "50",
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
     }
-
-
-@contextlib.contextmanager
-def shop(directory: Path, *arguments: str, **settings: str) -> Iterator[Server]:
-    """Start the demo shop with a database of its own, made anew if it isn't there yet."""
-    file = directory / "demo.sqlite3"
-    database = {"DEMO_DATABASE": str(file)}
-    for command in () if file.exists() else ("migrate", "seed_catalog"):
-        subprocess.run(
-            [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"],
-            env=clean_environment(directory, database),
-            check=True,
-        )
-    with gunicorn(
-        "demo_shop.wsgi", directory, *arguments, cwd=DEMO, **database, **settings
-    ) as server:
-        yield server
 
 
 def visit(server: Server) -> int:
@@ -193,7 +176,7 @@ def eventually_empty(probe: Callable[[], list[Line]]) -> list[Line]:
 
 
 def test_one_root_for_each_request(tour: Tour) -> None:
-    """One SERVER span for each line that ends a request, no other, and nobody is an orphan."""
+    """One SERVER span for each line that ends a request, no other, and no span without its parent."""
     lines = [line for line in tour.lines if line["event_type"] in ENDINGS]
     spans = tour.received.spans
     roots = [span for span in spans if is_server(span)]

@@ -1,4 +1,4 @@
-"""Lines of hosts that export nothing: the Collector makes the same log events of them."""
+"""Lines of hosts that export nothing: the Collector turns them into the same log events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from otel_canonical.event import fields, json_lines, logfmt
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, attribute_of
+from tests.support.hostile_texts import PIECES, UNPAIRED_SURROGATES, hostile_events
 from tests.support.otlp_sink import SunkLog
 from tests.support.peers.collector import (
     CONFIG,
@@ -22,7 +23,6 @@ from tests.support.peers.collector import (
     validate,
 )
 from tests.support.servers import eventually, gunicorn
-from tests.unit.event.test_logfmt_peers import PIECES, UNPAIRED_SURROGATES, hostile_events
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEAD = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.exports.test_export_losses import broken_collector, complaints, lost
-from tests.server.lifecycle.test_timeouts import request_id, send
+from tests.support.broken_collectors import broken_collector, complaints, lost
 from tests.support.otlp_sink import OtlpSink, otlp_sink
+from tests.support.raw_requests import request_id, send
 from tests.support.servers import Line, Server, eventually, gunicorn
 
 pytest.importorskip(

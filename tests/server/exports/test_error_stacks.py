@@ -119,7 +119,7 @@ def test_no_stack_when_nothing_failed(site: Site, path: str) -> None:
 def test_no_stack_when_message_is_excluded(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Who excludes the message excludes the stack that ends in it."""
+    """Excluding the message excludes the stack, because that ends in the message."""
     directory = tmp_path_factory.mktemp("excluded")
     with (
         otlp_sink() as sink,

@@ -1,4 +1,4 @@
-"""The gRPC exporter: from forked workers, over recycling and reloads, and with nobody at the other end."""
+"""The gRPC exporter in forked workers: recycling, reloads, and an unreachable collector."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("grpc", reason="pip install opentelemetry-exporter-otlp-proto-grpc")
-
-from tests.server.exports.test_export_losses import (
+from tests.support.broken_collectors import (
     FLUSH_S,
     GUNICORN_STOPS_S,
-    REQUESTS,
+    REQUESTS_SENT,
     broken_collector,
     complaints,
     hang,
+    impatient_settings,
     latencies_ms,
     lost,
     noise,
     stop_s,
 )
-from tests.server.exports.test_export_losses import settings as quick
-from tests.server.lifecycle.test_timeouts import request_id, send
+from tests.support.raw_requests import request_id, send
+
+pytest.importorskip("grpc", reason="pip install opentelemetry-exporter-otlp-proto-grpc")
+
 from tests.support.otlp_sink import grpc_sink, is_server
 from tests.support.servers import eventually, gunicorn
 from tests.support.traced_site import traced_site
@@ -125,11 +126,15 @@ def test_stop_is_short_and_loss_is_told_when_nobody_answers_by_grpc(
     """As by HTTP: requests don't notice, the stop keeps its bound, the counts are exact."""
     with (
         broken_collector(None if kind == "down" else hang) as endpoint,
-        gunicorn("every_kind", tmp_path, **quick(endpoint, tmp_path, **GRPC)) as server,
+        gunicorn(
+            "every_kind", tmp_path, **impatient_settings(endpoint, tmp_path, **GRPC)
+        ) as server,
     ):
         latencies_ms(server)
         assert stop_s(server) < FLUSH_S + GUNICORN_STOPS_S
-        assert lost(server) == {"spans": REQUESTS, "log records": REQUESTS}, server.report()
+        assert lost(server) == {"spans": REQUESTS_SENT, "log records": REQUESTS_SENT}, (
+            server.report()
+        )
         assert noise(server) == []
         assert len(complaints(server)) <= 2
 
@@ -142,8 +147,8 @@ def test_recycling_keeps_its_bound_when_collector_is_down(tmp_path: Path) -> Non
             "every_kind",
             tmp_path,
             *("--max-requests", "3"),
-            # Two farewells without a bound would take a minute.
-            **quick(endpoint, tmp_path, **GRPC, OTEL_EXPORTER_OTLP_TIMEOUT="30"),
+            # Two shutdowns without a bound would take a minute.
+            **impatient_settings(endpoint, tmp_path, **GRPC, OTEL_EXPORTER_OTLP_TIMEOUT="30"),
         ) as server,
     ):
         started = time.monotonic()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.support.neighbour import Neighbour
 from tests.support.otlp_sink import SunkSpan, otlp_sink
 from tests.support.servers import gunicorn
 from tests.support.traced_site import Traced
@@ -47,27 +46,6 @@ def site(
     arguments = ["--preload"] if request.param == "preload" else []
     with exporting(tmp_path_factory.mktemp("inner"), *arguments) as site:
         yield site
-
-
-@pytest.fixture(scope="module")
-def neighbour() -> Iterator[str]:
-    """The URL of another HTTP service."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="neighbour")
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def test_render_is_span_when_exported(site: Site) -> None:
@@ -132,9 +110,9 @@ def test_cache_spans_are_below_root_when_view_is_async(site: Site) -> None:
     assert site.tree(root) == [("cache.set", []), ("cache.get", [])]
 
 
-def test_spans_are_below_root_when_body_is_streamed(site: Site, neighbour: str) -> None:
+def test_spans_are_below_root_when_body_is_streamed(site: Site, neighbour: Neighbour) -> None:
     """Renders, caches, queries and calls of two HTTP clients while the body is sent: no orphans."""
-    line, root = site.ask(f"/streams/?url={neighbour}")
+    line, root = site.ask(f"/streams/?url={neighbour.url}/")
     assert site.tree(root) == [
         ("template.render page.html", [("SELECT", [])]),
         ("cache.get", []),
@@ -147,14 +125,14 @@ def test_spans_are_below_root_when_body_is_streamed(site: Site, neighbour: str) 
     assert all(span.ended_ns <= root.ended_ns for span in calls)
 
 
-def test_calls_are_counted_once_when_clients_are_stacked(site: Site, neighbour: str) -> None:
+def test_calls_are_counted_once_when_clients_are_stacked(site: Site, neighbour: Neighbour) -> None:
     """requests calls by way of urllib3; with both instrumented it is one call all the same."""
-    line, _ = site.ask(f"/calls/?url={neighbour}")
+    line, _ = site.ask(f"/calls/?url={neighbour.url}/")
     assert line["http_calls"] == "2"
 
 
 def test_no_spans_when_switched_off(tmp_path: Path) -> None:
-    """Who finds them too chatty switches them off; the counts stay."""
+    """The spans can be switched off; the counts stay."""
     with exporting(
         tmp_path,
         OTEL_PYTHON_CANONICAL_TEMPLATE_SPANS="false",

@@ -13,61 +13,31 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.pool.identity import NAMESPACE, pool_name, successor_of
 from otel_canonical.reporter.instruments import METRICS, SLOTS_WAITING
-from tests.server.exports.test_spans_of_lost_requests import is_alive
-from tests.server.lifecycle.test_accounting import IS_SOAK
-from tests.server.lifecycle.test_timeouts import send
+from tests.support.operating import renew_workers
 from tests.support.otlp_sink import OtlpSink, SunkMetric, otlp_sink
 from tests.support.peers.collector import collector
-from tests.support.servers import PATIENCE_S, Server, command_of, eventually, gunicorn
+from tests.support.pool import (
+    COUNTERS,
+    POOL,
+    SMALL,
+    Series,
+    exporting_metrics,
+    last_value,
+    series_of,
+)
+from tests.support.processes import children_of, is_alive, is_reporter
+from tests.support.raw_requests import send
+from tests.support.servers import PATIENCE_S, eventually, gunicorn
+from tests.support.soak import IS_SOAK
 
-COUNTERS = [metric.name for metric in METRICS if metric.instrument == "counter"]
+pytestmark = pytest.mark.soak
+
 GAUGES = [metric.name for metric in METRICS if metric.instrument == "gauge"]
-POOL = {metric.name: metric for metric in METRICS}
-EXPORT_MS = "300"
 #: So many requests recycle a worker.
 LIVES_FOR = 3
 #: (short, long)
 REQUESTS = (48, 900)[IS_SOAK]
-
-#: For workers that are to be many rather than large.
-SMALL = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}
-
-Series = tuple[str, tuple[tuple[str, object], ...], object]
-
-
-def exporting(sink: OtlpSink, **more: str) -> dict[str, str]:
-    """Return an environment that exports metrics to `sink`, often."""
-    return {
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{sink.endpoint}/v1/metrics",
-        "OTEL_METRIC_EXPORT_INTERVAL": EXPORT_MS,
-        **more,
-    }
-
-
-def series_of(sink: OtlpSink) -> dict[Series, list[float]]:
-    """Return the values of each series of the pool's metrics, in the order in which they came."""
-    found: dict[Series, list[float]] = collections.defaultdict(list)
-    for metric in list(sink.metrics):
-        if metric.name in POOL:
-            found[series(metric)].append(metric.value)
-    return found
-
-
-def series(metric: SunkMetric) -> Series:
-    """Return what tells a data point's series from others: its name and all of its attributes."""
-    attributes = tuple(sorted(metric.attributes.items()))
-    return metric.name, attributes, metric.resource["service.instance.id"]
-
-
-def last(sink: OtlpSink, name: str, **attributes: object) -> float | None:
-    """Return the last value of a metric; `_` in an attribute's name stands for `.`."""
-    wanted = {key.replace("_", "."): value for key, value in attributes.items()}
-    for metric in reversed(list(sink.metrics)):
-        if metric.name == name and wanted.items() <= metric.attributes.items():
-            return metric.value
-    return None
 
 
 def lines_told(sink: OtlpSink) -> float | None:
@@ -101,7 +71,7 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
             tmp_path,
             *("--max-requests", str(LIVES_FOR)),
             workers=8,
-            **exporting(sink, **SMALL),
+            **exporting_metrics(sink, **SMALL),
         ) as site,
     ):
         with ThreadPoolExecutor(3) as clients:
@@ -112,7 +82,7 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
         eventually(
             lambda: (
                 (lines_told(sink), summed(sink, "gunicorn.workers.count")) == (requests, 8)
-                and last(sink, "gunicorn.slots.count") == 8
+                and last_value(sink, "gunicorn.slots.count") == 8
                 # Read every ten seconds only.
                 and any(name == "gunicorn.worker.memory.pss" for name, _, _ in series_of(sink))
             ),
@@ -121,7 +91,9 @@ def test_every_metric_has_one_series_and_totals_only_grow(kind: str, tmp_path: P
         os.kill(site.pid, signal.SIGTERM)
         assert site.process.wait(PATIENCE_S) == 0
         # The reporter has left before its arbiter: its last words are out.
-        eventually(lambda: last(sink, "gunicorn.workers.count") == 0, lambda: str(series_of(sink)))
+        eventually(
+            lambda: last_value(sink, "gunicorn.workers.count") == 0, lambda: str(series_of(sink))
+        )
         found = series_of(sink)
     names = collections.Counter(name for name, attributes, _ in found if not attributes)
     assert set(names.values()) == {1}
@@ -168,7 +140,9 @@ def test_recycled_worker_goes_on_with_the_series_of_the_one_before(tmp_path: Pat
     """Upstream's metrics of a worker, of a new process, under the identity that the old one had."""
     with (
         otlp_sink() as sink,
-        gunicorn("stuck", tmp_path, "--max-requests", "1", workers=2, **exporting(sink)) as site,
+        gunicorn(
+            "stuck", tmp_path, "--max-requests", "1", workers=2, **exporting_metrics(sink)
+        ) as site,
     ):
         for _ in range(8):
             send(site, "/ok/")
@@ -196,7 +170,9 @@ def test_instance_id_of_the_user_stays(tmp_path: Path) -> None:
     given = "service.name=shop,service.instance.id=web-1"
     with (
         otlp_sink() as sink,
-        gunicorn("stuck", tmp_path, **exporting(sink, OTEL_RESOURCE_ATTRIBUTES=given)) as site,
+        gunicorn(
+            "stuck", tmp_path, **exporting_metrics(sink, OTEL_RESOURCE_ATTRIBUTES=given)
+        ) as site,
     ):
         send(site, "/ok/")
         eventually(
@@ -215,7 +191,7 @@ def test_reporter_that_dies_is_started_again_and_forgets_nothing(tmp_path: Path)
     """Totals are the arbiter's: they go on, and no zombie is left."""
     with (
         otlp_sink() as sink,
-        gunicorn("stuck", tmp_path, workers=2, **exporting(sink)) as site,
+        gunicorn("stuck", tmp_path, workers=2, **exporting_metrics(sink)) as site,
     ):
         send(site, "/ok/")
         eventually(lambda: lines_told(sink) == 1, site.report)
@@ -238,40 +214,31 @@ def test_reload_replaces_the_reporter_if_its_environment_changes(tmp_path: Path)
     with (
         otlp_sink() as sink,
         otlp_sink() as other,
-        gunicorn("stuck", tmp_path, "-c", str(conf), workers=2, **exporting(sink)) as site,
+        gunicorn("stuck", tmp_path, "-c", str(conf), workers=2, **exporting_metrics(sink)) as site,
     ):
         [first] = eventually(site.reporters, site.report)
-        renew(site)
-        eventually(lambda: last(sink, "gunicorn.workers.started") == 4, site.report)
+        renew_workers(site)
+        eventually(lambda: last_value(sink, "gunicorn.workers.started") == 4, site.report)
         assert site.reporters() == [first]
         endpoint = f"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={other.endpoint}/v1/metrics"
         conf.write_text(f"raw_env = ['{endpoint}']\n")
-        renew(site)
+        renew_workers(site)
         eventually(
-            lambda: last(other, "gunicorn.workers.started") == 6,
+            lambda: last_value(other, "gunicorn.workers.started") == 6,
             lambda: f"{series_of(other)}\n{site.report()}",
         )
         eventually(lambda: first not in site.reporters(), site.report)
-        eventually(lambda: last(other, "gunicorn.workers.count") == 2, site.report)
+        eventually(lambda: last_value(other, "gunicorn.workers.count") == 2, site.report)
         conf.write_text("raw_env = ['OTEL_PYTHON_CANONICAL_ENABLED=false']\n")
-        renew(site)
+        renew_workers(site)
         eventually(lambda: not site.reporters(), site.report)
-
-
-def renew(site: Server) -> None:
-    """Reload, and wait until no worker is one of before."""
-    old = set(site.workers())
-    os.kill(site.pid, signal.SIGHUP)
-    eventually(
-        lambda: len(site.workers()) == len(old) and not old & set(site.workers()), site.report
-    )
 
 
 def test_two_arbiters_have_two_reporters_and_no_series_in_common(tmp_path: Path) -> None:
     """SIGUSR2: both are whole, and the old one takes its reporter with it."""
-    with otlp_sink() as sink, gunicorn("stuck", tmp_path, **exporting(sink)) as site:
+    with otlp_sink() as sink, gunicorn("stuck", tmp_path, **exporting_metrics(sink)) as site:
         [old] = eventually(site.reporters, site.report)
-        eventually(lambda: last(sink, "gunicorn.workers.count") == 1, site.report)
+        eventually(lambda: last_value(sink, "gunicorn.workers.count") == 1, site.report)
         os.kill(site.pid, signal.SIGUSR2)
         new_arbiter = eventually(
             lambda: [pid for pid in site.children() if children_of(pid)], site.report
@@ -285,7 +252,7 @@ def test_two_arbiters_have_two_reporters_and_no_series_in_common(tmp_path: Path)
             [new] = [pid for pid in children_of(new_arbiter) if is_reporter(pid)]
             os.kill(site.pid, signal.SIGTERM)
             site.process.wait(PATIENCE_S)
-            # Nobody holds its pipe any more, the new arbiter neither.
+            # No process holds its pipe any more, not even the new arbiter.
             eventually(lambda: not is_alive(old), site.report)
             assert is_alive(new)
         finally:
@@ -294,53 +261,15 @@ def test_two_arbiters_have_two_reporters_and_no_series_in_common(tmp_path: Path)
         assert len(writers()) == 2
 
 
-def is_reporter(pid: int) -> bool:
-    """Return whether a process is a reporter."""
-    return b"otel_canonical.reporter" in command_of(pid)
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    try:
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
 def test_no_reporter_when_pool_metrics_are_off(tmp_path: Path) -> None:
     """The setting saves the process; the workers' metrics still leave."""
     with (
         otlp_sink() as sink,
         gunicorn(
-            "stuck", tmp_path, **exporting(sink, OTEL_PYTHON_CANONICAL_POOL_METRICS="false")
+            "stuck", tmp_path, **exporting_metrics(sink, OTEL_PYTHON_CANONICAL_POOL_METRICS="false")
         ) as site,
     ):
         send(site, "/ok/")
         eventually(lambda: sink.metrics, site.report)
         assert site.reporters() == []
         assert not series_of(sink)
-
-
-@pytest.mark.parametrize(
-    ("host", "binds", "environ", "name"),
-    [
-        ("web", [("127.0.0.1", 8000)], {}, "web ('127.0.0.1', 8000)"),
-        ("web", ["/b", "/a"], {}, "web /a,/b"),
-        ("web", ["/a"], {"OTEL_CANONICAL_SUCCESSOR": "1"}, "web /a 1"),
-        ("web", ["/a"], {"OTEL_CANONICAL_SUCCESSOR": ""}, "web /a"),
-    ],
-)
-def test_pool_name(host: str, binds: list[object], environ: dict[str, str], name: str) -> None:
-    """The same after a restart, another while a predecessor still lives."""
-    assert pool_name(host, binds, environ) == name
-
-
-def test_arbiters_take_turns() -> None:
-    """The successor's successor has the first one's name again: the first one is gone by then."""
-    assert successor_of({}) == "1"
-    assert successor_of({"OTEL_CANONICAL_SUCCESSOR": "1"}) == ""
-
-
-def test_ids_are_in_the_namespace_of_the_semantic_conventions() -> None:
-    """As "service.instance.id" asks of ids that are made from other names."""
-    assert str(NAMESPACE) == "4d63009a-8d0f-11ee-aad7-4c796ed8e320"

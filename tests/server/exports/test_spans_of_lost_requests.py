@@ -1,4 +1,4 @@
-"""The root span of a request that died arrives all the same, under the ids of its line."""
+"""The root span of a request whose worker died is exported under the ids of its line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_lost_requests import line_after_shutdown
-from tests.server.lifecycle.test_timeouts import request_id, send
 from tests.support.otlp_sink import OtlpSink, otlp_sink
+from tests.support.processes import is_alive
+from tests.support.raw_requests import request_id, send
 from tests.support.servers import PATIENCE_S, Server, eventually, gunicorn
+from tests.support.stuck_requests import line_after_shutdown
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -155,11 +156,3 @@ def test_lost_line_and_span_when_shutdown_runs_out(sink: OtlpSink, tmp_path: Pat
         line = line_after_shutdown(site)
         assert line["lost_cause"] == "shutdown"
         assert sink.root_of(line).attributes["error.type"] == "shutdown"
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process exists and is no zombie."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

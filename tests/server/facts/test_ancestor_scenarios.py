@@ -1,4 +1,4 @@
-"""The example lines of gunicorn-django-canonical-logs' README, asked of ours.
+"""The example lines of gunicorn-django-canonical-logs' README, compared with ours.
 
 Each example's keys are listed as its README prints them, the value as a pattern. `-` is how it prints
 "unknown"; we leave such a key out. The example of a timeout is in `server/lifecycle/test_timeouts.py`.

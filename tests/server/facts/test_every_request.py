@@ -54,7 +54,7 @@ def ask(site: Server, path: str, **more: str) -> tuple[Answer, Line]:
     ],
 )
 def test_line_has_status_of_response(site: Server, path: str, status: int) -> None:
-    """Whoever answered, the line says what the client got."""
+    """The line has the status that the client got, whether Django, middleware or Gunicorn answered."""
     answer, line = ask(site, path)
     assert answer.status == status
     assert line["resp_status"] == str(status)

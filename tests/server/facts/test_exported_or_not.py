@@ -1,16 +1,15 @@
-"""The line says the same whether its request is exported or not, over the whole demo shop."""
+"""Lines of the whole demo shop are the same whether their requests are exported or not."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.demo_shop import shop
 from tests.support.otlp_sink import otlp_sink
-from tests.support.servers import DEMO, Line, eventually, gunicorn
+from tests.support.servers import DEMO, Line, eventually
 
 #: What differs from one run to the next: ids, clocks, processes, and how full the pool was.
 DIFFERS = re.compile(r"ts|trace_id|span_id|sampled|req_id|req_host|\w+_(?:time|ttfb|seen)|g_\w+")
@@ -26,13 +25,7 @@ def lines_of_shop(directory: Path, **environment: str) -> list[tuple[str, list[L
     from tour.visitor import Visitor, visit_everything  # type: ignore[import-not-found]
 
     directory.mkdir()
-    database = {"DEMO_DATABASE": str(directory / "demo.sqlite3")}
-    for command in ("migrate", "seed_catalog"):
-        manage = [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"]
-        subprocess.run(manage, env=database, check=True)
-    with gunicorn(
-        "demo_shop.wsgi", directory, "--chdir", str(DEMO), **database, **environment
-    ) as server:
+    with shop(directory, **environment) as server:
         host, port = server.address
         visitor = Visitor(host, port)
         visit_everything(visitor)

@@ -1,4 +1,4 @@
-"""How full the pool was when a request was served: on its line, right at that moment."""
+"""The pool's state on each request's line: busy workers, busy slots, backlog."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.pool import backlog
-from otel_canonical.pool.scoreboard import PoolState, Scoreboard
-from otel_canonical.servers import thread_queue
-from tests.server.lifecycle.test_reloads import closed_port
-from tests.server.lifecycle.test_timeouts import send
+from tests.support.addresses import unused_address
+from tests.support.raw_requests import send
 from tests.support.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -149,7 +146,7 @@ def see_five_waiting(site: Server, waiting: Busy, binds: list[str], directory: P
 
 
 def queue_up(address: tuple[str, int] | str) -> socket.socket:
-    """Connect and send a request that nobody accepts yet."""
+    """Connect and send a request that no worker accepts yet."""
     if isinstance(address, str):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)
@@ -163,7 +160,7 @@ def test_line_has_backlog_when_each_worker_listens_for_itself(
     busy: Callable[[Server], Busy], tmp_path: Path
 ) -> None:
     """`--reuse-port`: of two workers with a socket each, what waits at both."""
-    bind = f"127.0.0.1:{closed_port()}"
+    bind = unused_address()
     with gunicorn("waits", tmp_path, "--reuse-port", bind=bind, workers=2, **OFTEN_SLOW) as site:
         pool_when(site, g_backlog="0")
         waiting = busy(site)
@@ -239,87 +236,3 @@ def test_counts_are_right_when_workers_are_added_and_removed(tmp_path: Path) -> 
             pool_when(site, g_w_count=str(count))
         os.kill(site.workers()[0], signal.SIGKILL)
         pool_when(site, g_w_count="3", g_w_active="1")
-
-
-def test_pool_state_of_page() -> None:
-    """The table is read as a whole: workers, busy ones, slots, busy slots, and a fresh backlog."""
-    scoreboard = Scoreboard(8, 2)
-    assert scoreboard.pool_state(0) == PoolState(0, 0, 0, 0, None)
-    blocks = [scoreboard.take_block() for _ in range(3)]
-    assert blocks == [0, 1, 2]
-    slots = [slot for block in range(3) for slot in scoreboard.slots_of(block)]
-    texts = ("id", "", "", "", "GET", "", "", "/")
-    for slot in (slots[0], slots[4], slots[5]):
-        slot.open(1, 2, 3, False, texts)
-    scoreboard.set_backlog(7, 10)
-    assert scoreboard.pool_state(11) == PoolState(3, 2, 6, 3, 7)
-    assert scoreboard.pool_state(10_000_000_000).backlog is None
-    scoreboard.free_block(2)
-    assert scoreboard.pool_state(11) == PoolState(2, 1, 4, 1, 7)
-    assert scoreboard.take_block() == 2
-
-
-def test_waiting_requests_are_summed_where_workers_queue() -> None:
-    """Over all workers that live; of other classes it isn't told."""
-    scoreboard = Scoreboard(8, 2, has_queues=True)
-    for block in range(3):
-        scoreboard.take_block()
-        scoreboard.counters.waiting[block] += block + 1
-    assert scoreboard.pool_state(0).waiting == 6
-    scoreboard.free_block(1)
-    assert scoreboard.pool_state(0).waiting == 4
-    assert Scoreboard(8, 2).pool_state(0).waiting is None
-
-
-def test_queue_is_right_when_a_worker_refuses_or_has_none() -> None:
-    """Handed over and taken up, in any thread; what was not taken in never waits."""
-
-    class ThreadWorker:
-        is_open = True
-
-        def enqueue_req(self, conn: str) -> None:
-            if not self.is_open:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-
-        def handle(self, conn: str) -> str:
-            return conn
-
-    waiting = memoryview(bytearray(8)).cast("q")
-    worker = ThreadWorker()
-    thread_queue.count_waiting(worker, waiting)
-    for conn in ("a", "b"):
-        worker.enqueue_req(conn)
-    assert waiting[0] == 2
-    assert worker.handle("a") == "a"
-    worker.is_open = False
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        worker.enqueue_req("c")
-    assert waiting[0] == 1
-    thread_queue.count_waiting(object(), waiting)
-
-
-def test_backlog_is_found_by_inode() -> None:
-    """Of any family, among all listening sockets of the host; what isn't there isn't 0."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as tcp,
-        socket.create_server(("::1", 0), family=socket.AF_INET6) as tcp6,
-        socket.socket(socket.AF_UNIX) as unix,
-    ):
-        unix.bind(f"\0{os.getpid()}")
-        unix.listen()
-        clients = [socket.create_connection(tcp.getsockname()) for _ in range(3)]
-        clients += [socket.create_connection(tcp6.getsockname()[:2]) for _ in range(2)]
-        inodes = backlog.inodes_of([tcp, tcp6, unix])
-        assert [backlog.waiting_by_inode([inode]) for inode in inodes] == [3, 2, 0]
-        assert backlog.waiting_by_inode(inodes) == backlog.waiting([tcp, tcp6, unix]) == 5
-        for client in clients:
-            client.close()
-    assert backlog.waiting_by_inode(inodes) is None
-    assert backlog.waiting_by_inode([]) is None
-
-
-def test_backlog_is_none_when_there_is_nobody_to_ask() -> None:
-    """No listener, or one of a kind that can't tell: unknown, not 0."""
-    assert backlog.waiting([]) is None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-        assert backlog.waiting([datagram]) is None

@@ -1,4 +1,4 @@
-"""Counting lines counts requests, whatever kills a worker; and nothing is left of the dead.
+"""Counting lines counts requests, whatever kills a worker; dead workers leave nothing behind.
 
 A short version of each runs with the other tests; `OTEL_CANONICAL_SOAK=1` (`make soak`) the long one.
 """
@@ -13,45 +13,36 @@ import signal
 import statistics
 import threading
 import time
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.server.exports.test_spans_of_lost_requests import is_alive
-from tests.server.lifecycle.test_timeouts import send
+from tests.support.footprint import MEMORY_SLACK_KIB, footprint, settled_footprint
 from tests.support.otlp_sink import otlp_sink
+from tests.support.processes import is_alive
+from tests.support.raw_requests import send, status_of
 from tests.support.servers import PATIENCE_S, Server, eventually, gunicorn
+from tests.support.soak import IS_SOAK
 
-IS_SOAK = os.environ.get("OTEL_CANONICAL_SOAK") == "1"
+pytestmark = pytest.mark.soak
+
 #: (short, long)
 KILLING_S = (8, 60)[IS_SOAK]
-RECYCLES = (60, 1000)[IS_SOAK]
-KILLS = (20, 200)[IS_SOAK]
-TIMEOUTS = (16, 200)[IS_SOAK]
-ORDINARY = (3000, 100_000)[IS_SOAK]
+RECYCLES = (40, 1000)[IS_SOAK]
+KILLS = (10, 200)[IS_SOAK]
+TIMEOUTS = (12, 200)[IS_SOAK]
+ORDINARY = (2000, 100_000)[IS_SOAK]
 ILL_REQUESTS = (60, 1200)[IS_SOAK]
-
 CLIENTS = 6
 KILL_EVERY_S = 0.4
-
-#: What a stretch of service may add to the arbiter's memory, in KiB: the allocator's slack.
-MEMORY_SLACK_KIB = 2048
+FEWEST_KILLS = 4
 
 
-def ask(site: Server, path: str, request_id: str) -> int | None:
-    """Send one request; return its status, or None if the connection broke."""
-    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {request_id}\r\n\r\n"
-    try:
-        answer = site.send(head.encode())
-    except OSError:
-        return None
-    return int(answer.split()[1]) if answer.startswith(b"HTTP/1.1 ") else None
-
-
-def kill_a_worker(site: Server) -> int | None:
-    """Kill one of the workers at random."""
-    workers = site.workers()
+def kill_a_worker(site: Server, among: Container[int] | None = None) -> int | None:
+    """Kill one of the workers at random, or one of those `among` them."""
+    workers = [pid for pid in site.workers() if among is None or pid in among]
     if not workers:
         return None
     pid = random.choice(workers)
@@ -71,7 +62,7 @@ def test_every_request_has_one_line_when_workers_are_killed(tmp_path: Path) -> N
             if ended.is_set():
                 return
             request_id = f"c{number}-{n}"
-            statuses[request_id] = ask(site, "/takes/?s=0.02", request_id)
+            statuses[request_id] = status_of(site, "/takes/?s=0.02", request_id)
 
     with gunicorn("stuck", tmp_path, workers=3) as site:
         clients = [threading.Thread(target=client, args=(n,)) for n in range(CLIENTS)]
@@ -80,8 +71,10 @@ def test_every_request_has_one_line_when_workers_are_killed(tmp_path: Path) -> N
         deadline = time.monotonic() + KILLING_S
         kills = 0
         while not ended.wait(KILL_EVERY_S):
-            kills += kill_a_worker(site) is not None
-            if time.monotonic() > deadline:
+            # One that serves: on a slow machine none would ever come so far.
+            serving = {int(line["g_pid"]) for line in site.lines()}
+            kills += kill_a_worker(site, serving) is not None
+            if time.monotonic() > deadline and kills >= FEWEST_KILLS:
                 ended.set()
         for thread in clients:
             thread.join()
@@ -114,7 +107,7 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
 
         def recycle(times: int) -> None:
             for n in range(times):
-                assert ask(site, "/ok/", f"r{n}") in (200, None)
+                assert status_of(site, "/ok/", f"r{n}") in (200, None)
 
         recycle(RECYCLES // 10)
         before = settled_footprint(site)
@@ -122,37 +115,16 @@ def test_nothing_is_left_when_workers_come_and_go(tmp_path: Path) -> None:
         for _ in range(KILLS):
             eventually(lambda: kill_a_worker(site), site.report)
             eventually(lambda: len(site.workers()) == 2, site.report)
-        eventually(lambda: footprint(site)[0] == before[0], lambda: f"{before} {footprint(site)}")
+        eventually(
+            lambda: footprint(site).counts == before.counts, lambda: f"{before} {footprint(site)}"
+        )
         after = footprint(site)
         print(f"before {before}, after {after}")
-        assert after[2] - before[2] < MEMORY_SLACK_KIB
+        assert after.resident_kib - before.resident_kib < MEMORY_SLACK_KIB
         eventually(
             lambda: all(is_alive(pid) for pid in site.workers()),
             lambda: f"zombies\n{site.report()}",
         )
-
-
-def settled_footprint(site: Server) -> tuple[tuple[int, int, int], float, int]:
-    """Return the footprint once it rests: no worker between death and birth, Gunicorn all started."""
-    looks: list[tuple[int, int, int]] = []
-
-    def rests() -> bool:
-        looks.append(footprint(site)[0])
-        is_whole = len(site.workers()) == 2 and all(is_alive(pid) for pid in site.workers())
-        return is_whole and len(looks) > 100 and len(set(looks[-100:])) == 1
-
-    eventually(rests, lambda: f"never at rest: {looks[-10:]}")
-    return footprint(site)
-
-
-def footprint(site: Server) -> tuple[tuple[int, int, int], float, int]:
-    """Return ((descriptors, threads, shared-memory files), 0, resident KiB) of the arbiter."""
-    process = Path(f"/proc/{site.pid}")
-    status = (process / "status").read_text()
-    resident = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-    descriptors = len(list((process / "fd").iterdir()))
-    threads = len(list((process / "task").iterdir()))
-    return (descriptors, threads, len(os.listdir("/dev/shm"))), 0.0, int(resident.split()[1])
 
 
 def test_watchdog_looks_at_the_deadline(tmp_path: Path) -> None:
@@ -160,7 +132,7 @@ def test_watchdog_looks_at_the_deadline(tmp_path: Path) -> None:
     margin_s, timeout_s = 0.5, 1
     with gunicorn("stuck", tmp_path, "-t", str(timeout_s), workers=4) as site:
         with ThreadPoolExecutor(4) as clients:
-            list(clients.map(lambda n: ask(site, "/sleeps/", f"t{n}"), range(TIMEOUTS)))
+            list(clients.map(lambda n: status_of(site, "/sleeps/", f"t{n}"), range(TIMEOUTS)))
         lines = [line for line in site.wait_for_lines(TIMEOUTS) if line["event_type"] == "timeout"]
     assert len(lines) == TIMEOUTS
     late_ms = sorted(
@@ -171,8 +143,9 @@ def test_watchdog_looks_at_the_deadline(tmp_path: Path) -> None:
         f"{len(late_ms)} timeouts, seen after the deadline in ms: min {late_ms[0]:.1f}, "
         f"median {statistics.median(late_ms):.1f}, p99 {percentile_99:.1f}, max {late_ms[-1]:.1f}"
     )
-    # Gunicorn's clock begins a moment before the request's: up to this much "early" is on time.
-    assert late_ms[0] > -100
+    # Gunicorn's clock begins with the worker's last heartbeat, a moment before the request: on a busy
+    # machine that is a tenth of a second. Half the deadline would be too early for anything.
+    assert late_ms[0] > -1000 * (timeout_s - margin_s) / 2
 
 
 def test_no_false_alarm_among_ordinary_requests(tmp_path: Path) -> None:
@@ -187,7 +160,9 @@ def test_no_false_alarm_among_ordinary_requests(tmp_path: Path) -> None:
         )
         threads_before = [len(os.listdir(f"/proc/{pid}/task")) for pid in site.workers()]
         with ThreadPoolExecutor(4) as clients:
-            statuses = list(clients.map(lambda n: ask(site, "/ok/", f"o{n}"), range(ORDINARY)))
+            statuses = list(
+                clients.map(lambda n: status_of(site, "/ok/", f"o{n}"), range(ORDINARY))
+            )
         threads_after = [len(os.listdir(f"/proc/{pid}/task")) for pid in site.workers()]
         lines = site.wait_for_lines(ORDINARY)
     assert set(statuses) == {200}
@@ -217,12 +192,12 @@ def test_workers_come_and_go_when_collector_is_ill(collector: str, tmp_path: Pat
         requests = ILL_REQUESTS
         for n in range(requests):
             path = "/exits-hard/" if n % 20 == 10 else "/ok/"
-            status = ask(site, path, f"i{n}")
+            status = status_of(site, path, f"i{n}")
             assert status == (None if path == "/exits-hard/" else 200), site.report()
         lines = site.wait_for_lines(requests)
         assert {line["sampled"] for line in lines} == {"true"}
         os.kill(site.pid, signal.SIGTERM)
-        # Within the graceful timeout: Gunicorn kills nobody.
+        # Within the graceful timeout: Gunicorn kills no worker.
         assert site.process.wait(PATIENCE_S) == 0
         assert "SIGKILL" not in site.stderr.read_text()
 

@@ -1,4 +1,4 @@
-"""A request whose worker dies has one `lost` line, with the cause and, after a crash, the place."""
+"""A request whose worker dies has one `lost` line, with the cause and, after a crash, the location."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_timeouts import request_id, send
+from tests.support.raw_requests import request_id, send
 from tests.support.servers import (
     GUNICORN,
     INSTRUMENT,
-    PATIENCE_S,
-    Line,
-    Server,
     eventually,
     gunicorn,
 )
+from tests.support.stuck_requests import busy_worker, line_after_shutdown
 
 DEATHS = {
     "/kills-itself/": ("SIGKILL", None),
@@ -67,32 +65,6 @@ def test_lost_line_when_killed_from_outside(tmp_path: Path) -> None:
         assert (line["event_type"], line["lost_cause"]) == ("lost", "SIGKILL")
         assert (line["g_pid"], line["db_queries"]) == (str(worker), "3")
         assert "sampled" in line
-
-
-#: The system calls that `time.sleep` makes, on x86-64: clock_nanosleep; before Python 3.11 select.
-SLEEPING = {"230", "23", "270"}
-
-
-def busy_worker(site: Server) -> int | None:
-    """Return the worker that sleeps inside a view: an idle one waits for connections in select."""
-    for pid in site.workers():
-        number, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
-        # A select that waits for no descriptor is a sleep.
-        if number in SLEEPING and (number == "230" or int(arguments[0], 16) == 0):
-            return pid
-    return None
-
-
-def line_after_shutdown(site: Server) -> Line:
-    """Stop a server while it serves a request that outlasts the shutdown; return its one line."""
-    client = threading.Thread(target=send, args=(site, "/sleeps/"))
-    client.start()
-    eventually(lambda: busy_worker(site), site.report)
-    os.kill(site.pid, signal.SIGTERM)
-    site.process.wait(PATIENCE_S)
-    client.join()
-    [line] = site.wait_for_lines(1)
-    return line
 
 
 def test_lost_line_when_shutdown_runs_out(tmp_path: Path) -> None:
@@ -180,7 +152,7 @@ def test_worker_that_somebody_else_reaped_is_counted_out(tmp_path: Path) -> None
     with gunicorn("stuck", tmp_path, "-c", str(conf), "-t", "2") as site:
         send(site, "/kills-itself/")
         line = site.line_of("kills-itself")
-        # Gunicorn aborted what it thought alive: nobody knows any better.
+        # Gunicorn aborted a worker that it thought alive, so this looks like a timeout.
         assert line["event_type"] == "timeout"
         send(site, "/ok/")
         assert (site.line_of("ok")["g_w_count"], site.line_of("ok")["g_w_active"]) == ("1", "1")

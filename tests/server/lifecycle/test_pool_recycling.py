@@ -1,4 +1,4 @@
-"""Workers come and go by the hundred, and the pool's numbers are those of the processes there are.
+"""Workers are recycled by the hundred, and the pool's numbers match the processes.
 
 A short version runs with the other tests; `make soak` runs the long one.
 """
@@ -14,12 +14,25 @@ import threading
 import time
 from pathlib import Path
 
-from tests.server.exports.test_pool_metrics import COUNTERS, SMALL, exporting, last, series_of
-from tests.server.exports.test_spans_of_lost_requests import is_alive
-from tests.server.facts.test_pool_line import at, pool_lines
-from tests.server.lifecycle.test_accounting import IS_SOAK, MEMORY_SLACK_KIB, ask, settled_footprint
+import pytest
+
+from tests.support.footprint import MEMORY_SLACK_KIB, settled_footprint
 from tests.support.otlp_sink import otlp_sink
+from tests.support.pool import (
+    COUNTERS,
+    SMALL,
+    exporting_metrics,
+    last_value,
+    pool_lines,
+    series_of,
+    written_at,
+)
+from tests.support.processes import is_alive
+from tests.support.raw_requests import status_of
 from tests.support.servers import PATIENCE_S, Server, eventually, gunicorn
+from tests.support.soak import IS_SOAK
+
+pytestmark = pytest.mark.soak
 
 RECYCLES = (24, 1000)[IS_SOAK]
 #: Workers are added and removed by signals, between these.
@@ -71,7 +84,7 @@ def change(site: Server, *, more: bool) -> int:
 
 
 def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path: Path) -> None:
-    """Each request ends a worker, signals make them more and fewer; nobody is counted who isn't there."""
+    """Each request ends a worker, signals add and remove some; only living workers are counted."""
     with (
         otlp_sink() as sink,
         gunicorn(
@@ -80,18 +93,18 @@ def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path:
             *("--max-requests", "1"),
             workers=2,
             OTEL_PYTHON_CANONICAL_POOL_INTERVAL_SECONDS="1",
-            **exporting(sink, **SMALL),
+            **exporting_metrics(sink, **SMALL),
         ) as site,
         Census(site) as census,
     ):
         for n in range(RECYCLES // 10):
-            assert ask(site, "/ok/", f"warm{n}") in (200, None)
+            assert status_of(site, "/ok/", f"warm{n}") in (200, None)
         [reporter] = eventually(site.reporters, site.report)
-        eventually(lambda: last(sink, "gunicorn.workers.count") == 2, site.report)
+        eventually(lambda: last_value(sink, "gunicorn.workers.count") == 2, site.report)
         before, reporter_before = settled_footprint(site), resources(reporter)
         wanted = 2
         for n in range(RECYCLES):
-            assert ask(site, "/ok/", f"r{n}") in (200, None)
+            assert status_of(site, "/ok/", f"r{n}") in (200, None)
             if n % 4 == 0:
                 more = wanted == FEWEST or (wanted < MOST and random.random() < 0.5)
                 wanted += change(site, more=more)
@@ -100,7 +113,7 @@ def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path:
         eventually(lambda: len(site.workers()) == 2, site.report)
         told = len(pool_lines(site))
         eventually(lambda: len(pool_lines(site)) > told + 1, site.report)
-        eventually(lambda: last(sink, "gunicorn.workers.count") == 2, site.report)
+        eventually(lambda: last_value(sink, "gunicorn.workers.count") == 2, site.report)
         after = settled_footprint(site)
         assert site.reporters() == [reporter]
         assert resources(reporter) == reporter_before
@@ -109,16 +122,16 @@ def test_counts_are_right_while_workers_are_recycled_added_and_removed(tmp_path:
         assert site.process.wait(PATIENCE_S) == 0
         eventually(lambda: not is_alive(reporter), site.report)
         totals = pool_lines(site)
-        started = last(sink, "gunicorn.workers.started")
+        started = last_value(sink, "gunicorn.workers.started")
     print(f"{started} workers started, {len(lines)} pool lines; {before} before, {after} after")
     wrong = [
-        (line["ts"], line["g_w_count"], census.around(at(line)))
+        (line["ts"], line["g_w_count"], census.around(written_at(line)))
         for line in lines
-        if int(line["g_w_count"]) not in census.around(at(line))
+        if int(line["g_w_count"]) not in census.around(written_at(line))
     ]
     assert not wrong
-    assert before[0] == after[0]
-    assert after[2] - before[2] < MEMORY_SLACK_KIB
+    assert before.counts == after.counts
+    assert after.resident_kib - before.resident_kib < MEMORY_SLACK_KIB
     assert started is not None
     assert started >= RECYCLES
     assert sum(int(line["g_w_started"]) for line in totals) == started

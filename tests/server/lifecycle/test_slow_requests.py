@@ -1,4 +1,4 @@
-"""A slow request is reported while it runs, with its stack, and goes on untouched."""
+"""A slow request gets a `slow` line with its stack while it runs, and is not disturbed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_timeouts import send
+from tests.support.raw_requests import send
 from tests.support.servers import Line, Server, gunicorn
 
 

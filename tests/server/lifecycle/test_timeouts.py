@@ -1,4 +1,4 @@
-"""A request that never comes back has one `timeout` line, which names the line of code it was in."""
+"""A request that times out has one `timeout` line, which names the line of code it was in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.raw_requests import request_id, send
 from tests.support.servers import Server, gunicorn
 
 #: Enough that all the stuck views below time out side by side.
@@ -23,17 +24,6 @@ STUCK = {
     "/c-call-releases-gil/": ("c_call_releases_gil", "c_call_releases_gil"),
     "/c-call-holds-gil/": ("c_call_holds_gil", "c_call_holds_gil"),
 }
-
-
-def send(site: Server, path: str) -> bytes:
-    """Send a request under an id made of its path; return whatever comes back."""
-    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {request_id(path)}\r\n\r\n"
-    return site.send(head.encode())
-
-
-def request_id(path: str) -> str:
-    """Return the id that `send` gives to a path."""
-    return path.strip("/").replace("?", ".")
 
 
 @pytest.fixture(scope="module")

@@ -181,17 +181,24 @@ def sleeps(request):
 
 
 def spins(request):
-    """Compute, and let nobody else run in this thread."""
+    """Compute without letting another request run in this thread."""
     until = time.monotonic() + float(request.GET["s"])
     while time.monotonic() < until:
         pass
     return HttpResponse("spun")
 
 
-def be_late(token, sleep):
-    """Work for a request that is over by then."""
-    sleep(0.3)
-    otel_canonical.set("late", token)
+def is_open(gate):
+    """Return whether the file is there."""
+    return os.path.exists(gate)
+
+
+def be_late(request, sleep):
+    """Work for a request that is over by then: once the file `gate` is there, and a moment later."""
+    while not is_open(request.GET["gate"]):
+        sleep(0.02)
+    sleep(0.2)
+    otel_canonical.set("late", True)
     query(3)
 
 
@@ -201,7 +208,7 @@ def leaves_thread(request):
 
     token, _ = facts_of(request)
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(be_late, token, time.sleep)).start()
+    threading.Thread(target=context.run, args=(be_late, request, time.sleep)).start()
     return HttpResponse(token)
 
 
@@ -210,8 +217,10 @@ async def leaves_task(request):
     token, _ = facts_of(request)
 
     async def work():
-        await asyncio.sleep(0.3)
-        otel_canonical.set("late", token)
+        while not is_open(request.GET["gate"]):  # noqa: ASYNC110  # another process opens it
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        otel_canonical.set("late", True)
         await sync_to_async(query)(3)
 
     tasks.add(asyncio.create_task(work()))
@@ -226,7 +235,7 @@ def leaves_greenlet(request):
     import gevent
 
     token, _ = facts_of(request)
-    gevent.spawn(be_late, token, gevent.sleep)
+    gevent.spawn(be_late, request, gevent.sleep)
     return HttpResponse(token)
 
 

@@ -1,14 +1,11 @@
-"""A Django site in one file with one view for every kind of request that the tests ask for."""
+"""A Django site with one view for every kind of request that the tests ask for."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
-import sqlite3
 import tempfile
-import threading
 import time
 
 from django.conf import settings
@@ -147,161 +144,6 @@ def syntax_template(request):
     return render(request, "syntax.html")
 
 
-def queries(request):
-    """Three queries on one alias, two of the same text, and one on the other; an executemany."""
-    from django.db import connections
-
-    with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT 1 WHERE %s = 1", [1])
-        cursor.execute("SELECT 1 WHERE %s = 1", [2])
-        cursor.execute("SELECT 2")
-    with connections["other"].cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS t (n integer)")
-        cursor.executemany("INSERT INTO t VALUES (%s)", [[1], [2], [3]])
-    return HttpResponse("queried")
-
-
-def failing_query(request):
-    from django.db import DatabaseError, connection
-
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT FROM WHERE nonsense")
-    except DatabaseError:
-        return HttpResponse("survived")
-
-
-async def async_queries(request):
-    from django.contrib.contenttypes.models import ContentType
-
-    try:
-        await ContentType.objects.acount()
-    except Exception:
-        return HttpResponse("no table")
-    return HttpResponse("queried")
-
-
-def raw_sqlite(request):
-    """A query that Django isn't between."""
-    connection = sqlite3.connect(":memory:")
-    connection.cursor().execute("SELECT 1")
-    return HttpResponse("queried")
-
-
-def migrates(request):
-    """Make the tables that the views which use models need."""
-    from django.core.management import call_command
-
-    for alias in DATABASES:
-        call_command("migrate", database=alias, verbosity=0)
-    return HttpResponse("migrated")
-
-
-def two_databases(request):
-    """One query of one text on each alias: two runs of one text."""
-    from django.contrib.contenttypes.models import ContentType
-
-    for alias in DATABASES:
-        ContentType.objects.using(alias).count()
-    return HttpResponse("counted")
-
-
-def iterates(request):
-    """One query, however many rows; PostgreSQL reads it with a server-side cursor."""
-    from django.contrib.contenttypes.models import ContentType
-
-    rows = len(list(ContentType.objects.iterator(chunk_size=2)))
-    return JsonResponse({"rows": rows})
-
-
-def executes_many(request):
-    """Two queries, however many rows the second one is run for."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS many (n integer)")
-        cursor.executemany("INSERT INTO many VALUES (%s)", [[n] for n in range(100)])
-    return HttpResponse("executed")
-
-
-def composed_sql(request):
-    """The same SQL twice, composed of parts as psycopg has it."""
-    from django.db import connection
-    from psycopg import sql
-
-    with connection.cursor() as cursor:
-        for _ in range(2):
-            cursor.execute(sql.SQL("SELECT {}").format(sql.Literal(7)))
-    return HttpResponse("composed")
-
-
-def sql_as_sent(request):
-    """What PostgreSQL got, twice the same query; with `stream` in the body."""
-    from django.db import connection
-
-    def texts():
-        for _ in range(2):
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND %s = '%%'",
-                    ["%"],
-                )
-                yield cursor.fetchone()[0] + "\n"
-
-    if "stream" in request.GET:
-        return StreamingHttpResponse(texts())
-    return HttpResponse("".join(texts()))
-
-
-def raw_psycopg(request):
-    """A query on a connection that isn't Django's."""
-    import psycopg
-
-    with psycopg.connect(host=os.environ["SITE_POSTGRES"], user="postgres") as connection:
-        connection.cursor().execute("SELECT 1")
-    return HttpResponse("queried")
-
-
-def atomically(request):
-    """One query in a transaction and one in a savepoint: two."""
-    from django.contrib.contenttypes.models import ContentType
-    from django.db import transaction
-
-    with transaction.atomic():
-        ContentType.objects.count()
-        with transaction.atomic():
-            ContentType.objects.first()
-    return HttpResponse("committed")
-
-
-async def async_counts(request):
-    from django.contrib.contenttypes.models import ContentType
-
-    await ContentType.objects.acount()
-    async for _ in ContentType.objects.all():
-        pass
-    return HttpResponse("counted")
-
-
-def collects_garbage(request):
-    """Collect what earlier requests left behind, then query without Django."""
-    gc.collect()
-    return raw_sqlite(request)
-
-
-def stream(request):
-    from django.db import connection
-
-    def body():
-        for n in range(3):
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT %s", [n])
-            time.sleep(0.1)
-            yield f"{n}\n"
-
-    return StreamingHttpResponse(body())
-
-
 def stream_breaks(request):
     def body():
         yield "begun"
@@ -320,56 +162,6 @@ def stream_long(request):
 
 def file(request):
     return FileResponse(open(__file__, "rb"))  # closed by the response
-
-
-def facts(request):
-    import otel_canonical
-
-    token = request.GET.get("t", "")
-    otel_canonical.set("seen", token)
-    otel_canonical.set("plan", "pro")
-    otel_canonical.set("api_key", "s3cret")
-    otel_canonical.add("items", 3)
-    otel_canonical.add("items", 4)
-    assert otel_canonical.get("items") == 7
-    with otel_canonical.timer("once"):
-        time.sleep(0.01)
-    for _ in range(3):
-        with otel_canonical.timer("thrice"):
-            pass
-    return HttpResponse("set")
-
-
-def short_timers(request):
-    import otel_canonical
-
-    started = time.perf_counter()
-    for _ in range(100):
-        with otel_canonical.timer("short"):
-            end = time.perf_counter() + 0.0003
-            while time.perf_counter() < end:
-                pass
-    return JsonResponse({"elapsed": time.perf_counter() - started})
-
-
-def partial(request):
-    import otel_canonical
-
-    @otel_canonical.partial_failure(return_value=[])
-    def will_throw():
-        raise_deep("Oh noes!")
-
-    first = will_throw()
-    first.append("mine")
-    return JsonResponse({"second": will_throw()})
-
-
-def many_facts(request):
-    import otel_canonical
-
-    for n in range(300):
-        otel_canonical.set(f"key_{n}", "v" * 40)
-    return HttpResponse("many")
 
 
 def cached(request):
@@ -441,96 +233,6 @@ def outgoing(request):
     return JsonResponse({"survived": survived})
 
 
-def own_spans(request):
-    """A span of the app's own, a query in it."""
-    from django.db import connection
-    from opentelemetry import trace
-
-    with trace.get_tracer("app").start_as_current_span("pricing"), connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return HttpResponse("priced")
-
-
-def odd_facts(request):
-    """Values and keys that nobody expects; each must leave the line and the span whole."""
-    import datetime
-    import decimal
-    import enum
-
-    import otel_canonical
-
-    class Plan(str, enum.Enum):
-        PRO = "pro"
-
-    class Fails:
-        def __str__(self):
-            raise ValueError("no text for me")
-
-    for key, value in {
-        "date": datetime.date(2024, 2, 29),
-        "decimal": decimal.Decimal("1.50"),
-        "enum": Plan.PRO,
-        "fails": Fails(),
-        "huge": 2**70,
-        "infinite": float("inf"),
-        "list": [1, "two"],
-        "no_number": float("nan"),
-        "surrogate": "a\ud800b",
-        "true": True,
-        "unset": None,
-        'a key="b"\n': "repaired",
-        "": "no key",
-        "event_type": "forged",
-        7: "a number for a key",
-    }.items():
-        otel_canonical.set(key, value)
-    return HttpResponse("odd")
-
-
-def partial_then_waits(request):
-    """Survive a failure, then wait for the file that `until` names."""
-    import otel_canonical
-
-    @otel_canonical.partial_failure(return_value="degraded")
-    def will_throw():
-        raise_deep("Oh noes!")
-
-    answer = will_throw()
-    deadline = time.monotonic() + 10
-    while not os.path.exists(request.GET["until"]) and time.monotonic() < deadline:
-        time.sleep(0.01)  # the test makes the file once it has seen the failure's line
-    return HttpResponse(answer)
-
-
-async def async_partial(request):
-    import otel_canonical
-
-    @otel_canonical.partial_failure(return_value="degraded")
-    async def will_throw():
-        await asyncio.sleep(0)
-        raise_deep("Oh noes!")
-
-    return HttpResponse(await will_throw())
-
-
-def leaves_thread(request):
-    """A thread that outlives its request and then tries to write into it."""
-    import contextvars
-
-    import otel_canonical
-
-    answered = threading.Event()
-    request.META["wsgi.errors"]  # the environment is real
-
-    def late():
-        answered.wait(0.3)
-        otel_canonical.set("late", True)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(late,)).start()
-    return HttpResponse("left")
-
-
 def reset_link(request, uidb64, token):
     return HttpResponse("reset")
 
@@ -552,16 +254,25 @@ def os_error(request):
 
 
 def _urls():
+    import every_kind_facts
+    import every_kind_queries
     from django.urls import path
 
-    views = {name: value for name, value in globals().items() if callable(value)}
-    names = """ok created raises raises_caused raises_in_library raises_secret missing good_template
-    bad_template syntax_template queries failing_query async_queries raw_sqlite stream stream_breaks
-    stream_long file facts short_timers partial many_facts cached signed_in anonymous spends_cpu
-    sleeps async_view leaves_thread pid exits os_error migrates two_databases iterates atomically
-    collects_garbage executes_many composed_sql sql_as_sent raw_psycopg async_counts clock outgoing own_spans odd_facts partial_then_waits async_partial""".split()
+    here = """ok created raises raises_caused raises_in_library raises_secret missing good_template
+        bad_template syntax_template stream_breaks stream_long file cached signed_in anonymous
+        spends_cpu sleeps async_view pid exits os_error clock outgoing"""
+    queries = """queries failing_query async_queries raw_sqlite migrates two_databases iterates
+        executes_many composed_sql sql_as_sent raw_psycopg atomically async_counts
+        collects_garbage stream own_spans"""
+    facts = """facts short_timers partial many_facts odd_facts partial_then_waits async_partial
+        leaves_thread"""
+    views = {
+        **{name: globals()[name] for name in here.split()},
+        **{name: getattr(every_kind_queries, name) for name in queries.split()},
+        **{name: getattr(every_kind_facts, name) for name in facts.split()},
+    }
     return [
-        *[path(f"{name.replace('_', '-')}/", views[name], name=name) for name in names],
+        *[path(f"{name.replace('_', '-')}/", view, name=name) for name, view in views.items()],
         path("item/<slug:slug>/", item, name="item"),
         path("reset/<uidb64>/<token>/", reset_link, name="reset"),
     ]

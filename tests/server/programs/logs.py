@@ -47,7 +47,7 @@ plain = logging.getLogger("plain")
 
 
 class OwnRecord(logging.LogRecord):
-    """A factory of the app's own, that calls nobody else's."""
+    """A record factory of the app's own that does not call the one before it."""
 
 
 class Extra:

@@ -1,4 +1,4 @@
-"""Where many requests share a thread: one that holds it, and those that only wait.
+"""Worker classes whose requests share a thread: one request that blocks it, and others that only wait.
 
 Gunicorn times out a worker whose loop or hub is held, never a request that waits; neither do we.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import ASGI, GEVENT, begin, site_of
+from tests.support.raw_requests import begin
 from tests.support.servers import Line, Server, eventually
+from tests.support.worker_classes import ASGI, GEVENT, site_of
 
 #: For each view that waits under ASGI: its place in the app, and the innermost one if that differs.
 WAITING = {
@@ -97,7 +98,7 @@ def test_line_is_request_when_it_only_waits(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GEVENT)
 def test_timeout_line_says_where_when_greenlet_computes(name: str, tmp_path: Path) -> None:
-    """The hub is held: the one that holds it is a timeout; who only waits may still answer."""
+    """The request that holds the hub times out; requests that only wait may still be answered."""
     with (
         site_of(name, tmp_path, "-t", "2", OTEL_PYTHON_CANONICAL_SLOW_SECONDS="0.2") as site,
         contextlib.ExitStack() as connections,

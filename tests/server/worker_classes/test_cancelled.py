@@ -1,24 +1,22 @@
-"""A view that gives up on what a thread is still at: asgiref hands it that thread's context, as it is then.
+"""Views that give up on work in a thread: asgiref hands the view that thread's context, in the middle of it.
 
 Nothing that was true of the thread alone may be true of the view, or of who comes after it.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.support.neighbour import Neighbour
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import gunicorn
 from tests.support.traced_site import Traced
 
 WORKERS = {"wsgi": ("cancels:application",), "asgi": ("cancels:asgi", "-k", "asgi")}
 SAMPLERS = {"exported": "always_on", "unexported": "parentbased_always_off"}
-
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -42,48 +40,15 @@ def site(
             yield Traced(server, sink)
 
 
-class Neighbour(ThreadingHTTPServer):
-    """Another service, which notes the trace that each call names."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-        self.traces: list[str | None] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Neighbour
-
-    def do_GET(self) -> None:
-        parent = self.headers.get("traceparent")
-        self.server.traces.append(parent and parent.split("-")[1])
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def neighbour() -> Iterator[Neighbour]:
-    """Another service."""
-    server = Neighbour()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="neighbour")
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 def test_calls_are_counted_when_query_is_given_up_on(site: Traced, neighbour: Neighbour) -> None:
     """While it still runs and after it, and by the next request of the thread; each is told its trace."""
     caller = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-0{site.server.name.count(' exp')}"}
-    _, line = site.server.ask(f"/gives-up-on-query/?url={neighbour.url}", **caller)
-    _, after = site.server.ask(f"/calls/?url={neighbour.url}", **caller)
+    _, line = site.server.ask(f"/gives-up-on-query/?url={neighbour.url}/", **caller)
+    _, after = site.server.ask(f"/calls/?url={neighbour.url}/", **caller)
     assert (line["http_calls"], line["db_queries"]) == ("2", "1")
     assert (after["http_calls"], "db_queries" in after) == ("1", False)
-    assert neighbour.traces == [TRACE_ID] * 3
+    traces = [called and called.split("-")[1] for called in neighbour.callers]
+    assert traces == [TRACE_ID] * 3
 
 
 @pytest.mark.parametrize("sampled", list(SAMPLERS))
@@ -102,7 +67,7 @@ def test_call_is_counted_beside_query_of_its_request(
             "OTEL_TRACES_SAMPLER": SAMPLERS[sampled],
         }
         with gunicorn("cancels:application", tmp_path, *arguments, **settings) as server:
-            _, line = server.ask(f"/calls-beside-query/?url={neighbour.url}")
+            _, line = server.ask(f"/calls-beside-query/?url={neighbour.url}/")
     assert (line["http_calls"], line["db_queries"]) == ("1", "1")
 
 

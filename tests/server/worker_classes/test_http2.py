@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import site_of
 from tests.support.servers import Server, eventually
+from tests.support.worker_classes import site_of
 
 pytest.importorskip("h2", reason="pip install h2")
 
@@ -84,7 +84,7 @@ class Client:
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A worker that speaks HTTP/2 to who knows that it does."""
+    """A worker that speaks HTTP/2 to clients with prior knowledge."""
     with site_of(request.param, tmp_path_factory.mktemp("http2"), *CLEARTEXT) as server:
         yield server
 

@@ -1,16 +1,14 @@
-"""A site answers the same with us as without: the whole demo shop, under the classes that patch or bridge."""
+"""Every page of the demo shop is answered the same with us as without, under each worker class."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.server.worker_classes.test_worker_classes import ASGI, CLASSES
+from tests.support.demo_shop import shop_database
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import (
     DEMO,
@@ -19,10 +17,10 @@ from tests.support.servers import (
     Answer,
     Line,
     Server,
-    clean_environment,
     eventually,
     gunicorn,
 )
+from tests.support.worker_classes import ASGI, CLASSES
 
 GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/products/ /report.csv
 /slow/?seconds=0.2 /async/ /queries/10/ /broken/ /broken-template/ /recommendations/ /account/
@@ -31,30 +29,15 @@ GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/pr
 CART = b'{"product": "copper-kettle", "quantity": 12}'
 
 #: What differs from one answer to the next by itself.
-INTERNAL = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
+VARYING = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
 OWN_HEADERS = {"date", "set-cookie", "expires"}
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shop's database, filled once."""
-    path = tmp_path_factory.mktemp("shop") / "demo.sqlite3"
-    for command in ("migrate", "seed_catalog"):
-        subprocess.run(
-            [sys.executable, str(DEMO / "manage.py"), command, "--verbosity", "0"],
-            check=True,
-            capture_output=True,
-            # Not our own: other tests may have named their site's settings there.
-            env=clean_environment(path.parent, {"DEMO_DATABASE": str(path)}),
-        )
-    return path
 
 
 def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     """Return what of an answer must be the same."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
     kept = {name: value for name, value in headers.items() if name not in OWN_HEADERS}
-    return answer.status, kept, INTERNAL.sub(rb"\1", answer.body)
+    return answer.status, kept, VARYING.sub(rb"\1", answer.body)
 
 
 def ends(site: Server) -> list[Line]:
@@ -77,10 +60,10 @@ def visit(site: Server) -> dict[str, tuple[int, dict[str, str], bytes]]:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_answers_are_the_same_with_us(name: str, database: Path, tmp_path: Path) -> None:
+def test_answers_are_the_same_with_us(name: str, tmp_path: Path) -> None:
     """Status, headers and body of every page, with and without an export."""
     app = "demo_shop.asgi:application" if name in ASGI else "demo_shop.wsgi:application"
-    seen = {}
+    seen, database = {}, shop_database(tmp_path)
     with otlp_sink() as sink:
         for case, command, environment in (
             ("without", GUNICORN, {}),

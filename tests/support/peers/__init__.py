@@ -1,3 +1,3 @@
-"""Programs that we did not write, built or installed once, to check our output against."""
+"""Programs of others that read our output, built or installed once."""
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.addresses import listens, unused_address
 from tests.support.otlp_sink import OtlpSink, otlp_sink
 from tests.support.peers.tools import give_up
 from tests.support.servers import clean_environment, eventually, stop
@@ -38,7 +38,7 @@ def rotel(directory: Path) -> Iterator[Rotel]:
     package = importlib.util.find_spec("rotel")
     if package is None or package.origin is None:
         give_up("PyPI's `rotel` is not installed", "pip install --pre rotel")
-    grpc, http = free_address(), free_address()
+    grpc, http = unused_address(), unused_address()
     log = directory / "rotel.log"
     with otlp_sink() as sink, log.open("wb") as output:
         process = subprocess.Popen(
@@ -60,17 +60,3 @@ def rotel(directory: Path) -> Iterator[Rotel]:
             yield started
         finally:
             stop(process)
-
-
-def free_address() -> str:
-    """Return an address of this machine where nobody listens. Rotel can't choose one itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def listens(address: str) -> bool:
-    """Return whether somebody takes connections there."""
-    host, _, port = address.partition(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0

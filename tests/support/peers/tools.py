@@ -1,13 +1,15 @@
-"""The outside tools that tests lean on, and the cache where what they build is kept."""
+"""Finds the outside tools that tests need, and keeps what they build in a cache."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,8 +65,8 @@ def run_or_give_up(
 def built_once(name: str, sources: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """Return a directory with the sources on which `build` ran, once for each state of them.
 
-    It is built aside and moved into place whole, so that test runs side by side, or one that was
-    interrupted, never leave half of it.
+    It is built aside and moved into place whole, so that a run that was interrupted never leaves half
+    of it. Of processes that want it at the same time one builds; the others wait for that.
     """
     contents = b"\0".join(
         [source.name.encode() + b"\0" + source.read_bytes() for source in sources]
@@ -73,18 +75,30 @@ def built_once(name: str, sources: Sequence[Path], build: Callable[[Path], None]
     if directory.is_dir():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{name}-") as unfinished:
-        workplace = Path(unfinished) / "built"
-        workplace.mkdir()
-        for source in sources:
-            shutil.copy(source, workplace)
-        build(workplace)
-        try:
+    with _alone(directory.with_name(f".{directory.name}.lock")):
+        if directory.is_dir():  # built while this process waited
+            return directory
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{name}-") as unfinished:
+            workplace = Path(unfinished) / "built"
+            workplace.mkdir()
+            for source in sources:
+                shutil.copy(source, workplace)
+            build(workplace)
             workplace.rename(directory)
-        except OSError:
-            if not directory.is_dir():  # else another run was faster, with the same sources
-                raise
     return directory
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock, and hold it; the kernel lets go of a dead one's."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(
+                file, fcntl.LOCK_UN
+            )  # closing would not do: a forked child may have it open
 
 
 def go_program(name: str, here: str, program: str) -> str:

@@ -1,4 +1,4 @@
-"""The event: its attributes, its moments, its durations."""
+"""CanonicalEvent: attributes, timestamps and durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary: one key, one attribute, one meaning."""
+"""The field vocabulary: each key has one attribute and one meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON encoder: the same event, one ASCII object a line, for any event, however hostile."""
+"""The JSON encoder: the same event as one ASCII object a line, for any input."""
 
 from __future__ import annotations
 

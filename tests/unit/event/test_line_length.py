@@ -1,4 +1,4 @@
-"""The bound on a line's length: it always holds, and what gives way does so in order."""
+"""The limit on line length: it always holds, and values are shortened in order."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def test_line_when_it_fits_is_encoded_once_and_left_alone() -> None:
     assert fit([("a", padding + "x"), ("b", 1)], encode, SHORTEST_BOUND, ())[1]
 
 
-def test_value_when_too_long_ends_in_a_mark_and_uses_the_room() -> None:
-    """The mark says how many characters went; no byte of the room is wasted."""
+def test_value_when_too_long_ends_in_a_mark_and_uses_the_whole_limit() -> None:
+    """The mark says how many characters went; no byte of the limit is wasted."""
     event, line = shorten([*IDENTITY, ("req_user_agent", "x" * LONG), ("req_path", "/ok/")])
     agent = event.pop("req_user_agent")
     kept = len(agent) - len("...[+1234]")

@@ -1,4 +1,4 @@
-"""The logfmt encoder and parser: what they promise for any event, however hostile."""
+"""The logfmt encoder and parser: what they promise for any input."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_header_when_hostile_forges_nothing(hostile: str) -> None:
 
 @given(st.floats())
 def test_float_when_written_is_bare_and_without_exponent(number: float) -> None:
-    """A float is read back as the same float, and nobody has to know about exponents."""
+    """A float is read back as the same float, and is written without an exponent."""
     shown = encode([("k", number)]).removeprefix("k=")
     assert re.fullmatch(r"-?(?:\d+(?:\.\d+)?|inf)|nan", shown)
     assert float(shown) == number or math.isnan(number)

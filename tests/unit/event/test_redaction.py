@@ -1,4 +1,4 @@
-"""The policy on secrets: what it hides, what it leaves alone, and that no text makes it slow."""
+"""The redaction policy: what it hides, what it shows, and that no text makes it slow."""
 
 from __future__ import annotations
 

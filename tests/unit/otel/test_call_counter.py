@@ -1,4 +1,4 @@
-"""Which spans a line counts as calls, and under which name; without a Gunicorn."""
+"""CallCounter: which spans count as calls, and under which name."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_span_of_ours_is_no_call(counter: CallCounter, scope: RequestScope) -> N
 
 
 def test_call_is_counted_in_threads_that_carry_context(tracer: Tracer, scope: RequestScope) -> None:
-    """A call belongs to the request whose context it was made in; elsewhere it is nobody's."""
+    """A call is counted for the request whose context it was made in, and for none elsewhere."""
     context = contextvars.copy_context()
     for run in (context.run, lambda function: contextvars.Context().run(function)):
         thread = threading.Thread(target=run, args=(lambda: call(tracer, {"db.system": "redis"}),))
@@ -186,7 +186,7 @@ def test_call_is_not_counted_when_request_ends_before_it(
 def test_memory_is_bounded_when_spans_never_end(
     tracer: Tracer, scope: RequestScope, counter: CallCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spans that nobody ends are forgotten, the oldest first."""
+    """Spans that never end are forgotten, the oldest first."""
     monkeypatch.setattr(call_counter, "MOST_OPEN_CALLS", 10)
     spans = [
         tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})

@@ -1,9 +1,8 @@
-"""The duration of every request, though most of them are recorded some time after they have ended."""
+"""HttpMetrics: every request is recorded, most of them some time after they end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
-from tests.support.traced_site import traced_site
 
 
 class Measured:
@@ -116,17 +114,3 @@ def test_no_exemplar_leads_to_another_trace(exemplar_filter: ExemplarFilter) -> 
     for exemplar in measured.points()["untraced/"].exemplars:
         assert not exemplar.trace_id
         assert not exemplar.span_id
-
-
-def test_requests_that_wait_are_exported_at_a_stop(tmp_path: Path) -> None:
-    """A worker that leaves has told of all that it served."""
-    with traced_site(tmp_path, OTEL_TRACES_SAMPLER="always_off") as served:
-        for _ in range(MOST_HELD + 3):
-            served.server.get("/item/counted/")
-    counts = [
-        metric.count
-        for metric in served.sink.metrics
-        if metric.name == "http.server.request.duration"
-        and metric.attributes.get("http.route") == "item/<slug:slug>/"
-    ]
-    assert max(counts) == MOST_HELD + 3

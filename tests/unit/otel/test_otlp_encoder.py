@@ -1,11 +1,10 @@
-"""What our encoder makes of batches, compared with what OpenTelemetry's own makes of the same."""
+"""BatchEncoder: its bytes compared with those of OpenTelemetry's own encoder."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,8 +31,6 @@ from opentelemetry.trace import (
 
 from otel_canonical.otel.otlp_encoder import LOG_RECORDS, MOST_ENVELOPES, SPANS, BatchEncoder
 from otel_canonical.otel.otlp_wire import MOST_NAMES
-from tests.support.otlp_sink import grpc_sink, is_server, otlp_sink
-from tests.support.servers import gunicorn
 
 #: Every way in which a value is written, and those that only OpenTelemetry writes, or drops.
 VALUES: dict[str, Any] = {
@@ -271,26 +268,3 @@ def test_opentelemetry_encodes_when_it_writes_a_field_that_we_do_not_know(
         request = encoder(spans.made())
         assert records_of(request, SPANS) == records_of(encode_more(spans.made()), SPANS)
     assert ["exports spans with fields" in text for text in caplog.messages] == [True]
-
-
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_exporters_of_a_worker_encode_by_it(protocol: str, tmp_path: Path) -> None:
-    """Both exporters of a real worker, whatever they are called there."""
-    if protocol == "grpc":
-        pytest.importorskip("grpc", reason="pip install opentelemetry-exporter-otlp-proto-grpc")
-    encoders = tmp_path / "encoders"
-    with (
-        (grpc_sink if protocol == "grpc" else otlp_sink)() as sink,
-        gunicorn(
-            "every_kind",
-            tmp_path,
-            *("-c", "python:tells_encoders"),
-            ENCODERS_TO=str(encoders),
-            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-            SITE_DIRECTORY=str(tmp_path),
-        ) as server,
-    ):
-        _, line = server.ask("/queries/")
-        assert encoders.read_text().split() == ["BatchEncoder", "BatchEncoder"]
-    assert is_server(sink.root_of(line))

@@ -1,4 +1,4 @@
-"""Whether a root is dropped, told by a sampler's bound and by the sampler itself; without a Gunicorn."""
+"""HeadSampler and CountingSampler: whether a root is dropped, by the sampler's bound and by the sampler."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def asked(sampler: Sampler | None, *, records_all: bool = False) -> tuple[HeadSa
     [TraceIdRatioBased, ParentBasedTraceIdRatio, lambda rate: ParentBased(TraceIdRatioBased(rate))],
 )
 def test_bound_says_what_the_sampler_would(make: Any, rate: float) -> None:
-    """For a root that nobody has called."""
+    """For a root without a caller's trace context."""
     first, sampler = asked(make(rate))
     for trace_id in IDS:
         result = sampler.should_sample(Context(), trace_id, "GET", SpanKind.SERVER, {})

@@ -1,4 +1,4 @@
-"""The pool's books: what slots and workers have done, added up without losing or doubling any of it."""
+"""PoolLedger: the totals of slots and workers, with nothing lost or counted twice."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from otel_canonical.pool.counters import COUNTS, no_counts, size_of
 from otel_canonical.pool.ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
 from otel_canonical.settings import Settings
+from tests.support.forks import fork
 
 TEXTS = ("id", "", "", "", "GET", "", "", "/")
 SECOND_NS = 1_000_000_000
 
 
 def open_place(ledger: PoolLedger) -> Place:
-    """Return a place that there is room for."""
+    """Return a new place; fail if all are taken."""
     place = ledger.open_place()
     assert place is not None
     return place
@@ -90,14 +91,15 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
     """Looks at a process that opens and closes requests as fast as it can."""
     ledger = PoolLedger(PoolShape(1, 1), no_counts())
     place = open_place(ledger)
-    pid = os.fork()
-    if pid == 0:
+
+    def serve() -> None:
         [slot] = place.scoreboard.slots_of(place.block)
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
             slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
             slot.close(time.monotonic_ns())
-        os._exit(0)
+
+    pid = fork(serve)
     before = ledger.sample((), {})
     looks = 0
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -109,7 +111,7 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
     assert before.busy_ns > 0
 
 
-def test_reload_that_changes_the_shape_begins_a_new_page() -> None:
+def test_reload_that_changes_the_shape_begins_a_new_scoreboard() -> None:
     """Old workers keep theirs, the state is that of both, and the old scoreboard goes with its last worker."""
     ledger = PoolLedger(PoolShape(4, 1, has_queues=True), no_counts())
     old = open_place(ledger)

@@ -1,13 +1,11 @@
-"""The scoreboard: what is written is read, a torn write is told apart, and it all survives a fork."""
+"""Scoreboard and slots: what is written is read, torn writes are noticed, and forks share it."""
 
 from __future__ import annotations
-
-import os
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.pool.scoreboard import PoolState, Scoreboard
 from otel_canonical.pool.slots import (
     CLOSING,
     EXPORTED,
@@ -17,6 +15,7 @@ from otel_canonical.pool.slots import (
     OpenRequest,
     Slot,
 )
+from tests.support.forks import exit_status, fork
 
 TEXTS = ("id", "t" * 32, "s" * 16, "", "GET", "localhost", "127.0.0.1", "/caf%C3%A9/")
 
@@ -91,7 +90,7 @@ def test_slot_is_not_open_while_its_line_is_written() -> None:
 
 @given(st.lists(st.text(), min_size=len(REQUEST_TEXTS), max_size=len(REQUEST_TEXTS)))
 def test_any_text_fits(texts: list[str]) -> None:
-    """Whatever a client sends, each text keeps to its room, and to its place."""
+    """Whatever a client sends, each text stays within its own bytes of the slot."""
     slot = first_slot()
     open_slot(slot, tuple(texts))
     slot.write_route(22, tuple(texts[: len(ROUTE_TEXTS)]))
@@ -105,7 +104,7 @@ def test_any_text_fits(texts: list[str]) -> None:
 
 
 def cuts(text: bytes, limit: int) -> list[bytes]:
-    """Return a text cut to its room, without the half of a character that may be left."""
+    """Return a text cut to its bytes in the slot, without half a character at its end."""
     return [text[:limit].decode("utf-8", "ignore").encode()]
 
 
@@ -124,15 +123,11 @@ def test_torn_write_is_told_apart() -> None:
     assert request.texts == {}
 
 
-def test_page_is_shared_with_a_forked_child() -> None:
+def test_scoreboard_is_shared_with_a_forked_child() -> None:
     """What a child writes before it dies, its parent reads."""
     scoreboard = Scoreboard(1, 1)
     scoreboard.take_block()
-    pid = os.fork()
-    if pid == 0:
-        open_slot(scoreboard.slots_of(0)[0])
-        os._exit(0)
-    os.waitpid(pid, 0)
+    assert exit_status(fork(lambda: open_slot(scoreboard.slots_of(0)[0]))) == 0
     request = scoreboard.slots_of(0)[0].read()
     assert request is not None
     assert request.texts["request_id"] == "id"
@@ -146,3 +141,33 @@ def test_no_block_when_all_are_taken() -> None:
     scoreboard.free_block(1)
     assert scoreboard.take_block() == 1
     assert scoreboard.slots_of(1)[0].read() is None
+
+
+def test_pool_state_of_scoreboard() -> None:
+    """The table is read as a whole: workers, busy ones, slots, busy slots, and a fresh backlog."""
+    scoreboard = Scoreboard(8, 2)
+    assert scoreboard.pool_state(0) == PoolState(0, 0, 0, 0, None)
+    blocks = [scoreboard.take_block() for _ in range(3)]
+    assert blocks == [0, 1, 2]
+    slots = [slot for block in range(3) for slot in scoreboard.slots_of(block)]
+    texts = ("id", "", "", "", "GET", "", "", "/")
+    for slot in (slots[0], slots[4], slots[5]):
+        slot.open(1, 2, 3, False, texts)
+    scoreboard.set_backlog(7, 10)
+    assert scoreboard.pool_state(11) == PoolState(3, 2, 6, 3, 7)
+    assert scoreboard.pool_state(10_000_000_000).backlog is None
+    scoreboard.free_block(2)
+    assert scoreboard.pool_state(11) == PoolState(2, 1, 4, 1, 7)
+    assert scoreboard.take_block() == 2
+
+
+def test_waiting_requests_are_summed_where_workers_queue() -> None:
+    """Over all workers that live; of other classes it isn't told."""
+    scoreboard = Scoreboard(8, 2, has_queues=True)
+    for block in range(3):
+        scoreboard.take_block()
+        scoreboard.counters.waiting[block] += block + 1
+    assert scoreboard.pool_state(0).waiting == 6
+    scoreboard.free_block(1)
+    assert scoreboard.pool_state(0).waiting == 4
+    assert Scoreboard(8, 2).pool_state(0).waiting is None

@@ -1,31 +1,21 @@
-"""Between the arbiter and OpenTelemetry: what is stale isn't shown, what can't be sent is counted."""
+"""PoolMetrics: the pool's state as metrics; stale values are left out."""
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_canonical.arbiter.reporter_process import ReporterProcess
 from otel_canonical.pool.counters import COUNTS
 from otel_canonical.pool.ledger import PoolSample
 from otel_canonical.pool.scoreboard import FRESH_NS, PoolState
 from otel_canonical.reporter.instruments import METRICS
 from otel_canonical.reporter.pool_metrics import PoolMetrics
 from otel_canonical.request.reports import PoolReport, parse_report
-from tests.server.exports.test_pool_metrics import last
-from tests.server.exports.test_spans_of_lost_requests import is_alive
-from tests.support.otlp_sink import OtlpSink, otlp_sink
-from tests.support.servers import eventually
+from tests.support.pool import SECOND_NS, sample_at
 
-SECOND_NS = 1_000_000_000
 TOTALS = {metric.name for metric in METRICS if metric.instrument == "counter"}
 
 
@@ -66,21 +56,6 @@ def exported() -> Exported:
     return Exported()
 
 
-def sample_at(at_ns: int, **more: Any) -> PoolSample:
-    """Return a sample of a pool of two workers with four threads each."""
-    sample = PoolSample(
-        at_ns,
-        PoolState(2, 1, 8, 3, 5, 2),
-        busy_ns=6 * SECOND_NS,
-        capacity_ns=80 * SECOND_NS,
-        workers_started=4,
-        deaths={"oom": 1, "exit:0": 1},
-        counts={**dict.fromkeys(COUNTS, 0), "request": 100, "lost": 2, "dropped": 1},
-        pids={0: os.getpid(), 1: 2**22 + 1},
-    )
-    return sample._replace(**more)
-
-
 def test_every_metric_is_exported(exported: Exported) -> None:
     """Each with its value; of a process that isn't there, nothing."""
     exported.take(sample_at(0))
@@ -114,7 +89,7 @@ def test_every_metric_is_exported(exported: Exported) -> None:
 
 
 def test_stale_sample_has_no_gauges(exported: Exported) -> None:
-    """While the arbiter is too busy to look, nobody says how the pool is; totals are true for ever."""
+    """While the arbiter is too busy to sample, gauges are left out; totals stay true."""
     exported.take(sample_at(0))
     exported.now_ns = FRESH_NS - 1
     assert exported.collect()["gunicorn.workers.count"] == 2
@@ -122,7 +97,7 @@ def test_stale_sample_has_no_gauges(exported: Exported) -> None:
     assert set(exported.collect()) == TOTALS
 
 
-def test_what_nobody_can_tell_is_absent(exported: Exported) -> None:
+def test_unknown_values_are_absent(exported: Exported) -> None:
     """No backlog, no bound, no queue: no metric, rather than 0."""
     exported.take(sample_at(0, state=PoolState(2, 1, None, 3, None, None), capacity_ns=0))
     absent = {"gunicorn.slots.count", "gunicorn.slots.waiting", "gunicorn.backlog"}
@@ -152,66 +127,3 @@ def test_differences_do_not_begin_with_all_that_was_before(
     assert found["gunicorn.workers.started"] == 3
     assert found["gunicorn.workers.died"] == {"oom": 0, "SIGKILL": 2}
     assert found["canonical.lines"]["request"] == 0
-
-
-@pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
-    """A receiver that reporters of this process export to."""
-    with otlp_sink() as sink:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{sink.endpoint}/v1/metrics")
-        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
-        yield sink
-
-
-def test_samples_are_dropped_and_counted_while_the_pipe_is_full(sink: OtlpSink) -> None:
-    """A reporter that hangs holds nobody up; when it reads again, no line of its input is torn."""
-    link = ReporterProcess(False, True, arguments=lambda: ["test"])
-    link.send_sample(sample_at(time.monotonic_ns()))
-    process = link._process
-    assert process is not None
-    eventually(lambda: last(sink, "gunicorn.workers.count") == 2, lambda: str(sink.metrics))
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        sent = 0
-        while link._dropped_samples < 5:
-            # More than a pipe takes at once: one is cut in the middle.
-            link.send_sample(sample_at(time.monotonic_ns()))
-            sent += 1
-            assert sent < 10_000
-        assert link._process is process
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
-
-    def has_told() -> bool:
-        link.send_sample(sample_at(time.monotonic_ns(), workers_started=99))
-        return (
-            last(sink, "canonical.samples.dropped") == link._dropped_samples
-            and last(sink, "gunicorn.workers.started") == 99
-        )
-
-    eventually(has_told, lambda: str(sink.metrics[-20:]))
-    assert is_alive(process.pid)
-    link.stop(10.0)
-    assert not is_alive(process.pid)
-
-
-def test_forked_child_does_not_keep_the_reporter(sink: OtlpSink) -> None:
-    """Whoever is forked while there is one lets go of its pipe."""
-    link = ReporterProcess(False, True, arguments=lambda: ["test"])
-    link.send_sample(sample_at(time.monotonic_ns()))
-    process = link._process
-    assert process is not None
-    waits, ends = os.pipe()
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads: the sink has one, the child does without.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        os.close(ends)
-        os.read(waits, 1)
-        os._exit(0)
-    os.close(waits)
-    link.stop(10.0)
-    assert not is_alive(process.pid)
-    os.close(ends)
-    os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Opening and closing by themselves: what others' code may do in between, and what stays behind."""
+"""CanonicalLog: opening and closing requests, whatever the app's code does in between."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_line_is_written_when_the_sampler_fails(
     events: list[CanonicalEvent], exported: InMemorySpanExporter, lenient: None
 ) -> None:
-    """Whoever decides on spans, a line doesn't depend on them."""
+    """The line does not depend on the sampler."""
     log = a_log(events, exporter=exported, sampler=_Fails())
     log.close(opened(log))
     assert [dict(event.pairs)["sampled"] for event in events] == [False]
@@ -296,3 +296,30 @@ def test_lost_requests_are_exported_for_that_reason() -> None:
     for chosen, reason in [("lost", "lost"), ("errors,lost", "lost"), ("errors", "error")]:
         rule = AlwaysExport(Settings(always_export=frozenset(chosen.split(","))))
         assert rule.reason(scope, EventType.LOST) == reason
+
+
+def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SystemExit out of a signal handler that the app has, in our own code: a poor line, and on."""
+    events: list[CanonicalEvent] = []
+
+    def quit_here(scope: RequestScope) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
+    log = CanonicalLog(
+        Settings(), RootFactory(None, str), lambda event, scope: events.append(event)
+    )
+    scope = log.open("GET", "/ok/", {"X-REQUEST-ID": "the-last"})
+    assert scope is not None
+    scope.status = 200
+    with pytest.raises(SystemExit):
+        log.close(scope)
+    [event] = events
+    pairs = dict(event.pairs)
+    assert (pairs["event_type"], pairs["req_id"], pairs["resp_status"]) == (
+        *("request", "the-last"),
+        200,
+    )
+    assert not log.in_flight

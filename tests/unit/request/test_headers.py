@@ -1,4 +1,4 @@
-"""What a proxy says of a request: its id, and since when it waits."""
+"""Request ids and queue times out of a proxy's headers."""
 
 from __future__ import annotations
 

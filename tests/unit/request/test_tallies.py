@@ -1,4 +1,4 @@
-"""Running totals: counts, times and duplicates."""
+"""Tallies: counts, times and duplicates of queries and calls."""
 
 from __future__ import annotations
 

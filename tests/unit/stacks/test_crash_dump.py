@@ -1,4 +1,4 @@
-"""Dumps of the interpreter's crash handler, parsed as they really are."""
+"""Dumps of Python's faulthandler, parsed as it really writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exception reduced to what a line can say."""
+"""Facts of an exception: type, message, locations, template line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_facts_are_type_and_message(error: BaseException, type_: str, message: s
 
 
 def test_facts_have_no_place_when_error_was_never_raised() -> None:
-    """An exception object that somebody only made."""
+    """An exception object that was never raised."""
     assert errors.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
 
 

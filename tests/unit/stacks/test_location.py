@@ -1,4 +1,4 @@
-"""Which frame is named: the app's, wherever the app lives, and the root cause's."""
+"""Which frame of a stack is named: the app's, wherever the app is installed."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_location_is_apps_outermost_and_innermost_frame(in_usr: None) -> None:
 
 
 def test_cause_is_where_it_was_raised_when_app_has_one_frame(in_usr: None) -> None:
-    """One app frame says who called; the cause then is where the library raised."""
+    """With one app frame, that is the location, and the cause is where the library raised."""
     decode = caller("/usr/lib/python3.11/json/decoder.py", "raw_decode", raiser(ValueError()))
     view = caller("/usr/src/app/shop/views.py", "view", decode)
     error = raised(caller(f"{DJANGO}/core/handlers/base.py", "_get_response", view))
@@ -321,7 +321,7 @@ def test_view_is_named_when_stack_has_middleware_below(in_usr: None) -> None:
 
 
 def test_nothing_is_imported_but_the_standard_library() -> None:
-    """A pure room: naming a frame needs no framework."""
+    """Naming a frame imports no framework."""
     code = (
         "import sys; from otel_canonical.stacks import location as s; s.is_library('x');"
         "print([n for n in ('django', 'gunicorn', 'opentelemetry.sdk') if n in sys.modules])"

@@ -1,4 +1,4 @@
-"""The local variables of a running stack: shown as far as that is safe, and nothing of the app is touched."""
+"""Stacks with local variables: shown as far as that is safe, without running code of the app."""
 
 from __future__ import annotations
 

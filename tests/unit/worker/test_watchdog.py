@@ -1,4 +1,4 @@
-"""The watchdog by itself: one request that can't be looked at, or told of, costs no other its line."""
+"""Watchdog: one request that cannot be looked at costs no other request its line."""
 
 from __future__ import annotations
 

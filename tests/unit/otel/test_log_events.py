@@ -1,4 +1,4 @@
-"""The log event as processors, exporters and other loggers get it; without a Gunicorn."""
+"""The log event as processors, exporters and other loggers see it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_exporter_gets_json_as_of_any_record() -> None:
 
 
 def test_logger_that_is_not_the_sdks_gets_the_record() -> None:
-    """Whoever has put another provider there."""
+    """Another logger provider was installed."""
     got: list[LogRecord] = []
 
     class Other(Logger):

@@ -1,0 +1,21 @@
+"""The errors that end a command with one sentence on stderr."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class CommandFailed(Exception):
+    """The command cannot go on; the message says why and what to do."""
+
+
+def library(name: str, extra: str) -> ModuleType:
+    """Import a library that an extra brings; raise `CommandFailed` with the command that installs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        root = name.partition(".")[0]
+        raise CommandFailed(
+            f"this needs {root}, which is not installed: pip install 'otel-canonical[{extra}]'"
+        ) from error

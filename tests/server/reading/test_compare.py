@@ -1,0 +1,71 @@
+"""`report --compare` on two runs of the demo, before and after a deploy that made two pages worse."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.reading import run
+from tests.support.servers import DEMO, PROGRAMS, Server, clean_environment, gunicorn
+from tests.support.soak import IS_SOAK
+
+PAGES = ("/", "/products/copper-kettle/", "/api/products/", "/ok/", "/healthz")
+#: Of each page and run: enough blocks of requests for a judgement.
+VISITS = 260
+
+
+def visit_in_turn(sites: list[Server]) -> None:
+    """Ask all servers for all pages, one after the other: what disturbs one run disturbs the other."""
+    for number in range(VISITS):
+        for page in PAGES:
+            for site in sites if number % 2 else sites[::-1]:
+                assert site.get(page).status == 200
+
+
+def changes(before: Path, after: Path) -> list[str]:
+    """Return the sentences about what changed."""
+    done = run("report", "--compare", before, after)
+    assert done.returncode == 0, done.stderr
+    _, _, rest = done.stdout.partition("What changed\n")
+    told, _, _ = rest.partition("\n\n")
+    return [row.strip() for row in told.splitlines() if row[:4].strip()[:1].isdigit()]
+
+
+@pytest.mark.soak
+def test_changes_of_a_deploy_are_named(tmp_path: Path) -> None:
+    """A query in a loop is named; in the long version a view 30 % slower, too, and nothing else."""
+    with contextlib.ExitStack() as stack:
+        sites = []
+        for name, changed in (("before", ""), ("after", "1"), ("again", "")):
+            home = tmp_path / name
+            home.mkdir()
+            database = {"DEMO_DATABASE": str(home / "demo.sqlite3")}
+            environment = clean_environment(home, database)
+            for command in ("migrate", "seed_catalog"):
+                manage = [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"]
+                subprocess.run(manage, env=environment, check=True)
+            server = gunicorn(
+                "changed_demo",
+                home,
+                *("--chdir", str(DEMO), "--pythonpath", str(PROGRAMS)),
+                CHANGED=changed,
+                **database,
+            )
+            sites.append(stack.enter_context(server))
+        visit_in_turn(sites)
+        for site in sites:
+            site.wait_for_lines(VISITS * len(PAGES))
+    before, after, again = [site.stdout for site in sites]
+    told = changes(before, after)
+    loop = next(sentence for sentence in told if "api/products/" in sentence)
+    assert "1 -> 13 queries" in loop
+    if IS_SOAK:
+        # Times need a quiet machine.
+        assert len(told) == 2, told
+        slow = next(sentence for sentence in told if "products/<slug:slug>/" in sentence)
+        assert "is slower" in slow or "needs more CPU" in slow
+        assert changes(before, again) == []
