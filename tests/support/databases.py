@@ -15,7 +15,8 @@ from tests.support.traced_site import Traced
 #: Each of Django's ways to a database that is tested.
 DRIVERS = ("sqlite3", "psycopg", "psycopg-pool", "psycopg2", "mysqlclient", "pymysql")
 
-PROGRAM = PROGRAMS / "databases.py"
+#: The site's modules with marked lines.
+SOURCES = (PROGRAMS / "databases.py", PROGRAMS / "databases_n1.py")
 
 
 class Databases:
@@ -82,9 +83,13 @@ def traced_databases(
             yield Traced(server, sink)
 
 
-def line_of_mark(name: str) -> int:
-    """Return the number of the program's line that ends in `# MARK name`."""
-    lines = PROGRAM.read_text().splitlines()
-    found = [number for number, line in enumerate(lines, 1) if line.endswith(f"# MARK {name}")]
-    assert len(found) == 1, f"{len(found)} lines of {PROGRAM.name} are marked {name}"
+def at(mark: str, function: str) -> str:
+    """Return the location of the site's line that ends in `# MARK mark`, in a function."""
+    found = [
+        f"{path.name}:{number}:{function}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if line.endswith(f"# MARK {mark}")
+    ]
+    assert len(found) == 1, f"{len(found)} lines are marked {mark}"
     return found[0]

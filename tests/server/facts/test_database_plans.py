@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import Databases, database_site, line_of_mark, traced_databases
+from tests.support.databases import Databases, at, database_site, traced_databases
 from tests.support.servers import Line, Server, eventually
 
 #: Every query that takes 50 ms is explained.
@@ -65,7 +65,7 @@ def test_slow_query_has_a_line_with_its_plan(
         assert (plan["trace_id"], plan["db_alias"]) == (line["trace_id"], "default")
         assert expected in plan["db_plan"]
         assert plan["db_query"].startswith("SELECT ")
-        assert plan["db_query_loc"] == f"databases.py:{line_of_mark('slow_select')}:slow_select"
+        assert plan["db_query_loc"] == at("slow_select", "slow_select")
         assert float(plan["db_query_time"]) >= 0.05
         assert "hunter2" not in server.report()
         assert "4711" not in plan["db_plan"]
