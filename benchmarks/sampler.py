@@ -91,7 +91,7 @@ def main() -> None:
         pools = {
             "sync": Pool(sync, own_sockets=False),
             "gthread, 8 threads": Pool(gthread, own_sockets=False),
-            "gevent or ASGI, 128 requests": Pool(PoolShape(None, workers), own_sockets=False),
+            "gevent or ASGI": Pool(PoolShape(1000, workers, is_bounded=False), own_sockets=False),
             "sync, --reuse-port": Pool(sync, own_sockets=True),
         }
         turns = {"Gunicorn: heartbeats": gunicorn}

@@ -14,12 +14,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_canonical import otel_config
-from otel_canonical.arbiter import code_snapshot, gunicorn
+from otel_canonical import otel_config, process_identity
+from otel_canonical.arbiter import code_snapshot, gunicorn, settings_check
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
+from otel_canonical.internal_errors import warn
+from otel_canonical.otel_environment import exports, variables
 from otel_canonical.patching import when_imported
 from otel_canonical.pool import identity
+from otel_canonical.process_identity import own
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
 
@@ -36,8 +39,8 @@ class _Process:
     with_sdk: bool = False
     #: In an arbiter and its children, once canonical lines were switched on.
     arbiter: ArbiterSide | None = None
-    #: The worker that this process, or the one that it was forked from, is.
-    worker_pid: int | None = None
+    #: Whether this process, or the one that it was forked from, is a worker that has been started.
+    is_worker: bool = False
     runtime: WorkerRuntime | None = None
 
 
@@ -68,7 +71,7 @@ def install(*, with_sdk: bool) -> None:
 
 def is_worker() -> bool:
     """Return whether this process is a worker that has been started."""
-    return _process.worker_pid == os.getpid()
+    return _process.is_worker and bool(own[0])
 
 
 def sets_sdk_up() -> bool:
@@ -108,6 +111,10 @@ def _before_arbiter_setup() -> None:
 def _after_arbiter_setup(arbiter: Any) -> None:
     """Run when configuration and environment are as the workers will see them; again after SIGHUP."""
     settings = read_settings(os.environ, arbiter.log.warning)
+    settings = settings_check.checked(settings, arbiter.cfg, os.environ, arbiter.log.warning)
+    if settings.enabled and _process.with_sdk:
+        variables.mend(os.environ, arbiter.log.warning)
+        exports.mend(os.environ, arbiter.log.warning)
     if _process.arbiter is not None:
         # Also when a reload has switched us off: workers of before it still die.
         _process.arbiter.reconfigure(arbiter, settings)
@@ -150,17 +157,30 @@ def _start_worker(worker: Any) -> None:
     side = _process.arbiter
     if side is None or not side.settings.enabled or is_worker():
         return
-    _process.worker_pid = os.getpid()
+    _process.is_worker = True
+    process_identity.claim()
     side.become_worker(worker)
-    from otel_canonical.worker.runtime import WorkerRuntime
-
-    _process.runtime = runtime = WorkerRuntime(
+    _process.runtime = runtime = _runtime_class()(
         *(worker, side.settings, side.line_writer, side.place),
         with_sdk=_process.with_sdk,
         with_app_logs=exports_app_logs(),
     )
     if runtime.request_hooks is not None:
         gunicorn.chain_request_hooks(worker.cfg, *runtime.request_hooks)
+
+
+def _runtime_class() -> type[WorkerRuntime]:
+    """Import what a worker needs, and with it the SDK, which reads some variables when it is imported."""
+    try:
+        from otel_canonical.worker.runtime import WorkerRuntime
+    except Exception as error:  # noqa: BLE001  # said; lines must not depend on the SDK
+        warn(
+            f"OpenTelemetry's SDK can't be loaded with these OTEL_* variables ({type(error).__name__}: "
+            f"{error}); all of them are ignored, and nothing is exported"
+        )
+        otel_config.forget_variables()
+        from otel_canonical.worker.runtime import WorkerRuntime
+    return WorkerRuntime
 
 
 def _post_worker_init(worker: Any) -> None:
@@ -178,7 +198,7 @@ def _worker_exit(server: Any, worker: Any) -> None:
     if is_worker():
         if _process.runtime is not None:
             _process.runtime.shut_down()
-    elif _process.arbiter is not None and _process.arbiter.pid == os.getpid():
+    elif _process.arbiter is not None and own[0]:
         _process.arbiter.worker_reaped_elsewhere(worker)
 
 

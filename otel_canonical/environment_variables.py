@@ -8,6 +8,9 @@ A choice that the user has made is kept.
 from __future__ import annotations
 
 import os
+import sys
+
+from otel_canonical.otel_environment.checks import is_installed
 
 OTEL_PYTHON_CANONICAL_ENABLED = "OTEL_PYTHON_CANONICAL_ENABLED"
 OTEL_PYTHON_CANONICAL_OUTPUT = "OTEL_PYTHON_CANONICAL_OUTPUT"
@@ -37,6 +40,24 @@ OTEL_PYTHON_CANONICAL_SLOW_INTERVAL_SECONDS = "OTEL_PYTHON_CANONICAL_SLOW_INTERV
 OTEL_PYTHON_CANONICAL_SLOW_EXEMPT = "OTEL_PYTHON_CANONICAL_SLOW_EXEMPT"
 OTEL_PYTHON_CANONICAL_SLOW_LOCALS = "OTEL_PYTHON_CANONICAL_SLOW_LOCALS"
 
-os.environ.setdefault("OTEL_PYTHON_DISTRO", "otel_canonical")
-if os.environ["OTEL_PYTHON_DISTRO"] == "otel_canonical":
-    os.environ.setdefault("OTEL_PYTHON_CONFIGURATOR", "otel_canonical")
+#: No setting: makes `--config`, an option of Gunicorn's, unambiguous for `opentelemetry-instrument`, which
+#: would complete it to one of its own.
+OTEL_CONFIG = "OTEL_CONFIG"
+
+
+def _choose(variable: str, group: str) -> None:
+    """Choose ours unless the user has chosen another one that is installed."""
+    chosen = os.environ.get(variable, "")
+    if chosen and not is_installed(group, chosen):
+        sys.stderr.write(
+            f"otel-canonical: {variable}={chosen!r} is not installed; using otel_canonical\n"
+        )
+        chosen = ""
+    os.environ[variable] = chosen or "otel_canonical"
+
+
+_choose("OTEL_PYTHON_DISTRO", "opentelemetry_distro")
+if os.environ["OTEL_PYTHON_DISTRO"] == "otel_canonical" or os.environ.get(
+    "OTEL_PYTHON_CONFIGURATOR"
+):
+    _choose("OTEL_PYTHON_CONFIGURATOR", "opentelemetry_configurator")

@@ -1,7 +1,8 @@
 """Handling of our own errors: kept out of the app, reported to the operator.
 
 Used in every process. Only `Exception` is caught: Gunicorn stops a worker by raising SystemExit from a
-signal handler, and swallowing that would keep a dying worker alive.
+signal handler, and swallowing that would keep a dying worker alive. What a signal handler of the app's
+raises into our code goes on to the app, see `interruptions`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
+
+from otel_canonical.interruptions import is_interruption
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +36,13 @@ def is_strict() -> bool:
 
 
 def report(doing: str, error: BaseException | None = None) -> None:
-    """Report what failed in our code, at most once a minute per `doing`."""
+    """Report what failed in our code, at most once a minute per `doing`.
+
+    Raises:
+        BaseException: `error` again, if it was raised into our code and is not ours to catch.
+    """
+    if error is not None and is_interruption(error):
+        raise error
     again = _how_often_held_back(doing)
     if again is not None:
         logger.error(
@@ -48,9 +57,20 @@ def report_caught(doing: str, error: Exception) -> None:
     """Report an error that was caught with a plain `try`, which is cheaper than `guarded`.
 
     Raises:
-        Exception: the error again, in strict mode.
+        Exception: the error again, in strict mode, or if it was raised into our code.
     """
     if is_strict():
+        raise error
+    report(doing, error)
+
+
+def report_app_code(doing: str, error: BaseException) -> None:
+    """Report an error of the app's code that was caught with a plain `try`, see `guarded_app_code`.
+
+    Raises:
+        BaseException: the error again, in strict mode, or if the app's code has not raised it by itself.
+    """
+    if is_strict() or not is_apps_own(error):
         raise error
     report(doing, error)
 
@@ -99,7 +119,38 @@ class guarded:  # noqa: N801  # used like a function, as `contextlib.suppress`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if not isinstance(error, Exception) or is_strict():
+        if not isinstance(error, Exception) or is_strict() or is_interruption(error):
+            return False
+        report(self._doing, error)
+        return True
+
+
+#: What code of the app may raise that we call for its facts, beside `Exception`. Others, such as
+#: GreenletExit or a `gevent.Timeout`, are raised into it by somebody who waits for them.
+ENDINGS_OF_CODE = (SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+def is_apps_own(error: BaseException) -> bool:
+    """Return whether code of the app that we called has raised `error` by itself.
+
+    SystemExit and its like then cost what that code was asked for, and not the worker. Those that come
+    out of a signal handler do end the worker.
+    """
+    return isinstance(error, (Exception, *ENDINGS_OF_CODE)) and not is_interruption(error)
+
+
+class guarded_app_code(guarded):  # noqa: N801
+    """`guarded` around code of the app's: a SystemExit that it raises is reported, too."""
+
+    __slots__ = ()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None or not is_apps_own(error) or is_strict():
             return False
         report(self._doing, error)
         return True
@@ -114,7 +165,7 @@ def guarded_call(doing: str) -> Callable[[Callable[P, R]], Callable[P, R | None]
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # the one broad `except`, see the module
-                if is_strict():
+                if is_strict() or is_interruption(error):
                     raise
                 report(doing, error)
                 return None

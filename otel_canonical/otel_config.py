@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 
+from otel_canonical.otel_environment.exports import SIGNALS, endpoint_of, protocol_of
+from otel_canonical.otel_environment.variables import without_secrets
+
 HOW_TO_EXPORT = (
     "nothing is exported (set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 to send spans, "
     "metrics and logs to a collector)"
 )
-
-SIGNALS = ("traces", "metrics", "logs")
 
 #: Makes instrumentations use the stable semantic conventions.
 STABLE = "http,database"
@@ -56,9 +57,27 @@ def exports_anything() -> bool:
 
 
 def describe() -> str:
-    """Return what is exported, or how to switch exports on, for the start-up message."""
-    signals = [signal for signal in SIGNALS if exports(signal)]
-    return f"exporting {', '.join(signals)}" if signals else HOW_TO_EXPORT
+    """Return what is exported and to where, or how to switch exports on, for the start-up message."""
+    if is_declared() and exports_anything():
+        return f"exporting what {os.environ['OTEL_CONFIG_FILE']} says"
+    destinations: dict[str, list[str]] = {}
+    for signal in SIGNALS:
+        if exports(signal):
+            destinations.setdefault(_destination(signal), []).append(signal)
+    said = [f"{', '.join(signals)} to {where}" for where, signals in destinations.items()]
+    return f"exporting {' and '.join(said)}" if said else HOW_TO_EXPORT
+
+
+def _destination(signal: str) -> str:
+    """Return where a signal is exported to: by which exporters, and for OTLP the address."""
+    shown: list[str] = []
+    for name in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(","):
+        if name.strip().startswith("otlp"):
+            where = without_secrets(endpoint_of(os.environ, signal))
+            shown.append(f"{where} ({protocol_of(os.environ, signal)})")
+        else:
+            shown.append(name.strip())
+    return " and ".join(shown)
 
 
 def is_instrumentation_disabled(name: str) -> bool:
@@ -91,6 +110,11 @@ def is_sdk_log_handler_enabled() -> bool:
     return text.strip().lower() == "true"
 
 
+def is_log_handler_wanted() -> bool:
+    """Return whether the user asks for the handler of opentelemetry-instrumentation-logging."""
+    return os.environ.get("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "").strip().lower() == "true"
+
+
 def set_defaults() -> None:
     """Set our defaults in the environment, where the SDK reads them; the user's values stay."""
     default = os.environ.setdefault
@@ -103,6 +127,22 @@ def set_defaults() -> None:
     for signal in SIGNALS:
         if exports(signal):
             default(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+
+
+def forget_variables() -> None:
+    """Remove all `OTEL_*` variables but ours: OpenTelemetry then has its defaults, and exports nothing."""
+    for name in list(os.environ):
+        if name.startswith("OTEL_") and not name.startswith(
+            ("OTEL_PYTHON_CANONICAL_", "OTEL_CANONICAL_")
+        ):
+            del os.environ[name]
+    export_nothing()
+
+
+def export_nothing() -> None:
+    """Set the exporter of each signal to none."""
+    for signal in SIGNALS:
+        os.environ[f"OTEL_{signal.upper()}_EXPORTER"] = "none"
 
 
 def _names_are_stable() -> bool:

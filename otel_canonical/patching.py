@@ -13,8 +13,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import wrapt
-
 from otel_canonical.internal_errors import guarded, is_strict, warn
 
 T = TypeVar("T")
@@ -121,6 +119,9 @@ def when_imported(module_name: str, hook: Callable[[Any], None]) -> None:
     def call_guarded(module: Any) -> None:
         with guarded(f"patching {module_name}"):
             hook(module)
+
+    # Here, because it takes long to import: the commands of the console script don't need it.
+    import wrapt
 
     wrapt.register_post_import_hook(call_guarded, module_name)
 

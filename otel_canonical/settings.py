@@ -78,12 +78,13 @@ def _output(text: str) -> str:
     return text.strip()
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the parts of a list that is separated by commas."""
     return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def _url_patterns(text: str) -> re.Pattern[str] | None:
-    patterns = _names(text)
+    patterns = names_in(text)
     if not patterns:
         return None
     try:
@@ -93,7 +94,7 @@ def _url_patterns(text: str) -> re.Pattern[str] | None:
 
 
 def _field_globs(text: str) -> re.Pattern[str] | None:
-    globs = _names(text)
+    globs = names_in(text)
     return re.compile("|".join(fnmatch.translate(glob) for glob in globs)) if globs else None
 
 
@@ -101,7 +102,7 @@ ALWAYS_EXPORTED = ("errors", "timeouts", "lost", "slow")
 
 
 def _always_exported(text: str) -> frozenset[str]:
-    named = frozenset(name.lower() for name in _names(text))
+    named = frozenset(name.lower() for name in names_in(text))
     if "all" in named:
         return frozenset(ALWAYS_EXPORTED)
     if not named <= frozenset(ALWAYS_EXPORTED):
@@ -158,7 +159,7 @@ class Settings:
         "nor on the span.",
     )
     redacted_names: tuple[str, ...] = _setting(
-        (), _names, "(none)", "More names, separated by commas, whose values are redacted."
+        (), names_in, "(none)", "More names, separated by commas, whose values are redacted."
     )
     log_events: str = _setting(
         "true",

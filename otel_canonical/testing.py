@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from otel_canonical import process_identity
 from otel_canonical.django import setup as django_setup
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.otel.root_factory import RootFactory
-from otel_canonical.request.canonical_log import CanonicalLog
-from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.settings import Settings
 
 _one_at_a_time = threading.RLock()  # guards `handler.openers`
@@ -40,10 +40,13 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
     events: list[dict[str, FieldValue]] = []
 
-    def collect(event: CanonicalEvent, scope: RequestScope) -> None:
+    def collect(event: CanonicalEvent, line: bytes) -> None:
         events.append(dict(event.pairs))
 
-    log = CanonicalLog(Settings(), RootFactory(None, str), collect)
+    # A test runner that works side by side forks.
+    process_identity.claim()
+    outputs = Outputs(lambda event: b"", collect)
+    log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
 
     @contextmanager
     def opened(request: Any) -> Iterator[None]:

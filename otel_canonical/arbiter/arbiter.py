@@ -10,17 +10,19 @@ import os
 import socket
 from typing import Any
 
-from otel_canonical import otel_config
+from otel_canonical import otel_config, process_identity
 from otel_canonical._version import __version__
+from otel_canonical.arbiter.live_pool import LivePool
 from otel_canonical.arbiter.lost_requests import LostRequests
 from otel_canonical.arbiter.pool_sampler import PoolSampler
 from otel_canonical.arbiter.reporter_process import ReporterProcess
 from otel_canonical.event.output import open_line_writer
 from otel_canonical.pool import identity
 from otel_canonical.pool.counters import no_counts
-from otel_canonical.pool.ledger import Place, PoolLedger, PoolShape
+from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
+from otel_canonical.pool.place import Place
+from otel_canonical.pool.worker_class import worker_class_of
 from otel_canonical.settings import Settings
-from otel_canonical.stacks import crash_dump
 
 
 class ArbiterSide:
@@ -32,8 +34,8 @@ class ArbiterSide:
     """
 
     def __init__(self, arbiter: Any, settings: Settings) -> None:
-        #: The arbiter's own process; a forked worker holds a copy of this object.
-        self.pid = os.getpid()
+        # With --daemon this process is a fork of the one that was started.
+        process_identity.claim()
         self.settings = settings
         #: The pool's name in `service.instance.id`; known when the first worker is about to be forked.
         self.pool_name = ""
@@ -46,10 +48,11 @@ class ArbiterSide:
         )
         emit = self.line_writer.emit
         self._reporter = ReporterProcess(*_exported(settings), arguments=lambda: [self.pool_name])
-        self._ledger = PoolLedger(_shape(arbiter.cfg), self._counts)
+        self._ledger = PoolLedger(_shape(arbiter), self._counts)
         self._lost_requests = LostRequests(settings, self._ledger, emit, self._reporter.send)
+        self._live_pool = LivePool(arbiter, self._ledger)
         self._sampler = PoolSampler(
-            settings, self._ledger, emit, self._lost_requests.pids, self._reporter.send_sample
+            settings, self._ledger, emit, self._lost_requests.pids, self._take_sample
         )
         self._announce(arbiter.log)
 
@@ -61,8 +64,14 @@ class ArbiterSide:
             self.line_writer.output.target,
             otel_config.describe(),
         )
-        if not crash_dump.is_supported():
-            log.info("otel-canonical: no memfd here; crashed requests have no location")
+        if self._ledger.scoreboards()[-1].memory.fd is None:
+            log.info(
+                "otel-canonical: the kernel refuses a memfd; `otel-canonical ps` can't see this pool"
+            )
+
+    def _take_sample(self, sample: PoolSample) -> None:
+        self._reporter.send_sample(sample)
+        self._live_pool.take(sample)
 
     def reconfigure(self, arbiter: Any, settings: Settings) -> None:
         """Take over the configuration of a reload (SIGHUP). Workers of before keep what they have."""
@@ -76,7 +85,7 @@ class ArbiterSide:
                 settings, arbiter.cfg, self._counts, arbiter.log.warning
             )
         emit = self.line_writer.emit
-        self._ledger.reshape(_shape(arbiter.cfg))
+        self._ledger.reshape(_shape(arbiter))
         self._lost_requests.reconfigure(settings, emit)
         self._sampler.reconfigure(settings, emit)
         self._reporter.reconfigure(*_exported(settings))
@@ -144,11 +153,15 @@ def _exported(settings: Settings) -> tuple[bool, bool]:
     )
 
 
-def _shape(cfg: Any) -> PoolShape:
+def _shape(arbiter: Any) -> PoolShape:
     """Return how many requests a worker can have open at once, and how many workers there are."""
-    kind = cfg.worker_class_str
-    slots = int(cfg.threads) if kind in ("sync", "gthread") else None
-    return PoolShape(slots, cfg.workers, has_queues=kind == "gthread")
+    kind = worker_class_of(arbiter.worker_class)
+    return PoolShape(
+        kind.slots(arbiter.cfg),
+        arbiter.cfg.workers,
+        is_bounded=kind.is_bounded,
+        has_queues=kind.has_queue,
+    )
 
 
 def _pool_name(worker: Any) -> str:

@@ -16,8 +16,10 @@ from typing import Any
 from otel_canonical.arbiter.exit_causes import ExitCauses
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.event.fields import FieldValue
-from otel_canonical.internal_errors import guarded, warn
-from otel_canonical.pool.ledger import Place, PoolLedger
+from otel_canonical.internal_errors import guarded, tell, warn
+from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
+from otel_canonical.pool.ledger import PoolLedger
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, OpenRequest
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.composer import pool_row, without_excluded
@@ -26,6 +28,8 @@ from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.location import Frame, StackLocation, locate_stack
 
+#: The shortest time between two reports of what dead workers had not exported.
+TELL_INTERVAL_S = 60.0
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
 LAST_DEATHS_S = 1.0
 
@@ -54,6 +58,10 @@ class LostRequests:
         self._send = send
         self._exit_causes = ExitCauses()
         self._places: dict[int, Place | None] = {}
+        self._has_told_of_refusal = False
+        #: Spans and log records of dead workers that were not exported and not reported yet.
+        self._unsent = [0, 0]
+        self._unsent_told_monotonic = float("-inf")
 
     def reconfigure(self, settings: Settings, emit: Callable[[CanonicalEvent], None]) -> None:
         """Take over the configuration of a reload."""
@@ -65,9 +73,12 @@ class LostRequests:
         """Reserve the place of a worker that is about to be forked; return None if there is no room."""
         place = self._ledger.open_place()
         if place is None:
-            warn("more workers than the scoreboard has room for; some have no `lost` lines")
+            warn("no memory for another scoreboard; some workers have no `lost` lines")
         else:
             place = replace(place, stacks=crash_dump.make_file())
+            if place.stacks is None and not self._has_told_of_refusal:
+                self._has_told_of_refusal = True
+                tell("no memfd is to be had; requests of workers that crash have no location")
         # By the worker's age: it has no pid yet, and an age is never given twice.
         self._places[worker.age] = place
         return place
@@ -123,9 +134,26 @@ class LostRequests:
                         )
         finally:
             self._exit_causes.forget(worker.pid)
+            if place is not None:
+                self._tell_of_unsent(place)
             self._ledger.close_place(place, "timeout" if is_timeout else cause)
             if place is not None and place.stacks is not None:
                 os.close(place.stacks)
+
+    def _tell_of_unsent(self, place: Place) -> None:
+        """Report what a dead worker had not exported yet, at most once a minute."""
+        words = place.words()
+        self._unsent[0] += words[QUEUED_SPANS]
+        self._unsent[1] += words[QUEUED_LOGS]
+        now = time.monotonic()
+        if any(self._unsent) and now - self._unsent_told_monotonic >= TELL_INTERVAL_S:
+            self._unsent_told_monotonic = now
+            spans, logs = self._unsent
+            self._unsent = [0, 0]
+            tell(
+                f"{spans} spans and {logs} log records were lost with workers that died before they had "
+                "exported them; no line is affected"
+            )
 
     def close_all_places(self, workers: Iterable[Any]) -> None:
         """Close the places of workers that Gunicorn has killed at its own end without reaping them."""

@@ -7,6 +7,7 @@ waits, and when it is closed, also by a kill of the arbiter, the reporter ends.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from otel_canonical.request.reports import LEFT_TO_ARBITER, LostRequestReport, P
 #: A reporter that died before it took a report is not started again sooner: it would die again. Nor
 #: is one started sooner for a sample of the pool: the next sample comes in a second.
 RESTART_INTERVAL_S = 10.0
+
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, in `fcntl` where the C library had it when Python was built
 
 
 class ReporterProcess:
@@ -154,6 +157,9 @@ class ReporterProcess:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             assert self._process.stdin is not None
             os.set_blocking(self._process.stdin.fileno(), False)
+            # A killed worker may leave a thousand requests open at once. 1 MiB is Linux's bound for users.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._process.stdin.fileno(), _SET_PIPE_SIZE, 1 << 20)
         return True
 
     def _make_command(self) -> tuple[list[str], dict[str, str]]:

@@ -1,7 +1,8 @@
 """Times what connections do beside queries: opening, health checks, transaction control.
 
 Lives where the app is loaded. Django's backends are patched when a connection of theirs is first opened;
-until then nobody knows which there are.
+until then it is not known which there are. A signal handler of the app's may raise in any call below, so
+no call stands between marking a connection as quiet and the `try` that ends that.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ def _timing_connect(connect: Callable[[Any], None]) -> Callable[[Any], None]:
         if counter is None or counter.is_quiet:
             return connect(self)
         counter.facts = None
-        counter.is_quiet = True
         is_open = False
         started_ns = time.perf_counter_ns()
+        counter.is_quiet = True
         try:
             connect(self)
             is_open = True
         finally:
-            elapsed_ns = time.perf_counter_ns() - started_ns
             counter.is_quiet = False
+            elapsed_ns = time.perf_counter_ns() - started_ns
             scope = current_scope.get() or carried_scope()
             if scope is not None and scope.is_open:
                 queries = scope.queries or scope.query_tally()
@@ -112,13 +113,13 @@ def _timing_check(is_usable: Callable[[Any], bool]) -> Callable[[Any], bool]:
         counter: QueryCounter | None = getattr(self, COUNTER, None)
         if counter is None or counter.is_quiet:
             return is_usable(self)
-        counter.is_quiet = True
         started_ns = time.perf_counter_ns()
+        counter.is_quiet = True
         try:
             return is_usable(self)
         finally:
-            elapsed_ns = time.perf_counter_ns() - started_ns
             counter.is_quiet = False
+            elapsed_ns = time.perf_counter_ns() - started_ns
             scope = current_scope.get() or carried_scope()
             if scope is not None and scope.is_open:
                 queries = scope.queries or scope.query_tally()
@@ -132,13 +133,13 @@ def _timing_control(control: Callable[..., Any]) -> Callable[..., Any]:
         counter: QueryCounter | None = getattr(self, COUNTER, None)
         if counter is None or counter.is_quiet:
             return control(self, *args)
-        counter.is_quiet = True
         started_ns = time.perf_counter_ns()
+        counter.is_quiet = True
         try:
             return control(self, *args)
         finally:
-            elapsed_ns = time.perf_counter_ns() - started_ns
             counter.is_quiet = False
+            elapsed_ns = time.perf_counter_ns() - started_ns
             scope = current_scope.get() or carried_scope()
             if scope is not None and scope.is_open:
                 queries = scope.queries or scope.query_tally()

@@ -55,6 +55,11 @@ class QueryCounter:
             return self._run_in_span(run, scope, sql, params, many, context)
         failed = True
         started_ns = time.perf_counter_ns()
+        slot = scope.slot
+        # A copy of `Slot.begin_query`, without its call. On Linux this clock is the monotonic one.
+        if slot is not None and slot.started_ns == scope.started_ns and type(sql) is str:
+            slot.halves[slot.sql_at] = slot.sql_texts[sql]
+            slot.words[slot.since_at] = started_ns
         try:
             result = run(sql, params, many, context)
             failed = False
@@ -92,6 +97,9 @@ class QueryCounter:
             report_caught("starting the span of a query", error)
         failed = True
         started_ns = time.perf_counter_ns()
+        slot = scope.slot if scope is not None else None
+        if slot is not None and scope is not None:
+            slot.begin_query(scope.started_ns, started_ns, slot.sql_texts[text])
         try:
             result = run(sql, params, many, context)
             failed = False

@@ -48,10 +48,16 @@ def watch(*, with_spans: bool) -> None:
 
         queries.wrap_cursors(module)
 
+    def wrap_get_user(module: Any) -> None:
+        from otel_canonical.django import users
+
+        users.wrap_get_user(module)
+
     when_imported("django.core.handlers.base", wrap_handler)
     # Before the first connection, which may be opened while the app is loaded.
     when_imported("django.db.backends.base.base", wrap_connect)
     when_imported("django.db.backends.utils", wrap_cursors)
+    when_imported("django.contrib.auth", wrap_get_user)
     when_imported("django.core.cache", wrap_caches)
 
 

@@ -8,8 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from typing import TypeVar
 
-from otel_canonical.event.fields import APP_ATTRIBUTE_PREFIX, STACK_ATTRIBUTE, AttributeValue
+from otel_canonical.event.fields import (
+    APP_ATTRIBUTE_PREFIX,
+    ERROR_STACK_ATTRIBUTE,
+    FIELDS,
+    STACK_ATTRIBUTE,
+    AttributeValue,
+)
 from otel_canonical.event.rows import LOOSE, FilledRow, Pair
 from otel_canonical.pool.counters import COUNTS
 
@@ -128,6 +135,33 @@ class CanonicalEvent:
                 found[STACK_ATTRIBUTE] = self._stack
             self._attributes = found
         return self._attributes
+
+
+#: Also the one-line stack of a `slow` event.
+STACK_ATTRIBUTES = frozenset((STACK_ATTRIBUTE, ERROR_STACK_ATTRIBUTE, "canonical.slow_stack"))
+PROTECTED_ATTRIBUTES = frozenset(field.attribute for field in FIELDS if field.protected)
+
+V = TypeVar("V")
+
+
+def least_important_first(attributes: Mapping[str, V]) -> dict[str, V]:
+    """Return attributes in the order in which a full span or log record may lose them.
+
+    First the app's and the stacks, then ours from the end of the line, at last identity and outcome.
+    """
+
+    def importance(name: str) -> int:
+        if name.startswith(APP_ATTRIBUTE_PREFIX):
+            return 0
+        if name in STACK_ATTRIBUTES:
+            return 1
+        return 3 if name in PROTECTED_ATTRIBUTES else 2
+
+    names = list(attributes)
+    # Sorting is stable, so that within one importance the end of the line comes first.
+    names.reverse()
+    names.sort(key=importance)
+    return {name: attributes[name] for name in names}
 
 
 def has_failed(event: CanonicalEvent, status: int | None) -> bool:

@@ -15,6 +15,9 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 
+from otel_canonical.internal_errors import is_apps_own
+from otel_canonical.interruptions import is_interruption
+
 FieldValue = str | int | float | bool
 
 UNSHOWABLE = "!err"  # written for a value or a key whose own code raises
@@ -86,7 +89,9 @@ def encode(pairs: Iterable[tuple[str, FieldValue | None]]) -> str:
                 shown = _quote(shown)
         try:
             prefix = _prefixes[key]
-        except Exception:  # noqa: BLE001  # a new key, or not a str; then its hash may raise anything
+        except Exception as error:  # a new key, or not a str; then its hash may raise anything
+            if is_interruption(error):
+                raise
             prefix = _prefix(key)
         line.append(prefix + shown)
     return " ".join(line)
@@ -136,7 +141,9 @@ def as_text(value: object) -> str:
             return int.__repr__(value)  # raises beyond sys.get_int_max_str_digits()
         # str.__str__, because a subclass may override it.
         return str.__str__(value if issubclass(kind, str) else str(value))
-    except Exception:  # noqa: BLE001  # an app's __str__ may raise anything; the line must be written
+    except BaseException as error:  # an app's __str__ may raise anything; the line must be written
+        if not is_apps_own(error):
+            raise
         return UNSHOWABLE
 
 

@@ -19,6 +19,7 @@ from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.fields import PROTECTED, FieldValue
 from otel_canonical.internal_errors import report, report_caught
 from otel_canonical.pool.counters import DROPPED, SHORTENED, Counts, no_counts
+from otel_canonical.process_identity import own
 from otel_canonical.settings import Settings, variable_of
 
 #: How long a full pipe may hold a worker up before its line is given up.
@@ -179,6 +180,10 @@ class LineWriter:
 
     def emit(self, event: CanonicalEvent) -> None:
         """Write the event's line."""
+        self.write(event, self.encode(event))
+
+    def encode(self, event: CanonicalEvent) -> bytes:
+        """Return the event's line, shortened if it is too long."""
         try:
             text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
         except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
@@ -186,11 +191,22 @@ class LineWriter:
             report_caught("encoding an event", error)
             text = self._encode(event.pairs)
         line = (text + "\n").encode("utf-8", "replace")
-        counts = self.counts
-        counts[event.event_type.number] += 1
         if len(line) > self._max_bytes:
             line, shortened = line_length.fit(event.pairs, self._encode, self._max_bytes, PROTECTED)
-            counts[SHORTENED] += shortened
+            self.counts[SHORTENED] += shortened
+        return line
+
+    def write(self, event: CanonicalEvent, line: bytes) -> None:
+        """Write a line and count it; in a fork of this process do nothing.
+
+        Args:
+            event: the event that the line shows.
+            line: as `encode` has returned it.
+        """
+        if not own[0]:
+            return
+        counts = self.counts
+        counts[event.event_type.number] += 1
         if not self.output.write(line):
             counts[DROPPED] += 1
 

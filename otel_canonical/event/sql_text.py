@@ -1,7 +1,9 @@
 """SQL as lines and spans show it: literals replaced, white space folded, shortened. Pure.
 
-What a database is asked for is often personal, and it stands in literals; so these never leave. Runs
-once per event, for a few texts that are worth showing, and remembers what it has made of them.
+What a database is asked for is often personal, and it stands in literals; so these never leave.
+`normalized` runs once per event, for a few texts that are worth showing, and remembers what it has made
+of them. `shown_sql` runs in the request, before each query whose text is new to the scoreboard: it costs
+less, knows comments as any other text, and returns no more than the scoreboard has room for.
 """
 
 from __future__ import annotations
@@ -26,6 +28,21 @@ CUT = "..."
 _LISTS = re.compile(r"\(\s*(\?|%s|:\w+|%\(\w+\)s)(?:\s*,\s*(?:\?|%s|:\w+|%\(\w+\)s))+\s*\)")
 #: Something that is certainly an identifier in double quotes.
 _QUOTED_NAMES = re.compile(r'"\."')
+
+#: The most characters of a text that `shown_sql` looks at.
+LONGEST_SQL = 2000
+
+#: Texts in quotes, dollar quotes, numbers. Databases differ in whether `\'` ends a literal, so behind one
+#: everything is taken for a literal, as it is where a quote is never closed.
+_VALUES = r"""
+    '(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|$)
+    | \$(?P<tag>\w*)\$ .*? (?:\$(?P=tag)\$|$)
+    | (?<![\w.$%]) \d[\w.]*
+"""
+_LITERALS = re.compile(_VALUES, re.VERBOSE | re.DOTALL)
+_MYSQL_LITERALS = re.compile(
+    _VALUES + r"""| "(?:[^"\\]|""|\\[^"])*(?:"|\\".*|$)""", re.VERBOSE | re.DOTALL
+)
 
 _is_mysql_in_use: list[bool] = []
 
@@ -71,6 +88,14 @@ def normalized(text: str) -> str:
     folded = " ".join("".join(parts).split())
     folded = _LISTS.sub(rf"(\1, {CUT})", folded)
     return shortened(folded + CUT if is_cut else folded, SPAN_BYTES)
+
+
+def shown_sql(text: str) -> str:
+    """Return the beginning of a statement without the values that were written into it."""
+    text = text[:LONGEST_SQL]
+    quotes_names = not _is_mysql_in_use or _QUOTED_NAMES.search(text) is not None
+    literals = _LITERALS if quotes_names else _MYSQL_LITERALS
+    return " ".join(literals.sub(PLACEHOLDER, text).split())
 
 
 def shortened(text: str, most_bytes: int) -> str:

@@ -19,6 +19,7 @@ from opentelemetry.instrumentation.log_utils import std_to_otel
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_canonical.event.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded_call
 from otel_canonical.otel.sdk_internals import Logger, get_logger
@@ -82,7 +83,7 @@ class AppLogs:
                 context=otel_context.get_current(),
                 severity_number=std_to_otel(record.levelno),
                 severity_text=_SEVERITIES.get(record.levelname, record.levelname),
-                body=self._text(record.getMessage()),
+                body=self._text(_message_of(record)),
                 attributes=self._attributes(record),
             )
         finally:
@@ -132,6 +133,14 @@ class AppLogs:
         text = self._redaction.text(text)
         # A text that isn't valid UTF-8 would make the exporter drop the whole batch.
         return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    """Return the message; unformatted if its arguments don't fit, which `logging` itself reports."""
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001  # the app's arguments may raise anything
+        return as_text(record.msg)
 
 
 def _is_shown(value: object) -> bool:

@@ -7,6 +7,7 @@ without Django. Django's own queries are counted by `django.queries`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
 from opentelemetry import context as otel_context
@@ -62,6 +63,9 @@ class CallCounter(SpanProcessor):
             if len(self._calls) >= MOST_OPEN_CALLS:
                 self._calls.pop(next(iter(self._calls)), None)
             self._calls[ids.span_id] = scope, span
+            slot, system = scope.slot, system_of(span.attributes or {})
+            if slot is not None and system is not None:
+                slot.begin_call(scope.started_ns, time.monotonic_ns(), slot.sql_texts[system])
 
     @guarded_call("counting an outgoing call")
     def on_end(self, span: ReadableSpan) -> None:
@@ -73,6 +77,8 @@ class CallCounter(SpanProcessor):
         scope, _ = self._calls.pop(span_id, (None, None))
         if scope is None or not scope.is_open:
             return
+        if scope.slot is not None:
+            scope.slot.end_call(scope.started_ns)
         elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
         failed = span.status.status_code is StatusCode.ERROR
         attributes = span.attributes or {}

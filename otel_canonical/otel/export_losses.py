@@ -8,13 +8,15 @@ when the process ends. Set the level of the logger `opentelemetry` to DEBUG to s
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 
 from opentelemetry import metrics, trace
 
 from otel_canonical.internal_errors import guarded, tell
+from otel_canonical.otel.exporter_internals import refuse_redirects
 from otel_canonical.otel.sdk_internals import (
     SDK_LOGGERS,
     BatchQueue,
@@ -34,9 +36,19 @@ EXPORTERS = "opentelemetry.exporter."
 
 
 class ExportLosses:
-    """Counts and reports what the exporters of this process fail to send."""
+    """Counts and reports what the exporters of this process fail to send.
 
-    def __init__(self) -> None:
+    Args:
+        queued: two words that always say how many spans, and how many log records, are not exported
+            yet. A worker's are on the scoreboard: if it is killed, the arbiter counts these as lost.
+    """
+
+    def __init__(self, queued: MutableSequence[int] | memoryview[int] | None = None) -> None:
+        self._queued = [0, 0] if queued is None else queued
+        # A process that the app forks has an empty queue of its own.
+        os.register_at_fork(after_in_child=self._forget_queued)
+        #: What was counted of dead workers, by signal; None until the first sample (reporter).
+        self._counted: Mapping[str, int] | None = None
         # Guards the counts; nothing else is called while it is held. Reentrant, because a signal
         # handler may interrupt the thread that holds it and count as well.
         self._lock = threading.RLock()
@@ -76,6 +88,27 @@ class ExportLosses:
         if is_time:
             self._say("")
 
+    def count_unsent_of_dead(self, totals: Mapping[str, int], *, is_first: bool) -> None:
+        """Count what workers that died had not exported (reporter); the arbiter reports it.
+
+        Args:
+            totals: since the arbiter began, by `otel.signal`.
+            is_first: whether no earlier reporter has counted any of it.
+        """
+        if self._counted is None:
+            self._counted = {} if is_first else totals
+        for signal, total in totals.items():
+            if self._counter is not None and total > self._counted.get(signal, 0):
+                self._counter.add(total - self._counted.get(signal, 0), {"otel.signal": signal})
+        self._counted = totals
+
+    def _forget_queued(self) -> None:
+        self._queued = [0, 0]
+
+    def _drop(self, what: str, count: int) -> None:
+        self._queued[0 if what == SPANS else 1] -= count
+        self.add(what, count)
+
     def conclude(self) -> None:
         """Report the rest. Records that still wait count as lost: the process is about to end."""
         for held in self._held:
@@ -86,6 +119,8 @@ class ExportLosses:
                         self._unsaid[what] = self._unsaid.get(what, 0) + count
         self._say(" before this process left")
         self._is_over = True
+        # Reported: the arbiter must not count it again.
+        self._queued[0] = self._queued[1] = 0
 
     def _say(self, when: str) -> None:
         with self._lock:
@@ -112,15 +147,29 @@ class ExportLosses:
         exporter = exporter_of(processor)
         if exporter is None:
             return
+        refuse_redirects(exporter)  # also of exporters that a configuration file names
         queue = BatchQueue(processor)
-        queue.on_drop(lambda count: self.add(what, count))
+        queue.on_drop(lambda count: self._drop(what, count))
         sending = [0]
+        number = 0 if what == SPANS else 1
+
+        def queueing(emit: Callable[..., object]) -> Callable[..., object]:
+            def count_and_emit(item: object) -> object:
+                # No call between reading and writing: threads of the worker count in the same word.
+                self._queued[number] += 1
+                return emit(item)
+
+            return count_and_emit
+
+        has_queue = queue.on_enqueue(queueing)
 
         def counting(export: Callable[..., object]) -> Callable[..., object]:
             def export_and_count(
                 items: Sequence[object], *args: object, **kwargs: object
             ) -> object:
-                sending[0] = len(items)
+                sending[0] = count = len(items)
+                if not has_queue:
+                    self._queued[number] += count
                 has_failed = True
                 try:
                     result = export(items, *args, **kwargs)
@@ -128,8 +177,9 @@ class ExportLosses:
                     return result
                 finally:
                     sending[0] = 0
+                    self._queued[number] -= count
                     if has_failed:
-                        self.add(what, len(items))
+                        self.add(what, count)
 
             return export_and_count
 

@@ -16,7 +16,12 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.util.types import AnyValue
 
-from otel_canonical.event.event import FIRST_SERVER_ERROR, CanonicalEvent, EventType
+from otel_canonical.event.event import (
+    FIRST_SERVER_ERROR,
+    CanonicalEvent,
+    EventType,
+    least_important_first,
+)
 from otel_canonical.otel.sdk_internals import (
     Logger,
     LogRecord,
@@ -162,4 +167,5 @@ class LogEvents:
         longest = self._limits.max_log_record_attribute_length
         if longest is None and (most is None or event.size() <= most):
             return EventAttributes(event)
-        return BoundedAttributes(most, event.attributes(), immutable=False, max_value_len=longest)
+        attributes = least_important_first(event.attributes())
+        return BoundedAttributes(most, attributes, immutable=False, max_value_len=longest)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
-from otel_canonical.otel import otlp_wire
+from otel_canonical.otel import otlp_wire, repairs
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
 from otel_canonical.patching import patch
 
@@ -48,6 +48,8 @@ class Kind(Generic[R]):
     of_request: str
     of_resource: str
     of_scope: str
+    #: Returns a copy with texts in the place of what upstream can't encode.
+    repair: Callable[[R], R]
     #: Upstream's function that encodes a batch, and the exporters' modules that have it.
     function: str
     exporters: tuple[str, ...]
@@ -55,12 +57,16 @@ class Kind(Generic[R]):
 
 SPANS = Kind(
     otlp_wire.span,
-    *("resource_spans", "scope_spans", "spans", "encode_spans"),
+    *("resource_spans", "scope_spans", "spans"),
+    repairs.repaired_span,
+    "encode_spans",
     OTLP_SPAN_EXPORTERS,
 )
 LOG_RECORDS = Kind(
     otlp_wire.log_record,
-    *("resource_logs", "scope_logs", "log_records", "encode_logs"),
+    *("resource_logs", "scope_logs", "log_records"),
+    repairs.repaired_log_record,
+    "encode_logs",
     OTLP_LOG_EXPORTERS,
 )
 
@@ -125,12 +131,37 @@ class BatchEncoder(Generic[R]):
                 written[key].append(otlp_wire.framed(_RECORDS, content))
             else:
                 written[key] = [otlp_wire.framed(_RECORDS, content)]
-        request = self._upstream(left)
+        try:
+            request = self._upstream(left)
+        except Exception:  # noqa: BLE001  # one record that can't be encoded must not cost the others
+            request = self._one_by_one(left)
         for key, parts in written.items():
             of_resource = getattr(request, kind.of_request).add()
             of_resource.CopyFrom(envelopes[key].message)
             getattr(of_resource, kind.of_resource)[0].MergeFromString(b"".join(parts))
         return request
+
+    def _one_by_one(self, records: Sequence[R]) -> Any:
+        """Return the message with those records that can be encoded, if need be after a repair."""
+        request = self._upstream([])
+        for record in records:
+            encoded = self._encoded(record)
+            if encoded is None:
+                encoded = self._encoded(self._kind.repair(record))
+            if encoded is None:
+                warn(
+                    f"one of the {self._kind.of_scope} can't be encoded for export; it is left out"
+                )
+            else:
+                request.MergeFrom(encoded)
+        return request
+
+    def _encoded(self, record: R) -> Any:
+        """Return the message with one record, None if upstream can't encode it."""
+        try:
+            return self._upstream([record])
+        except Exception:  # noqa: BLE001  # the caller says it
+            return None
 
     def _learn(self, record: R, content: bytes) -> _Envelope:
         """Return upstream's envelope for a record; compare upstream's encoding of the record with ours."""

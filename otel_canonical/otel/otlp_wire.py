@@ -269,8 +269,8 @@ def log_record(readable: ReadableLogRecord) -> bytes:
     attributes: Any = record.attributes
     if attributes:
         _log_attributes.write(attributes.copy(), parts)
-        if readable.dropped_attributes:
-            parts += (_LOG_DROPPED_ATTRIBUTES, varint(readable.dropped_attributes))
+    if readable.dropped_attributes:
+        parts += (_LOG_DROPPED_ATTRIBUTES, varint(readable.dropped_attributes))
     if record.trace_flags:
         parts += (_LOG_FLAGS, _fixed32(record.trace_flags))
     if record.trace_id:

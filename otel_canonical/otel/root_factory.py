@@ -10,6 +10,7 @@ streamed body.
 from __future__ import annotations
 
 import os
+import re
 import traceback
 import weakref
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from typing import NamedTuple
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, TraceState
-from opentelemetry.util.http import get_excluded_urls
+from opentelemetry.util.http import ExcludeList, get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.internal_errors import report_caught
+from otel_canonical.internal_errors import report_caught, warn
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
 from otel_canonical.patching import shadow
@@ -67,9 +68,7 @@ class RootFactory:
         self._export_kept = export_kept
         self._redact = redact
         # URLs excluded here have no spans and no metrics, but still a line.
-        self._excluded = get_excluded_urls("DJANGO")
-        # Skip building a URL for each request if the list is empty.
-        self._excludes = any(os.environ.get(name) for name in EXCLUDED_URLS_VARIABLES)
+        self._excluded = _excluded_urls()
         self._propagator = propagate.get_global_textmap()
         #: Headers that carry trace contexts, in capitals.
         self.header_names = frozenset(name.upper() for name in self._propagator.fields)
@@ -97,7 +96,7 @@ class RootFactory:
             if is_called:
                 parent, caller = self._caller_of(scope)
             root: OtelRoot
-            if self._excludes and self._excluded.url_disabled(_url_of(scope)):
+            if self._excluded is not None and self._excluded.url_disabled(_url_of(scope)):
                 root = _unexported(caller, digits)
                 root.is_excluded = True
             elif self._recording is None:
@@ -170,6 +169,18 @@ class RootFactory:
             root.mark = EXPORTED if is_exported else KEPT
             root.sample_rate = rates[0 if caller is None else 1]
         return root
+
+
+def _excluded_urls() -> ExcludeList | None:
+    """Return the URLs without spans and metrics; None if there are none, so that no URL is built."""
+    if not any(os.environ.get(name) for name in EXCLUDED_URLS_VARIABLES):
+        return None
+    try:
+        return get_excluded_urls("DJANGO")
+    except re.error as error:
+        # Only where another distro has set the SDK up; else the arbiter has removed the wrong ones.
+        warn(f"{' or '.join(EXCLUDED_URLS_VARIABLES)} is no regular expression ({error}): ignored")
+        return None
 
 
 def _url_of(scope: RequestScope) -> str:

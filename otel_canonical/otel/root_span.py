@@ -6,6 +6,7 @@ written onto the span, which then ends.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from contextvars import Token
@@ -25,10 +26,15 @@ from opentelemetry.trace import (
 from opentelemetry.util.http import detect_synthetic_user_agent
 from opentelemetry.util.types import AttributeValue
 
-from otel_canonical.event.event import FIRST_SERVER_ERROR, CanonicalEvent, EventType
+from otel_canonical.event.event import (
+    FIRST_SERVER_ERROR,
+    CanonicalEvent,
+    EventType,
+    least_important_first,
+)
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.otel.sdk_internals import LazyContextSpan, span_key
+from otel_canonical.otel.sdk_internals import LazyContextSpan, attribute_limit_of, span_key
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
 
@@ -193,6 +199,9 @@ class RootSpan(OtelRoot):
             attributes["error.type"] = error_type
             # Without a description: it also replaces one that may hold an exception's raw message.
             span.set_status(StatusCode.ERROR)
+        limit = attribute_limit_of(span)
+        if limit is not None and len(attributes) > limit - len(present):
+            attributes = least_important_first(attributes)
         span.set_attributes(attributes)
         if error_type is not None and "exception.type" in attributes:
             # Backends look for the exception in a span event, as upstream records it. Redacted here.
@@ -217,10 +226,17 @@ def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, Attri
     """Return the attributes that say how many requests a root represents: 1 / `canonical.sample_rate`.
 
     A request exported by a rule represents itself only: all requests that match the rule are exported.
+    Honeycomb reads that number from `SampleRate`, and only if it is an integer.
     """
     if rule is not None:
-        return {"canonical.sample_rate": 1.0, "canonical.export_rule": rule}
-    return {} if rate is None else {"canonical.sample_rate": rate}
+        return {"canonical.sample_rate": 1.0, "SampleRate": 1, "canonical.export_rule": rule}
+    if rate is None:
+        return {}
+    found: dict[str, AttributeValue] = {"canonical.sample_rate": rate}
+    represented = round(1 / rate) if rate > 0 else 0
+    if represented and math.isclose(1 / rate, represented, rel_tol=1e-9):
+        found["SampleRate"] = represented
+    return found
 
 
 def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:

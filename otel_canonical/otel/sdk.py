@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -24,6 +25,7 @@ from otel_canonical.otel import (
     driver_instrumentations,
     internal_spans,
     otlp_encoder,
+    own_exports,
     query_spans,
     sdk_internals,
 )
@@ -46,9 +48,14 @@ DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
 def set_up() -> None:
     """Set up the SDK and the instrumentations, as `opentelemetry-instrument` does at process start."""
     otel_config.set_defaults()
+    logging.getLogger("opentelemetry.attributes").addFilter(_is_no_eviction)
     initialize()
+    # Outgoing calls are counted by spans, also where nothing can be exported.
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(TracerProvider())
     if otel_config.exports_anything():
         otlp_encoder.install()
+        own_exports.keep_to_this_process()
 
 
 def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:
@@ -127,6 +134,11 @@ def _root_tracer(
 def http_metrics() -> HttpMetrics:
     """Return what records the HTTP server metrics."""
     return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
+
+
+def _is_no_eviction(record: logging.LogRecord) -> bool:
+    """Drop the warning of each attribute that a full span loses: it is counted on the span."""
+    return not str(record.msg).startswith("Attributes dict is full")
 
 
 def _exporting_processors(provider: TracerProvider) -> Iterator[SpanProcessor]:

@@ -206,6 +206,10 @@ class BatchQueue:
             return 0
         return len(private(self._batch, "_queue", "counting what waits for an exporter") or ())
 
+    def on_enqueue(self, make: Callable[[Callable[..., object]], Callable[..., object]]) -> bool:
+        """Patch what puts a record into the queue; return whether there is a queue."""
+        return self._batch is not None and patch(self._batch, "emit", make, is_optional=True)
+
     def on_drop(self, lose: Callable[[int], None]) -> None:
         """Call `lose` with the number of records whenever the queue is full and drops some."""
         if self._batch is None:
@@ -265,6 +269,16 @@ def root_sampler_of(sampler: Sampler) -> Sampler | None:
     """
     root: Sampler | None = private(sampler, "_root", "reading the sampling rate")
     return root
+
+
+def attribute_limit_of(span: object) -> int | None:
+    """Return how many attributes a span holds at most, None if there is no limit.
+
+    If it is gone, a full span loses its oldest attributes instead of its least important ones.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/trace/__init__.py
+    """
+    limit: int | None = getattr(getattr(span, "_limits", None), "max_span_attributes", None)
+    return limit
 
 
 def record_limits_of(logger: Logger) -> LogRecordLimits:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from otel_canonical.internal_errors import guarded_call
+from otel_canonical.otel.repairs import copy_of
 from otel_canonical.otel.root_span import SCOPE_KEY, root_of
 from otel_canonical.request.root import NO_ROOT
 from otel_canonical.request.scope import RequestScope
@@ -96,23 +97,11 @@ class TailSampling(SpanProcessor):
 def _as_sampled(span: ReadableSpan) -> ReadableSpan:
     ids = span.get_span_context()
     assert ids is not None
-    return ReadableSpan(
-        name=span.name,
-        context=SpanContext(
-            ids.trace_id,
-            ids.span_id,
-            is_remote=False,
-            trace_flags=TraceFlags(ids.trace_flags | TraceFlags.SAMPLED),
-            trace_state=ids.trace_state,
-        ),
-        parent=span.parent,
-        resource=span.resource,
-        attributes=span.attributes,
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        instrumentation_scope=span.instrumentation_scope,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
+    sampled = SpanContext(
+        ids.trace_id,
+        ids.span_id,
+        is_remote=False,
+        trace_flags=TraceFlags(ids.trace_flags | TraceFlags.SAMPLED),
+        trace_state=ids.trace_state,
     )
+    return copy_of(span, context=sampled)

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from operator import add
 from typing import Any, NamedTuple
 
-from otel_canonical.pool import backlog
-from otel_canonical.pool.counters import COUNTS, Counts
+from otel_canonical.pool import backlog, layout
+from otel_canonical.pool.counters import COUNTS, QUEUED_LOGS, QUEUED_SPANS, Counts
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
-from otel_canonical.pool.slots import Slot
 
-#: The least number of blocks: TTIN may enlarge a small pool, and a reload doubles it for a while.
+#: TTIN may enlarge a small pool, and a reload doubles it for a while. If a scoreboard is full
+#: nevertheless, the pool gets another.
 LEAST_BLOCKS = 64
-#: Slots for a worker whose concurrency has no small bound (gevent, ASGI).
-MOST_SLOTS = 128
+MOST_BLOCKS = 1024
+#: Up to this size a scoreboard has room for `MOST_BLOCKS`: address space, not memory.
+USUAL_SIZE = 1 << 30
 #: Reported from the start, as 0: a counter that begins with its first death hides it from a rate.
 COMMON_CAUSES = ("shutdown", "exit:0", "timeout", "oom", "SIGKILL")
 
@@ -33,10 +34,12 @@ COMMON_CAUSES = ("shutdown", "exit:0", "timeout", "oom", "SIGKILL")
 class PoolShape(NamedTuple):
     """What the configuration says of a pool."""
 
-    #: Requests that one worker serves at once; None if there is no small bound.
-    slots: int | None
+    #: Requests that one worker serves at once, at most.
+    slots: int
     #: As configured; TTIN and reloads may make it more.
     workers: int
+    #: Whether a worker never serves more: its slots are a capacity that can be used up.
+    is_bounded: bool = True
     #: Whether a worker accepts requests before it has a thread for them.
     has_queues: bool = False
 
@@ -58,6 +61,8 @@ class PoolSample(NamedTuple):
     counts: Mapping[str, int]
     #: The pids of the workers, by their numbers in the pool.
     pids: Mapping[int, int]
+    #: What dead workers had not exported yet, by `otel.signal`.
+    export_lost: Mapping[str, int]
 
 
 def utilization(before: PoolSample, after: PoolSample) -> float | None:
@@ -66,31 +71,6 @@ def utilization(before: PoolSample, after: PoolSample) -> float | None:
     if capacity_ns <= 0:
         return None
     return round(min((after.busy_ns - before.busy_ns) / capacity_ns, 1.0), 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A worker's place: a block of a scoreboard, a number in the pool, a file for its crash dump.
-
-    Attributes:
-        scoreboard: where its open requests are shown.
-        block: which block of it.
-        number: the lowest that was free; the worker keeps it for life.
-        stacks: a file descriptor; None where there is no memfd.
-    """
-
-    scoreboard: Scoreboard
-    block: int
-    number: int
-    stacks: int | None = None
-
-    def slots(self) -> list[Slot]:
-        """Return the slots of the block, for the worker to write or the arbiter to read."""
-        return self.scoreboard.slots_of(self.block)
-
-    def counts(self) -> memoryview[int]:
-        """Return where the worker counts its lines, by `counters.COUNTS`."""
-        return self.scoreboard.counters.counts_of(self.block)
 
 
 class PoolLedger:
@@ -111,6 +91,7 @@ class PoolLedger:
         self._deaths = dict.fromkeys(COMMON_CAUSES, 0)
         self._closed_counts = [0] * len(COUNTS)
         self._closed_busy_ns = 0
+        self._export_lost = {"traces": 0, "logs": 0}
         self._busy_ns = 0
         self._capacity_ns = 0
         self._capacity_until_ns = time.monotonic_ns()
@@ -118,23 +99,40 @@ class PoolLedger:
     def reshape(self, shape: PoolShape) -> None:
         """Take over the shape of a reload; old workers keep the scoreboard that they have."""
         scoreboard = self._scoreboards[-1]
-        fits = shape._replace(workers=0) == self._shape._replace(workers=0)
         self._shape = shape
-        if not fits or _blocks(shape) > scoreboard.blocks:
-            scoreboard = _scoreboard(shape)
-            self._scoreboards.append(scoreboard)
+        if not _fits(scoreboard, shape) or shape.workers > scoreboard.blocks // 2:
+            self._add_scoreboard()
 
     def open_place(self) -> Place | None:
-        """Return the place of a worker that is about to be forked; None if there is no room."""
+        """Return the place of a worker that is about to be forked; None if memory for it is refused."""
         self._add_capacity()
         self._started += 1
-        scoreboard = self._scoreboards[-1]
-        block = scoreboard.take_block()
+        number = next(n for n in range(len(self._places) + 1) if n not in self._places)
+        for scoreboard in [*self._scoreboards][::-1]:
+            block = scoreboard.take_block(number) if _fits(scoreboard, self._shape) else None
+            if block is not None:
+                break
+        else:
+            try:
+                scoreboard = self._add_scoreboard()
+            except OSError:
+                return None
+            block = scoreboard.take_block(number)
         if block is None:
             return None
-        number = next(n for n in range(len(self._places) + 1) if n not in self._places)
         self._places[number] = place = Place(scoreboard, block, number)
         return place
+
+    def scoreboards(self) -> list[Scoreboard]:
+        """Return the scoreboards that are in use, the one for new workers last."""
+        return [*self._scoreboards]
+
+    def _add_scoreboard(self) -> Scoreboard:
+        scoreboard = _scoreboard(self._shape)
+        # What is switched is switched for new workers, too.
+        scoreboard.write_switches(self._scoreboards[-1].read_switches())
+        self._scoreboards.append(scoreboard)
+        return scoreboard
 
     def close_place(self, place: Place | None, cause: str) -> None:
         """Count a worker's death and take its place back; None if it had none."""
@@ -145,11 +143,14 @@ class PoolLedger:
         self._add_capacity()
         busy_ns = place.scoreboard.counters.busy_ns(place.block)
         counts = place.counts().tolist()
+        spans, logs = place.words()[QUEUED_SPANS], place.words()[QUEUED_LOGS]
         # A `map` is lazy: the assignment below adds, in C.
         sums = map(add, self._closed_counts, counts)
         # No calls below: a signal handler must never see this worker counted twice, or not at all.
         self._closed_counts[:] = sums
         self._closed_busy_ns += busy_ns
+        self._export_lost["traces"] += spans
+        self._export_lost["logs"] += logs
         del self._places[place.number]
         place.scoreboard.free_block(place.block)
         self._drop_empty_pages()
@@ -179,6 +180,7 @@ class PoolLedger:
             dict(self._deaths),
             counts,
             pids,
+            dict(self._export_lost),
         )
 
     def _listeners_of_workers(self) -> list[int]:
@@ -235,14 +237,28 @@ class PoolLedger:
                 self._scoreboards.remove(scoreboard)
 
 
-def _blocks(shape: PoolShape) -> int:
-    return max(LEAST_BLOCKS, 4 * shape.workers)
+def _fits(scoreboard: Scoreboard, shape: PoolShape) -> bool:
+    return (
+        scoreboard.slots == shape.slots
+        and scoreboard.is_bounded == shape.is_bounded
+        and scoreboard.has_queues == shape.has_queues
+    )
 
 
 def _scoreboard(shape: PoolShape) -> Scoreboard:
-    return Scoreboard(
-        _blocks(shape),
-        shape.slots or MOST_SLOTS,
-        is_bounded=shape.slots is not None,
-        has_queues=shape.has_queues,
-    )
+    """Return a scoreboard with room for every worker that TTIN is likely to start.
+
+    Raises:
+        OSError: the system refuses even a small one.
+    """
+    fit = USUAL_SIZE // layout.layout_of(1, shape.slots).size
+    blocks = max(LEAST_BLOCKS, 4 * shape.workers, min(MOST_BLOCKS, fit))
+    try:
+        return _scoreboard_of(blocks, shape)
+    except OSError:
+        # `ulimit -v`: the address space is limited. A full scoreboard is followed by another.
+        return _scoreboard_of(shape.workers, shape)
+
+
+def _scoreboard_of(blocks: int, shape: PoolShape) -> Scoreboard:
+    return Scoreboard(blocks, shape.slots, is_bounded=shape.is_bounded, has_queues=shape.has_queues)

@@ -1,35 +1,41 @@
-"""The scoreboard: shared memory where workers show their open requests and the arbiter reads them.
+"""The scoreboard: shared memory where workers show their open requests, and the arbiter reads them.
 
-Made in the arbiter before the first fork, without a name (`mmap.mmap(-1, ...)`): nothing is left behind,
-whatever is killed. The arbiter gives each worker a block. A block has one slot for each request that its
-worker can serve at once.
-
-It begins with a table that one read copies as a whole, for the state of the pool::
-
-      0  uint64  connections waiting to be accepted, plus 1; 0 = not known. By the arbiter
-      8  uint64  when that was seen, monotonic ns
-     16  uint8   for each block: 1 if it has a worker. By the arbiter
-      …  uint8   for each slot of each block: its state, `IDLE`, `OPEN` or `CLOSING`. By its owner
-
-Then come the counters (`counters`), then the blocks with their slots (`slots`).
+Made in the arbiter before the first fork; `memory` says of what, `layout` where each part is. The arbiter
+gives each worker a block. A block has one slot for each request that its worker can serve at once. The
+commands of `otel-canonical` read it all from outside.
 """
 
 from __future__ import annotations
 
-import mmap
+import json
+import os
 import struct
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
-from otel_canonical.pool import counters
-from otel_canonical.pool.counters import Counters
-from otel_canonical.pool.slots import IDLE, SLOT, Slot
-
-TABLE_HEAD = 16
+from otel_canonical._version import __version__
+from otel_canonical.pool import layout
+from otel_canonical.pool.counters import NUMBER, PID, RESERVED, STARTED_NS, USED_SLOTS, Counters
+from otel_canonical.pool.layout import (
+    BACKLOG,
+    BACKLOG_SEEN_NS,
+    FACTS_GENERATION,
+    FACTS_SIZE,
+    SWITCHES_GENERATION,
+    SWITCHES_SIZE,
+    USED_BLOCKS,
+    WORD,
+    WORKERS,
+)
+from otel_canonical.pool.memory import SharedMemory
+from otel_canonical.pool.slots import IDLE, Slot
 
 #: A backlog is shown for this long: the arbiter reads it once a second unless it reloads or stops.
 FRESH_NS = 5_000_000_000
 
-_BACKLOG = struct.Struct("<QQ")
+#: The words `BACKLOG` to `USED_BLOCKS`.
+_STATE = struct.Struct("=4q")
+_STATE_AT = BACKLOG * WORD
 
 
 class PoolState(NamedTuple):
@@ -53,6 +59,9 @@ class Scoreboard:
         slots: how many requests of one worker are shown at once.
         is_bounded: whether a worker never serves more than that.
         has_queues: whether workers accept requests before they have a thread for them.
+
+    Raises:
+        OSError: the system has no such memory, not even untouched.
     """
 
     def __init__(
@@ -61,77 +70,129 @@ class Scoreboard:
         self.slots = slots
         self.blocks = blocks
         self.is_bounded = is_bounded
-        self._has_queues = has_queues
-        self._states_at = TABLE_HEAD + blocks
-        self._table_end = self._states_at + blocks * slots
-        words_at = (self._table_end + 7) & ~7
-        self._slots_at = words_at + counters.size_of(blocks, slots)
-        self._memory = mmap.mmap(-1, self._slots_at + blocks * slots * SLOT)
-        self.counters = Counters(self._memory, words_at, blocks, slots)
-        #: All of it as 4-byte numbers: everything behind the table is aligned.
-        self._halves = memoryview(self._memory).cast("I")
+        self.has_queues = has_queues
+        self.layout = layout.layout_of(blocks, slots)
+        self.memory = SharedMemory(layout.MEMFD_NAME, self.layout.size)
+        self._bytes = self.memory.bytes
+        self.counters = Counters(self.memory, self.layout)
+        self._active, self._waiting = self.counters.active, self.counters.waiting
+        words = self.memory.words
+        self._words = words[: layout.HEAD_SIZE // WORD]
+        #: One word, which changes when `otel-canonical set` has changed something.
+        self.switches_generation = words[SWITCHES_GENERATION : SWITCHES_GENERATION + 1]
+        head = layout.IDENTITY.pack(layout.MAGIC, layout.VERSION, __version__.encode()[:32])
+        head += layout.GEOMETRY.pack(os.getpid(), blocks, slots, is_bounded, has_queues)
+        self._bytes[: len(head)] = head
 
-    def take_block(self) -> int | None:
-        """Reserve a free block and return its number (arbiter, before a fork); None if all are taken."""
-        number = self._memory.find(b"\0", TABLE_HEAD, self._states_at) - TABLE_HEAD
-        if number < 0:
-            return None
-        # It has no owner yet: close what a dead worker has left open.
-        states = self._states_at + number * self.slots
-        self._memory[states : states + self.slots] = bytes(self.slots)
-        self.counters.clear(number)
-        self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\1"
-        return number
+    def take_block(self, number: int = 0) -> int | None:
+        """Reserve a free block and return it (arbiter, before a fork); None if all are taken.
 
-    def free_block(self, number: int) -> None:
+        Args:
+            number: of its worker in the pool.
+        """
+        for block in range(self.blocks):
+            words = self.counters.of_block(block)
+            if words[PID]:
+                continue
+            # It has no owner: close what a dead worker has left open.
+            for slot in self.slots_of(block):
+                slot.set_state(IDLE)
+            self.counters.clear(block)
+            words[NUMBER], words[STARTED_NS] = number, time.monotonic_ns()
+            words[PID] = RESERVED
+            # No calls between reading and writing: a signal handler may free a block.
+            head = self._words
+            head[WORKERS] += 1
+            if head[USED_BLOCKS] <= block:
+                head[USED_BLOCKS] = block + 1
+            return block
+        return None
+
+    def free_block(self, block: int) -> None:
         """Free a block (arbiter, after its worker's death). Its counts stay readable."""
-        self.counters.waiting[number] = 0
-        states = self._states_at + number * self.slots
-        self._memory[states : states + self.slots] = bytes(self.slots)
-        self._memory[TABLE_HEAD + number : TABLE_HEAD + number + 1] = b"\0"
+        words = self.counters.of_block(block)
+        self._waiting[block] = self._active[block] = 0
+        head = self._words
+        if words[PID]:
+            words[PID] = 0
+            head[WORKERS] -= 1
+        used = head[USED_BLOCKS]
+        while used and not self.counters.of_block(used - 1)[PID]:
+            used -= 1
+        head[USED_BLOCKS] = used
 
-    def slots_of(self, number: int) -> list[Slot]:
-        """Return the slots of a block, for its worker to write or the arbiter to read."""
-        first = number * self.slots
-        return [
-            Slot(
-                *(self._memory, self._halves, self._slots_at + n * SLOT),
-                *(self._states_at + n, self.counters.busy, n),
-            )
-            for n in range(first, first + self.slots)
-        ]
+    def new_slot(self, block: int) -> Slot | None:
+        """Return a slot of a block that was never used (its worker); None if all were."""
+        words = self.counters.of_block(block)
+        # No call between reading and writing: several threads may come.
+        number = words[USED_SLOTS]
+        words[USED_SLOTS] = number + 1
+        if number >= self.slots:
+            words[USED_SLOTS] = self.slots
+            return None
+        return self._slot(block, number)
+
+    def slots_of(self, block: int) -> list[Slot]:
+        """Return the slots of a block that were ever used, for the arbiter to read."""
+        return [self._slot(block, number) for number in range(self.counters.used_slots(block))]
+
+    def _slot(self, block: int, number: int) -> Slot:
+        where = self.layout
+        return Slot(
+            self.memory,
+            where.slot_at(block, number),
+            where.busy_at + WORD * (block * self.slots + number),
+            where.active_at + WORD * block,
+        )
 
     def set_backlog(self, connections: int | None, seen_ns: int) -> None:
         """Show how many connections wait to be accepted (arbiter); None if that is unknown."""
-        known = 0 if connections is None else connections + 1
-        self._memory[0:16] = _BACKLOG.pack(known, seen_ns)
+        self._words[BACKLOG] = 0 if connections is None else connections + 1
+        self._words[BACKLOG_SEEN_NS] = seen_ns
 
     def pool_state(self, now_ns: int) -> PoolState:
         """Return how full the pool is now. A backlog read longer than `FRESH_NS` ago is left out."""
-        end = self._table_end
-        table = self._memory[:end]
-        slots, states_at = self.slots, self._states_at
-        workers = table.count(1, TABLE_HEAD, states_at)
-        active_slots = end - states_at - table.count(IDLE, states_at)
-        if slots == 1:
-            active_workers = active_slots
-        else:
-            idle = bytes(slots)
-            # No block behind the last worker's is in use.
-            last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
-            rows = range(states_at, states_at + max(last, 0) * slots, slots)
-            active_workers = sum([table[row : row + slots] != idle for row in rows])
-        waiting = None
-        if self._has_queues:
-            last = table.rfind(1, TABLE_HEAD, states_at) + 1 - TABLE_HEAD
-            waiting = sum(self.counters.waiting[: max(last, 0)])
-        known, seen_ns = _BACKLOG.unpack_from(table)
-        is_fresh = known and now_ns - seen_ns < FRESH_NS
+        known, seen_ns, workers, used = _STATE.unpack_from(self._bytes, _STATE_AT)
+        active = self._active[:used].tolist()
         return PoolState(
             workers,
-            active_workers,
-            workers * slots if self.is_bounded else None,
-            active_slots,
-            known - 1 if is_fresh else None,
-            waiting,
+            used - active.count(0),
+            workers * self.slots if self.is_bounded else None,
+            sum(active),
+            known - 1 if known and now_ns - seen_ns < FRESH_NS else None,
+            sum(self._waiting[:used]) if self.has_queues else None,
         )
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        """Show the arbiter's facts of the pool to the commands.
+
+        Raises:
+            ValueError: they don't fit.
+        """
+        self._write(self.layout.facts_at, FACTS_SIZE, FACTS_GENERATION, facts)
+
+    def write_switches(self, switches: dict[str, Any]) -> None:
+        """Replace what `otel-canonical set` has switched.
+
+        Raises:
+            ValueError: it doesn't fit.
+        """
+        self._write(self.layout.switches_at, SWITCHES_SIZE, SWITCHES_GENERATION, switches)
+
+    def read_switches(self) -> dict[str, Any]:
+        """Return what is switched, by name.
+
+        Raises:
+            ValueError: it was being written; the next look will do.
+        """
+        at = self.layout.switches_at + (self._words[SWITCHES_GENERATION] & 1) * SWITCHES_SIZE
+        text = layout.unframed(self._bytes[at : at + SWITCHES_SIZE])
+        return json.loads(text) if text else {}
+
+    def _write(self, at: int, size: int, generation: int, content: dict[str, Any]) -> None:
+        framed = layout.framed(json.dumps(content, separators=(",", ":")).encode(), size)
+        following = self._words[generation] + 1
+        at += (following & 1) * size
+        # The valid buffer is never written to: a reader sees the old text or the new one.
+        self._bytes[at : at + len(framed)] = framed
+        self._words[generation] = following

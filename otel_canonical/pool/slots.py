@@ -1,21 +1,26 @@
-"""A slot of the scoreboard: one open request, written by its worker, read by the arbiter.
+"""A slot of the scoreboard: one open request, written by its worker, read by the arbiter and the commands.
 
-A slot of 2688 bytes, its numbers in the machine's order. Three parts, each replaced by one slice
-assignment (never by `struct.pack_into`, which writes zeros first)::
+A slot of `SLOT` bytes, its numbers in the machine's order. Its parts are replaced by one slice assignment
+each (never by `struct.pack_into`, which writes zeros first)::
 
       0  uint64  sequence
-      8  uint8   unused
+      8  uint8   state: `IDLE`, `OPEN` or `CLOSING`
       9  uint8   whether the trace is exported: `UNEXPORTED`, `EXPORTED`, or `KEPT` for a rule to say
      10  uint16  bytes of the request's texts
      12  uint16  bytes of the route's texts; 0 = not known yet
      14  uint16  bytes of the watchdog's texts; 0 = it has not looked
-     16  uint32  queries so far; one store, never seen half written
+     16  uint32  queries that have ended
+     20  uint32  the number of the last query's SQL, see `query_texts`; 0 = none
      24  uint64  ident of the serving thread
      32  uint64  opened at, monotonic ns
      40  uint64  opened at, ns since the epoch
-     48  `REQUEST_TEXTS`, zero bytes between them, then the sequence again
+     48  int64   waiting since, monotonic ns: positive for a query, negative for `system`; 0 = not waiting
+     56  uint32  the number of the text that names the called `system`, as for SQL
+     60  uint16  bytes of the user's text; 0 = not known
+     64  `REQUEST_TEXTS`, zero bytes between them, then the sequence again
    1064  `ROUTE_TEXTS`
    2048  `WATCH_TEXTS`, written by the worker's watchdog; all else by the thread that serves
+   2656  `USER_TEXTS`
 
 A writer that is killed in the middle of the first part leaves two different sequences. The lengths of
 the other parts are written after their texts: an incomplete part is invisible.
@@ -23,14 +28,17 @@ the other parts are written after their texts: an incomplete part is invisible.
 
 from __future__ import annotations
 
-import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-SLOT = 2688
+from otel_canonical.pool.layout import SLOT
+from otel_canonical.pool.memory import SharedMemory
+
+REQUEST_START = 64
 ROUTE_START = 1064
 WATCH_START = 2048
+USER_START = 2656
 
 IDLE, OPEN, CLOSING = 0, 1, 2
 UNEXPORTED, EXPORTED, KEPT = 0, 1, 2
@@ -50,16 +58,26 @@ REQUEST_TEXTS = {
 ROUTE_TEXTS = {"route": 180, "view": 200, "path": 600}
 #: Written by the watchdog when it samples the request's stack.
 WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
+#: Known once the app has looked its user up.
+USER_TEXTS = {"user": 128}
 
-_HEAD = struct.Struct("=QBBHHHI4xQQQ")
+#: The head as `Slot.open` writes it: what is not known yet is 0.
+_OPENING = struct.Struct("=QBBH12xQQQ16x")
+_HEAD = struct.Struct("=QBBHHHIIQQQqIH2x")
 _SEQUENCE = struct.Struct("=Q")
 _LENGTH = struct.Struct("=H")
+_STATE_AT = 8
 _ROUTE_LENGTH_AT = 12
 _WATCH_LENGTH_AT = 14
 _QUERIES_AT = 16
+_SQL_AT = 20
+_SINCE_AT = 48
+_SYSTEM_AT = 56
+_USER_LENGTH_AT = 60
 _REQUEST_LIMITS = tuple(REQUEST_TEXTS.values())
 _ROUTE_LIMITS = tuple(ROUTE_TEXTS.values())
 _WATCH_LIMITS = tuple(WATCH_TEXTS.values())
+_USER_LIMITS = tuple(USER_TEXTS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +91,16 @@ class OpenRequest:
     #: Its spans are recorded; the operator's rule decides on their export at its end.
     is_kept: bool
     queries: int
-    #: By the names in `REQUEST_TEXTS` and `ROUTE_TEXTS`; an unknown text is empty or absent.
+    #: By the names in `REQUEST_TEXTS`, `ROUTE_TEXTS` and `USER_TEXTS`; an unknown text is empty or absent.
     texts: dict[str, str]
     #: By the names in `WATCH_TEXTS`; empty if the watchdog has not looked.
     watched: dict[str, str]
+    #: The number of the last query's SQL; 0 = none.
+    sql_number: int = 0
+    #: When the query or call began in which it waits, monotonic ns; None if it waits in none.
+    waiting_since_ns: int | None = None
+    #: The number of the text that names what is called; 0 for a query.
+    system_number: int = 0
 
 
 class Slot:
@@ -85,39 +109,38 @@ class Slot:
     Later writes pass the request's `started_ns` and are ignored if the slot has been reused: the
     watchdog, or a thread that the request has left behind, may come too late.
 
+    `django.queries` shows a query's beginning itself, without a call, as `begin_query` does.
+
     Args:
         memory: the scoreboard.
-        halves: the scoreboard again, as 4-byte numbers.
-        at: where the slot begins, a multiple of 4.
-        state_at: where its state byte is.
-        busy: the busy-time counters of all slots.
-        number: which of them is this slot's.
+        at: where the slot begins, a multiple of 8.
+        busy_at: where the counter of its busy time is.
+        active_at: where the worker's count of open slots is.
     """
 
     __slots__ = (
-        *("_at", "_busy", "_busy_ns", "_memory", "_number", "_halves", "_queries_at"),
-        *("_sequence", "_started_ns", "_state_at"),
+        *("_active_at", "_at", "_busy_at", "_busy_ns", "_memory", "_queries_at", "_sequence"),
+        *("_state_at", "_system_at", "halves", "since_at", "sql_at", "sql_texts"),
+        *("started_ns", "words"),
     )
 
-    def __init__(
-        self,
-        memory: mmap.mmap,
-        halves: memoryview[int],
-        at: int,
-        state_at: int,
-        busy: memoryview[int],
-        number: int,
-    ) -> None:
-        self._memory = memory
-        self._halves = halves
-        self._queries_at = (at + _QUERIES_AT) // halves.itemsize
+    def __init__(self, memory: SharedMemory, at: int, busy_at: int, active_at: int) -> None:
+        self._memory = memory.bytes
+        self.halves = memory.halves
+        self.words = memory.words
         self._at = at
-        self._state_at = state_at
+        self._state_at = at + _STATE_AT
+        self._queries_at = (at + _QUERIES_AT) // 4
+        self.sql_at = (at + _SQL_AT) // 4
+        self._system_at = (at + _SYSTEM_AT) // 4
+        self.since_at = (at + _SINCE_AT) // 8
+        self._busy_at = busy_at // 8
+        self._active_at = active_at // 8
         self._sequence = 0
         #: When its present or last request was opened.
-        self._started_ns = 0
-        self._busy = busy
-        self._number = number
+        self.started_ns = 0
+        #: Numbers of SQL texts, in a worker.
+        self.sql_texts: Mapping[str, int] = {}
         #: Its busy time before its present request.
         self._busy_ns = 0
 
@@ -130,34 +153,56 @@ class Slot:
         texts: Sequence[str],
     ) -> None:
         """Show a new request. `texts` are in the order of `REQUEST_TEXTS`, and cut to their limits."""
-        self._started_ns = started_ns
+        self.started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
         packed = _packed(texts, _REQUEST_LIMITS)
         size = len(packed)
         times = (thread_id, started_ns, started_wall_ns)
-        head = _HEAD.pack(sequence, 0, export_mark, size, 0, 0, 0, *times)
+        head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
         at = self._at
-        self._memory[at : at + _HEAD.size + size + _SEQUENCE.size] = (
+        self._memory[at : at + REQUEST_START + size + _SEQUENCE.size] = (
             head + packed + _SEQUENCE.pack(sequence)
         )
-        self._memory[self._state_at] = OPEN
-        self._busy[self._number] = self._busy_ns - started_ns
+        words = self.words
+        words[self._busy_at] = self._busy_ns - started_ns
+        # No call between reading and writing: threads of the worker count in the same word.
+        words[self._active_at] += 1
 
     def close(self, now_ns: int) -> None:
         """Free the slot; `now_ns` is monotonic."""
+        words = self.words
         # While busy the counter holds `total - started_ns`; adding `now_ns` makes it the total again.
-        self._busy_ns = self._busy[self._number] = self._busy[self._number] + now_ns
+        self._busy_ns = words[self._busy_at] = words[self._busy_at] + now_ns
         self._memory[self._state_at] = IDLE
+        words[self._active_at] -= 1
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, one store."""
         self._memory[self._state_at] = state
 
+    def begin_query(self, started_ns: int, now_ns: int, sql_number: int) -> None:
+        """Show that the request has begun a query at `now_ns` (monotonic)."""
+        if self.started_ns == started_ns:
+            self.halves[self.sql_at] = sql_number
+            self.words[self.since_at] = now_ns
+
     def set_queries(self, started_ns: int, count: int) -> None:
-        """Show how many queries the request has made that was opened at `started_ns`."""
+        """Show how many queries have ended of the request that was opened at `started_ns`."""
         # No calls below: the slot can't be reused in between.
-        if self._started_ns == started_ns:
-            self._halves[self._queries_at] = count & 0xFFFFFFFF
+        if self.started_ns == started_ns:
+            self.halves[self._queries_at] = count & 0xFFFFFFFF
+            self.words[self.since_at] = 0
+
+    def begin_call(self, started_ns: int, now_ns: int, system_number: int) -> None:
+        """Show that the request has begun to call another system at `now_ns` (monotonic)."""
+        if self.started_ns == started_ns:
+            self.halves[self._system_at] = system_number
+            self.words[self.since_at] = -now_ns
+
+    def end_call(self, started_ns: int) -> None:
+        """Show that the request does not wait any more."""
+        if self.started_ns == started_ns:
+            self.words[self.since_at] = 0
 
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what its URL was resolved to; `texts` are in the order of `ROUTE_TEXTS`."""
@@ -166,6 +211,10 @@ class Slot:
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
         self._write_part(started_ns, WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
+
+    def write_user(self, started_ns: int, user: str) -> None:
+        """Show who the request's user is: the primary key, as on the line."""
+        self._write_part(started_ns, USER_START, _USER_LENGTH_AT, _packed((user,), _USER_LIMITS))
 
     def state(self) -> int:
         """Return the state of the slot."""
@@ -176,29 +225,11 @@ class Slot:
 
         A torn slot (its writer was killed in the middle of a copy) has no texts.
         """
-        if self.state() != OPEN:
-            return None
-        slot = self._memory[self._at : self._at + SLOT]
-        head = _HEAD.unpack_from(slot)
-        _, _, exported, length, route_length, watch_length, queries = head[:7]
-        texts = _unpacked(slot[_HEAD.size : _HEAD.size + length], REQUEST_TEXTS)
-        texts |= _unpacked(slot[ROUTE_START : ROUTE_START + route_length], ROUTE_TEXTS)
-        return OpenRequest(
-            thread_id=head[7],
-            started_ns=head[8],
-            started_wall_ns=head[9],
-            is_exported=exported == EXPORTED,
-            is_kept=exported == KEPT,
-            queries=queries,
-            texts=texts if not self.is_torn() else {},
-            watched=_unpacked(slot[WATCH_START : WATCH_START + watch_length], WATCH_TEXTS),
-        )
+        return parse(self._memory[self._at : self._at + SLOT])
 
     def is_torn(self) -> bool:
         """Return whether a write of the first part was cut short, or is under way."""
-        slot = self._memory[self._at : self._at + ROUTE_START]
-        end = _HEAD.size + _HEAD.unpack_from(slot)[3]
-        return slot[:8] != slot[end : end + 8]
+        return is_torn(self._memory[self._at : self._at + SLOT])
 
     def _write_part(self, started_ns: int, start: int, length_at: int, packed: bytes) -> None:
         start += self._at
@@ -206,9 +237,40 @@ class Slot:
         length_at += self._at
         length = _LENGTH.pack(len(packed))
         # No calls below, as above.
-        if self._started_ns == started_ns:
+        if self.started_ns == started_ns:
             self._memory[start:end] = packed
             self._memory[length_at : length_at + 2] = length
+
+
+def parse(slot: bytes) -> OpenRequest | None:
+    """Return the request that the bytes of a slot show; None if it is not open."""
+    head = _HEAD.unpack_from(slot)
+    _, state, exported, length, route_length, watch_length, queries, sql = head[:8]
+    if state != OPEN:
+        return None
+    thread_id, started_ns, started_wall_ns, since_ns, system, user_length = head[8:]
+    texts = _unpacked(slot, REQUEST_START, length, REQUEST_TEXTS)
+    texts |= _unpacked(slot, ROUTE_START, route_length, ROUTE_TEXTS)
+    texts |= _unpacked(slot, USER_START, user_length, USER_TEXTS)
+    return OpenRequest(
+        thread_id=thread_id,
+        started_ns=started_ns,
+        started_wall_ns=started_wall_ns,
+        is_exported=exported == EXPORTED,
+        is_kept=exported == KEPT,
+        queries=queries,
+        texts=texts if not is_torn(slot) else {},
+        watched=_unpacked(slot, WATCH_START, watch_length, WATCH_TEXTS),
+        sql_number=sql,
+        waiting_since_ns=abs(since_ns) or None,
+        system_number=system if since_ns < 0 else 0,
+    )
+
+
+def is_torn(slot: bytes) -> bool:
+    """Return whether the bytes of a slot show a write that was cut short, or is under way."""
+    end = REQUEST_START + _HEAD.unpack_from(slot)[3]
+    return slot[:8] != slot[end : end + 8]
 
 
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
@@ -222,7 +284,9 @@ def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
     return packed
 
 
-def _unpacked(packed: bytes, names: Iterable[str]) -> dict[str, str]:
+def _unpacked(slot: bytes, start: int, length: int, names: Iterable[str]) -> dict[str, str]:
+    if not length:
+        return {}
     # A text may have been cut inside a character.
-    texts = (text.decode("utf-8", "ignore") for text in packed.split(b"\0"))
-    return dict(zip(names, texts, strict=False)) if packed else {}
+    texts = (text.decode("utf-8", "ignore") for text in slot[start : start + length].split(b"\0"))
+    return dict(zip(names, texts, strict=False))

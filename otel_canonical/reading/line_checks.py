@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from otel_canonical.event.fields import FIELDS
 from otel_canonical.reading.columns import COLUMNS, family_type
 from otel_canonical.reading.filters import number
 from otel_canonical.reading.recognise import LOGFMT_STARTS, Fields, is_torn
@@ -47,7 +47,6 @@ _SUM_S = 0.001
 _CLOCKS_SHARE = 0.05
 _CLOCKS_S = 0.02
 _LONGEST_S = 10 * 86400.0
-_SECONDS = frozenset(field.key for field in FIELDS if field.unit == "s")
 _LIMITS = (
     *(("g_w_active", "g_w_count"), ("g_t_active", "g_t_count"), ("db_dup_queries", "db_queries")),
     *(("db_n1_count", "db_queries"), ("db_dup_time", "db_time"), ("db_n1_time", "db_time")),
@@ -86,11 +85,22 @@ def faults(fields: Fields) -> Iterator[Fault]:
     for key in _NEEDED.get(kind, ()):
         if key not in fields:
             yield INCOMPLETE, key
+    numbers: dict[str, float] = {}
     for key, value in fields.items():
-        if not _is_of_type(key, value):
+        sql_type = _type_of(key)
+        if sql_type in ("DOUBLE", "BIGINT"):
+            measured = number(fields, key)
+            if measured is None or not math.isfinite(measured):
+                yield NO_NUMBER, f"{key}={value}"
+                continue
+            numbers[key] = measured
+            is_time = sql_type == "DOUBLE"
+            if (measured < 0 and key in COLUMNS) or (is_time and measured > _LONGEST_S):
+                yield NOT_SANE, f"{key}={value}"
+        if not _is_spelled(sql_type, str(value)):
             yield NO_NUMBER, f"{key}={value}"
-    yield from _insane(fields)
-    yield from _sums(kind, fields)
+    yield from _insane(fields, numbers)
+    yield from _sums(kind, fields, numbers)
 
 
 def moment(fields: Fields) -> float | None:
@@ -102,66 +112,46 @@ def moment(fields: Fields) -> float | None:
         return None
 
 
-def _is_of_type(key: str, value: object) -> bool:
-    text = str(value)
-    check = _CHECKS.get(COLUMNS.get(key) or family_type(key) or "")
-    return check is None or check(text)
+@functools.lru_cache(maxsize=1024)
+def _type_of(key: str) -> str:
+    """Return the type of a key's values; empty where they may be anything."""
+    return COLUMNS.get(key) or family_type(key) or ""
 
 
-def _is_float(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+def _is_spelled(sql_type: str, text: str) -> bool:
+    if sql_type == "BIGINT":
+        return text.removeprefix("-").isdecimal()
+    return sql_type != "BOOLEAN" or text.lower() in ("true", "false")
 
 
-_CHECKS: dict[str, Callable[[str], bool]] = {
-    "BIGINT": lambda text: text.removeprefix("-").isdecimal(),
-    "DOUBLE": _is_float,
-    "BOOLEAN": lambda text: text.lower() in ("true", "false"),
-}
-
-
-def _insane(fields: Fields) -> Iterator[Fault]:
-    for key in fields:
-        value = number(fields, key)
-        if value is None:
-            continue
-        is_time = key in _SECONDS or COLUMNS.get(key) == "DOUBLE"
-        is_ours = is_time or COLUMNS.get(key) == "BIGINT"
-        if (value < 0 and is_ours) or (is_time and value > _LONGEST_S):
-            yield NOT_SANE, f"{key}={fields[key]}"
+def _insane(fields: Fields, numbers: Mapping[str, float]) -> Iterator[Fault]:
     for part, whole in _LIMITS:
-        less, more = number(fields, part), number(fields, whole)
-        if less is not None and more is not None and less > more + 1e-3:
+        if part in numbers and whole in numbers and numbers[part] > numbers[whole] + 1e-3:
             yield NOT_SANE, f"{part}={fields[part]} {whole}={fields[whole]}"
-    elapsed = number(fields, "resp_time")
+    elapsed = numbers.get("resp_time")
     if elapsed is not None:
-        slack = _CLOCKS_SHARE * elapsed + _CLOCKS_S
-        for key in ("resp_ttfb", "resp_cpu_time", "db_time", "timeout_seen"):
-            measured = number(fields, key)
-            if measured is not None and measured > elapsed + slack:
+        longest = elapsed + _CLOCKS_SHARE * elapsed + _CLOCKS_S
+        for key in ("resp_ttfb", "resp_cpu_time", "timeout_seen"):
+            if numbers.get(key, 0.0) > longest:
                 yield NOT_SANE, f"{key}={fields[key]} resp_time={fields['resp_time']}"
-    status = number(fields, "resp_status")
-    if status is not None and status not in _STATUSES:
+    if numbers.get("resp_status", _STATUSES[0]) not in _STATUSES:
         yield NOT_SANE, f"resp_status={fields['resp_status']}"
 
 
-def _sums(kind: str, fields: Fields) -> Iterator[Fault]:
-    elapsed = number(fields, "resp_time")
+def _sums(kind: str, fields: Fields, numbers: Mapping[str, float]) -> Iterator[Fault]:
+    elapsed = numbers.get("resp_time")
     if kind != "request" or elapsed is None:
         return
-    if "resp_other_time" in fields:
+    if "resp_other_time" in numbers:
         systems = [
             key
-            for key in fields
-            if key.endswith("_time") and key not in COLUMNS and not key.startswith("app_")
+            for key in numbers
+            if key not in COLUMNS and key.endswith("_time") and not key.startswith("app_")
         ]
-        together = sum(number(fields, key) or 0.0 for key in (*_PLACES, *systems))
+        together = sum([numbers.get(key, 0.0) for key in (*_PLACES, *systems)])
         if abs(together - elapsed) > max(_SUM_SHARE * elapsed, _SUM_S):
             yield NO_SUM, f"{together:.6f} of resp_time={fields['resp_time']}"
-    states = [number(fields, key) for key in _STATES]
-    if all(state is not None for state in states):
-        together = sum(state or 0.0 for state in states)
+    if all(key in numbers for key in _STATES):
+        together = sum([numbers[key] for key in _STATES])
         if abs(together - elapsed) > _CLOCKS_SHARE * elapsed + _CLOCKS_S:
             yield NO_SUM, f"states {together:.6f} of resp_time={fields['resp_time']}"

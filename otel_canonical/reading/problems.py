@@ -5,9 +5,20 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+USAGE, NO_POOL, NOT_ALLOWED = 2, 3, 4
+
 
 class CommandFailed(Exception):
-    """The command cannot go on; the message says why and what to do."""
+    """The command cannot go on; the message says why and what to do.
+
+    Args:
+        message: for stderr.
+        code: the command's exit code: `USAGE`, `NO_POOL` or `NOT_ALLOWED`.
+    """
+
+    def __init__(self, message: str, code: int = USAGE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def library(name: str, extra: str) -> ModuleType:

@@ -51,11 +51,14 @@ class Screen:
     def __init__(self, out: TextIO, colour: str = "auto") -> None:
         self._out = out
         self.is_terminal = out.isatty() or colour == "always"
-        #: The columns to fold at; None where nothing is folded.
-        self.width = (
-            max(shutil.get_terminal_size().columns, NARROWEST) if self.is_terminal else None
-        )
         self._console = self._rich(colour) if self.is_terminal and colour != "never" else None
+
+    @property
+    def width(self) -> int | None:
+        """The columns to fold at, asked anew as windows are resized; None where nothing is folded."""
+        if not self.is_terminal:
+            return None
+        return max(shutil.get_terminal_size().columns, NARROWEST)
 
     def _rich(self, colour: str) -> Console | None:
         if importlib.util.find_spec("rich") is None:

@@ -159,7 +159,12 @@ def main() -> None:
     pool_metrics = PoolMetrics(metrics.get_meter("otel_canonical", __version__))
     losses = ExportLosses()
     losses.watch()
-    Reporter(tracer, ids, log_events, pool_metrics.take, rates).report(sys.stdin)
+
+    def take(report: PoolReport) -> None:
+        pool_metrics.take(report)
+        losses.count_unsent_of_dead(report.sample.export_lost, is_first=report.starts == 1)
+
+    Reporter(tracer, ids, log_events, take, rates).report(sys.stdin)
     shutdown.shut_down(SHUTDOWN_S, losses)
     os._exit(0)
 

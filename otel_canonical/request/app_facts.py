@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, SupportsFloat, TypeVar, cast
 
 from otel_canonical.event import logfmt
 from otel_canonical.event.fields import field_value
-from otel_canonical.internal_errors import guarded
+from otel_canonical.internal_errors import guarded, guarded_app_code
 from otel_canonical.request.scope import RequestScope, open_scope, readers
 from otel_canonical.stacks import errors
 
@@ -204,7 +204,8 @@ def enrich(callback: Enricher) -> Enricher:
     """Register a callback that adds facts to every event when it is made; usable as a decorator.
 
     It is called once per request with Django's request and response, each None if Django never saw
-    the request; what it returns appears as `app_<key>`. One that raises loses its own facts only.
+    the request; what it returns appears as `app_<key>`. One that raises, if only SystemExit, loses its own
+    facts only.
     """
     name = getattr(callback, "__qualname__", callback)
     if all(known is not callback for _, known in _enrichers):
@@ -217,7 +218,7 @@ def enrich(callback: Enricher) -> Enricher:
 def read_enrichers(scope: RequestScope) -> None:
     """Let every registered callback add its facts to a scope that is about to be closed."""
     for doing, callback in _enrichers:
-        with guarded(doing):
+        with guarded_app_code(doing):
             facts = callback(scope.django_request, scope.django_response)
             for key, value in (facts or {}).items():
                 if value is not None:

@@ -6,15 +6,18 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.fields import FIELDS
 from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
-from otel_canonical.internal_errors import guarded, report_caught
+from otel_canonical.event.sql_text import shown_sql
+from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
-from otel_canonical.pool.ledger import Place
-from otel_canonical.pool.slots import CLOSING
+from otel_canonical.pool.place import Place
+from otel_canonical.pool.slots import CLOSING, OPEN, Slot
+from otel_canonical.process_identity import own, when_forked
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.deferred_signals import DeferredSignals
@@ -31,7 +34,25 @@ from otel_canonical.request.slow_queries import SlowQuery
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
 
-Emit = Callable[[CanonicalEvent, RequestScope], None]
+#: How often a line is tried again when signal handlers of the app's raise while it is made.
+MOST_TRIES = 3
+
+
+class Outputs(NamedTuple):
+    """Where events go.
+
+    A line is encoded before its request's slot is marked and written right behind that, so that a
+    worker that is killed in between loses the line of that moment only.
+
+    Attributes:
+        encode: returns an event's line.
+        write: writes the line of an event.
+        export: exports an event of a request; None if nothing is exported.
+    """
+
+    encode: Callable[[CanonicalEvent], bytes]
+    write: Callable[[CanonicalEvent, bytes], None]
+    export: Callable[[CanonicalEvent, RequestScope], None] | None = None
 
 
 class CanonicalLog:
@@ -40,7 +61,7 @@ class CanonicalLog:
     Args:
         settings: the operator's choice.
         root_factory: gives each request its root span.
-        emit: writes an event of a request.
+        outputs: take the events.
         place: the worker's, whose slots show open requests to the arbiter. A request that finds no free
             slot is served and logged like any other, and counted as `unshown`. None shows no request.
         signals: deferred while a request is opened or closed.
@@ -51,7 +72,7 @@ class CanonicalLog:
         self,
         settings: Settings,
         root_factory: RootFactory,
-        emit: Emit,
+        outputs: Outputs,
         place: Place | None = None,
         signals: DeferredSignals | None = None,
         *,
@@ -60,15 +81,20 @@ class CanonicalLog:
         self.settings = settings
         self.header_names = FACT_HEADERS | root_factory.header_names
         self._root_factory = root_factory
-        self._emit = emit
-        self._rule = AlwaysExport(settings)
+        self._encode, self._write, self._export = outputs
         self._redaction = RedactionPolicy(settings.redacted_names)
-        self._composer = Composer(settings, self._redaction)
+        self.reconfigure(settings)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
         self._scoreboard = place.scoreboard if place is not None else None
-        self._free_slots = place.slots() if place is not None else []
+        self._free_slots: list[Slot] = []
+        self._new_slot = place.slot_maker(shown_sql) if place is not None else _do_nothing
+        #: A word of the scoreboard, and what it was when `on_switch` was called for it.
+        self._generation = place.scoreboard.switches_generation if place is not None else [0]
+        self._seen_generation = 0
+        #: Called at the beginning of a request when `otel-canonical set` has changed something.
+        self.on_switch: Callable[[], object] = _do_nothing
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
@@ -79,6 +105,7 @@ class CanonicalLog:
             if field.attribute and excluded is not None and excluded.match(field.key)
             for name in (field.attribute, *FORMER_ATTRIBUTES.get(field.attribute, ()))
         }
+        when_forked(self._disown)
 
     def open(
         self, method: str, path: str, headers: Mapping[str, str], client: str | None = None
@@ -98,6 +125,11 @@ class CanonicalLog:
         signals.are_deferred = True
         try:
             return self._open(method, path, headers, client)
+        except BaseException as error:
+            if not is_apps_own(error):
+                # A signal handler of the app's raised in here: its request has a scope all the same.
+                self._open_again(method, path, headers, client)
+            raise
         finally:
             signals.are_deferred = False
             if signals.waiting is not None:
@@ -107,7 +139,7 @@ class CanonicalLog:
         self, method: str, path: str, headers: Mapping[str, str], client: str | None
     ) -> RequestScope | None:
         excluded = self.settings.excluded_urls
-        if excluded is not None and excluded.search(path):
+        if not own[0] or (excluded is not None and excluded.search(path)):
             current_scope.set(None)
             return None
         scope = RequestScope(method, path, headers)
@@ -126,8 +158,11 @@ class CanonicalLog:
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
         root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
         current_scope.set(scope)
-        if self._free_slots:
-            slot = scope.slot = self._free_slots.pop()
+        if self._generation[0] != self._seen_generation:
+            self._notice_switch()
+        self.in_flight[id(scope)] = scope
+        slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
+        if slot is not None:
             slot.open(
                 *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
                 (
@@ -143,89 +178,134 @@ class CanonicalLog:
             )
         elif self._scoreboard is not None:
             self._counts[UNSHOWN] += 1
-        self.in_flight[id(scope)] = scope
         return scope
+
+    def _open_again(
+        self, method: str, path: str, headers: Mapping[str, str], client: str | None
+    ) -> None:
+        scope = current_scope.get()
+        if scope is None or scope.is_claimed:
+            self._open(method, path, headers, client)
+        elif scope.slot is not None and scope.slot.state() != OPEN:
+            self._free_slots.append(scope.slot)
+            scope.slot = None
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over settings that were switched while the worker runs."""
+        self.settings = settings
+        self._rule = AlwaysExport(settings)
+        self._composer = Composer(settings, self._redaction)
+
+    def _notice_switch(self) -> None:
+        generation = self._generation[0]
+        with guarded("applying what was switched"):
+            self.on_switch()
+        self._seen_generation = generation
 
     def close(self, scope: RequestScope) -> bool:
         """Write the one event of a request that has ended; return False if it was written before.
 
         A request that ended because its worker was aborted is a `timeout`; one that its worker gave up
-        is `lost`.
+        is `lost`. In a fork of the worker nothing is written.
         """
         signals = self._signals
         signals.are_deferred = True
         try:
-            if not scope.claim():
+            if not own[0] or not scope.claim():
                 return False
             if scope.ended_ns is None:
                 scope.ended_ns = time.monotonic_ns()
             if scope.ended_cpu_ns is None and self._times_cpu:
                 scope.ended_cpu_ns = time.thread_time_ns()
-            try:
-                # Readers call code of the app, which may hang: signals that end the worker must work here.
-                signals.are_deferred = False
-                if signals.waiting is not None:
-                    signals.deliver()
-                for reader in readers:
-                    try:
-                        reader(scope)
-                    except Exception as error:  # noqa: BLE001, PERF203  # guarded, see `report_caught`
-                        report_caught("reading the facts of a request", error)
-            finally:
-                signals.are_deferred = True
-                self._end(scope, scope.ended_ns)
+            # Readers call code of the app, which may hang: signals that end the worker must work here.
+            signals.are_deferred = False
+            if signals.waiting is not None:
+                signals.deliver()
+            for reader in readers:
+                try:
+                    reader(scope)
+                except BaseException as error:  # noqa: BLE001, PERF203  # see `report_app_code`
+                    report_app_code("reading the facts of a request", error)
+            signals.are_deferred = True
+            self._end(scope)
+        except BaseException:
+            # A signal handler, Gunicorn's or one of the app's, raised at any point of the above.
+            signals.are_deferred = True
+            self._end_interrupted(scope)
+            raise
         finally:
             signals.are_deferred = False
             if signals.waiting is not None:
                 signals.deliver()
         return True
 
-    def _end(self, scope: RequestScope, ended_ns: int) -> None:
-        slot = scope.slot
-        is_written = False
-        event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
-        if scope.lost_cause is not None and not scope.is_aborted:
-            event_type = EventType.LOST
-        try:
+    def _end_interrupted(self, scope: RequestScope) -> None:
+        if not scope.is_claimed or id(scope) not in self.in_flight:
+            return
+        if scope.ended_ns is None:
+            scope.ended_ns = time.monotonic_ns()
+        for tries in range(MOST_TRIES):
+            try:
+                self._end(scope, is_least=tries == MOST_TRIES - 1)
+            except BaseException:  # noqa: BLE001  # the first one is raised, behind the line
+                continue
+            return
+
+    def _end(self, scope: RequestScope, *, is_least: bool = False) -> None:
+        """Write the line, unless it was written already, and forget the request."""
+        if not scope.is_written:
+            event_type = EventType.TIMEOUT if scope.is_aborted else EventType.REQUEST
+            if scope.lost_cause is not None and not scope.is_aborted:
+                event_type = EventType.LOST
             scope.is_open = False
             if self._scoreboard is not None:
                 # Read while this request's own slot is still open, so that it counts itself.
-                scope.pool = self._scoreboard.pool_state(ended_ns)
+                scope.pool = self._scoreboard.pool_state(scope.ended_ns or scope.started_ns)
             if self._root_factory.keeps_unsampled and scope.root.is_recorded:
                 with guarded("deciding on a request's export"):
                     self._decide(scope, self._rule.reason(scope, event_type))
             try:
+                if is_least:
+                    raise RuntimeError("interrupted again and again")
                 event = self._composer.request_event(scope, event_type)
             except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
-                report_caught("composing an event", error)
+                if not is_least:
+                    report_caught("composing an event", error)
                 # An incomplete line is better than none.
                 event = self._composer.least_event(scope, event_type)
+            line = self._encode(event)
+            # From here to the write a worker that is killed loses this line.
+            if scope.slot is not None:
+                scope.slot.set_state(CLOSING)
+            scope.is_written = True
+            self._write(event, line)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
                     scope.root.finish(event, scope, self._replaced(event))
-            if slot is not None:
-                slot.set_state(CLOSING)
-            is_written = True
-            self._emit(event, scope)
-        except BaseException:
-            # Gunicorn's signals are deferred here, but an app may have handlers of its own that raise.
-            if not is_written:
-                if slot is not None:
-                    slot.set_state(CLOSING)
-                self._emit(self._composer.least_event(scope, event_type), scope)
-            raise
-        finally:
-            self.in_flight.pop(id(scope), None)
-            scope.is_open = False
+            if self._export is not None:
+                self._export(event, scope)
+        if self.in_flight.pop(id(scope), None) is None:
+            return
+        if not scope.is_left_later:
+            # As `leave` does, without its call.
             if current_scope.get() is scope:
                 current_scope.set(None)
             scope.root.detach()
-            if slot is not None:
-                slot.close(time.monotonic_ns())
-                self._free_slots.append(slot)
+        slot, scope.slot = scope.slot, None
+        if slot is not None:
+            slot.close(time.monotonic_ns())
+            self._free_slots.append(slot)
+
+    def leave(self, scope: RequestScope) -> None:
+        """Make a request with `is_left_later` the current one no more, in the context it was opened in."""
+        if current_scope.get() is scope:
+            current_scope.set(None)
+        scope.root.detach()
 
     def progress(self, scope: RequestScope) -> None:
         """Show the request's route and view on the scoreboard."""
+        if not own[0]:
+            return
         exempt = self.settings.slow_exempt
         if exempt is not None:
             names = (scope.view, scope.url_name)
@@ -244,6 +324,19 @@ class CanonicalLog:
     def slow_query(self, scope: RequestScope, query: SlowQuery, plan: str) -> None:
         """Write the `slow_query` line of a query of a request that has ended."""
         self._emit(self._composer.slow_query_event(scope, query, plan), scope)
+
+    def _emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
+        self._write(event, self._encode(event))
+        if self._export is not None:
+            self._export(event, scope)
+
+    def _disown(self) -> None:
+        """Forget all requests, in a fork of the worker: they are the worker's."""
+        for scope in self.in_flight.values():
+            scope.claim()
+            scope.is_open, scope.slot = False, None
+        self.in_flight.clear()
+        self._free_slots = []
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline."""
@@ -287,3 +380,7 @@ class CanonicalLog:
             "url.query": REDACTED,
             **self._hidden,
         }
+
+
+def _do_nothing() -> None:
+    """Stand in for what there is with a scoreboard only."""

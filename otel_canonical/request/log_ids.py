@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from otel_canonical.patching import patch
-from otel_canonical.request.scope import open_scope
+from otel_canonical.request.scope import current_scope
 
 #: Shown outside a request, so that one format serves for both.
 NO_ID = "-"
@@ -33,11 +33,16 @@ def _stamping(handle: Handle) -> Handle:
 
 
 def stamp(record: logging.LogRecord) -> None:
-    """Set `req_id`, `trace_id` and `span_id` as the request's line has them, `-` outside one."""
+    """Set `req_id`, `trace_id` and `span_id` as the request's line has them, `-` outside one.
+
+    Background tasks of an ASGI application run behind their request's line, under its ids.
+    """
     attributes = record.__dict__
     if "req_id" in attributes and "trace_id" in attributes and "span_id" in attributes:
         return
-    scope = open_scope()
+    scope = current_scope.get()
+    if scope is not None and not (scope.is_open or scope.is_left_later):
+        scope = None
     if scope is None or not scope.root.trace_id:
         ids = (NO_ID, NO_ID, NO_ID)
     else:

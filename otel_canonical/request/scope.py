@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
+from otel_canonical.process_identity import own
 from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.root import NO_ROOT, Root
 from otel_canonical.request.tallies import CallTally
@@ -77,7 +78,7 @@ class RequestScope:
         *("cache_ns", "app", "timers", "thread_id", "pid", "worker_requests", "observer", "slot"),
         *("pool", "stuck", "slow", "is_exempt_from_slow", "is_aborted", "open_spans", "is_open"),
         *("is_exempt_from_deadline", "runner", "lost_cause"),
-        *("_unclaimed", "__weakref__"),
+        *("is_left_later", "is_written", "_unclaimed", "__weakref__"),
     )
 
     def __init__(self, method: str, path: str, headers: Mapping[str, str]) -> None:
@@ -146,6 +147,10 @@ class RequestScope:
         #: Whether facts may still be added: until the event is composed. Threads and tasks that a
         #: request has left behind may try later.
         self.is_open = True
+        #: Whether it stays the current request behind its last byte, until `CanonicalLog.leave`.
+        self.is_left_later = False
+        #: Whether the event's line was written, or is just being written.
+        self.is_written = False
         self._unclaimed = [True]
 
     @property
@@ -200,7 +205,7 @@ class RequestScope:
 
     def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
         """Count one database query. `text` is the SQL before its parameters are filled in."""
-        if not self.is_open:
+        if not self.is_open or not own[0]:
             return
         queries = self.queries or self.query_tally()
         queries.add_query(text, elapsed_ns, failed)
@@ -233,6 +238,6 @@ readers: list[Callable[[RequestScope], None]] = []
 
 
 def open_scope() -> RequestScope | None:
-    """Return the request that this code runs for; None outside one and after it has ended."""
+    """Return the request that this code runs for; None outside one, after its end, and in a fork."""
     scope = current_scope.get()
-    return scope if scope is not None and scope.is_open else None
+    return scope if scope is not None and scope.is_open and own[0] else None

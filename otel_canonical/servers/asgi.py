@@ -5,8 +5,8 @@ facts. It wraps the application and depends on no server:
 
     accepted    the application is called
     first byte  the message with which the server writes the head
-    last byte   the last message of the body
-    ended       the application has returned, was cancelled, or raised
+    ended       the last message of the body; without one, when the application has returned, was
+                cancelled, or raised
 
 A request that a server refuses never reaches the application; `asgi_servers` reports those.
 """
@@ -14,6 +14,7 @@ A request that a server refuses never reaches the application; `asgi_servers` re
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -63,7 +64,10 @@ class AsgiAdapter:
                 # `lifespan`, which is no request, or a URL that the operator excludes.
                 await application(asgi, receive, send)
             else:
-                exchange = make_exchange(scope, self._server, receive, send, self._echoes_id)
+                close = functools.partial(self._close, scope, asgi)
+                exchange = make_exchange(
+                    *(scope, self._server, receive, send), self._echoes_id, close
+                )
                 await self._serve(application, exchange, scope, asgi)
 
         return application_with_canonical_log
@@ -97,6 +101,7 @@ class AsgiAdapter:
             if scope is not None:
                 scope.note_refusal(status, error)
                 self._close(scope, parsed)
+                self._log.leave(scope)
 
     async def _serve(
         self,
@@ -124,6 +129,7 @@ class AsgiAdapter:
                 self._served.pop(holder, None)
             with guarded("closing a request"):
                 self._close(scope, asgi)
+                self._log.leave(scope)
 
     def _open(self, asgi: MutableMapping[str, Any]) -> RequestScope | None:
         wanted = self._wanted
@@ -134,33 +140,47 @@ class AsgiAdapter:
                 headers[known] = value.decode("latin-1")
         raw_path = asgi.get("raw_path")
         path = as_meant(raw_path.decode("latin-1")) if raw_path else asgi.get("path") or ""
+        if self._server.prefixes_root and asgi.get("root_path"):
+            path = path.removeprefix(asgi["root_path"]) or "/"
         method = asgi.get("method")
         if method is None:
             method = "GET" if asgi.get("type") == "websocket" else ""
-        scope = self._log.open(method, path, headers)
+        # At once, for the scoreboard: `lost` lines and `otel-canonical ps` show it.
+        scope = self._log.open(method, path, headers, _client_of(asgi))
         if scope is None:
             return None
+        # It is left in the task that it was opened in, behind the application.
+        scope.is_left_later = True
         self._requests += 1
         scope.worker_requests = self._requests
         scope.runner = _current_task()
-        _note_client(scope, asgi)
+        scope.scheme = _text_in(asgi, "scheme")
         query = asgi.get("query_string")
         if query:
             scope.query_string = as_meant(query.decode("latin-1"))
-        scope.proto = asgi.get("http_version")
+        scope.proto = _text_in(asgi, "http_version")
         return scope
 
     def _close(self, scope: RequestScope, asgi: MutableMapping[str, Any]) -> None:
+        if scope.is_claimed:
+            return
         # Again at the end: middleware that trusts a proxy's headers sets the client after `_open`.
-        _note_client(scope, asgi)
+        scope.client = _client_of(asgi) or scope.client
+        scope.scheme = _text_in(asgi, "scheme") or scope.scheme
         self._log.close(scope)
 
 
-def _note_client(scope: RequestScope, asgi: MutableMapping[str, Any]) -> None:
+def _client_of(asgi: MutableMapping[str, Any]) -> str | None:
+    """Return the address in `client`, None if it is no pair of address and port; the app may set anything."""
     client = asgi.get("client")
-    if client:
-        scope.client = client[0]
-    scope.scheme = asgi.get("scheme")
+    if isinstance(client, (list, tuple)) and client and isinstance(client[0], str):
+        return client[0]
+    return None
+
+
+def _text_in(asgi: MutableMapping[str, Any], name: str) -> str | None:
+    value = asgi.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _current_task() -> Any:

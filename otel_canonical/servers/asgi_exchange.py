@@ -1,7 +1,8 @@
 """One request and its response, as they pass between an ASGI server and its application.
 
 Lives in the worker. Each message is passed on as it is, and its facts are noted in the request's scope:
-status, bytes, first and last byte, whether the client is still there, what went wrong.
+status, bytes, first and last byte, whether the client is still there, what went wrong. The request ends
+with the last byte. What the application does behind that, background tasks for example, is not counted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
-from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing
+from otel_canonical.internal_errors import guarded
+from otel_canonical.request.headers import LENGTH_DIGITS, RESPONSE_ID_HEADER
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -41,18 +43,35 @@ class Server:
         holds_head: whether status and headers are sent with the first message of the body.
         answered: which of an application's errors it answers with a 500.
         is_leaving: whether the worker has been told to leave.
+        unaccepted: how it answers a websocket's handshake if the application returns without a word.
+        cuts_body: whether it sends no more than the application's `Content-Length` has announced.
+        prefixes_root: whether the paths that it passes on begin with its own `root_path`.
     """
 
     holds_head: bool
     answered: type[BaseException]
     is_leaving: Callable[[], bool]
+    unaccepted: int
+    cuts_body: bool
+    prefixes_root: bool
 
 
 class Exchange:
-    """One HTTP request and its response, as they pass between server and application."""
+    """One HTTP request and its response, as they pass between server and application.
+
+    Args:
+        scope: the request's.
+        server: what is special about the server.
+        receive: the server's, as ASGI has it.
+        send: the server's, as ASGI has it.
+        echoes_id: whether the response gets the request's id as a header.
+        close: writes the request's line; called at the last byte.
+    """
 
     __slots__ = (
+        "_close",
         "_echoes_id",
+        "_left",
         "_receive",
         "_scope",
         "_send",
@@ -65,14 +84,23 @@ class Exchange:
     )
 
     def __init__(
-        self, scope: RequestScope, server: Server, receive: Receive, send: Send, echoes_id: bool
+        self,
+        scope: RequestScope,
+        server: Server,
+        receive: Receive,
+        send: Send,
+        echoes_id: bool,
+        close: Callable[[], None],
     ) -> None:
         self._scope = scope
         self._server = server
         self._receive = receive
         self._send = send
         self._echoes_id = echoes_id
+        self._close = close
         self._status: int | None = None
+        #: How many bytes of the body the server will still send, as far as the application has said so.
+        self._left: int | None = None
         self.is_complete = False
         self.holder = getattr(receive, "__self__", None)
         self._transport = _transport_of(self.holder)
@@ -91,32 +119,49 @@ class Exchange:
         self._look_at_client()
         if self._echoes_id and message["type"] == "http.response.start":
             message = self._with_id(message)
+        scope = self._scope
         try:
             await self._send(message)
         except OSError:
-            # If that was the first message of the body, the head may or may not have been written.
-            self._scope.client_gone = self._scope.client_gone or not self.is_complete
+            if not self.is_complete:
+                scope.client_gone = True
+                # An HTTP/2 stream that is reset while its first bytes are sent has had its head.
+                if scope.proto == "2" and scope.first_byte_ns is None and self._status is not None:
+                    self._note_head()
             raise
-        if not self._scope.client_gone and not self.is_complete:
-            self._note(message)
+        if not scope.client_gone and not self.is_complete and self._note(message):
+            scope.note_answered()
+            with guarded("closing a request"):
+                self._close()
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: Message) -> bool:
+        """Note what a message says; return whether it was the last."""
         scope = self._scope
         kind = message["type"]
         if kind == "http.response.start":
+            if self._status is not None:
+                return False
             self._status = message["status"]
             if not self._server.holds_head:
                 self._note_head()
+            if self._server.cuts_body and scope.proto != "2":
+                with guarded("reading the headers of a response"):
+                    self._left = _announced(message.get("headers") or ())
         elif kind == "http.response.body":
             body = message.get("body", b"")
             is_last = not message.get("more_body", False)
             if scope.first_byte_ns is None and (body or is_last):
                 self._note_head()
             if body and scope.method != "HEAD" and self._status not in BODILESS:
-                scope.bytes_written = (scope.bytes_written or 0) + len(body)
+                size = len(body)
+                if self._left is not None:
+                    size = min(size, self._left)
+                    self._left -= size
+                scope.bytes_written = (scope.bytes_written or 0) + size
             if is_last:
                 self.is_complete = True
                 scope.ended_ns = time.monotonic_ns()
+        return self.is_complete
 
     def _note_head(self) -> None:
         scope = self._scope
@@ -135,20 +180,22 @@ class Exchange:
 
     def returned(self) -> None:
         """Note that the application has returned, perhaps without an answer."""
+        if self.is_complete:
+            return
         self._look_at_client()
         scope = self._scope
-        if self.is_complete:
-            scope.note_answered()
-        elif self._status is None and scope.status is None and not scope.client_gone:
+        if self._status is None and scope.status is None and not scope.client_gone:
             scope.status = INTERNAL_SERVER_ERROR
 
     def failed(self, error: BaseException) -> None:
         """Note that the application has raised, or was cancelled."""
         scope = self._scope
+        self._abandon_if_collected(error)
+        if scope.is_claimed:
+            # The line is written. What is raised behind the last byte is no failure of the request.
+            return
         is_answered = isinstance(error, self._server.answered)
-        if self.is_complete:
-            scope.note_answered()
-        elif self._is_given_up(error):
+        if self._is_given_up(error):
             scope.lost_cause = "shutdown"
         else:
             self._look_at_client()
@@ -160,7 +207,6 @@ class Exchange:
         is_over = self.is_complete or scope.client_gone or scope.lost_cause is not None
         if not (is_over and isinstance(error, OVER)):
             scope.note_error(error)
-        self._abandon_if_collected(error)
 
     def _abandon_if_collected(self, error: BaseException) -> None:
         """Leave the current context as it is when the application is collected as garbage."""
@@ -182,10 +228,14 @@ class Exchange:
             self._scope.client_gone = True
 
     def _with_id(self, message: Message) -> Message:
-        headers = [(bytes(name), value) for name, value in message.get("headers", ())]
-        # In lower case: ASGI asks for that.
-        name, value = RESPONSE_ID_HEADER.lower().encode(), self._scope.request_id.encode()
-        add_if_missing(headers, name, value)
+        headers = message.get("headers") or ()
+        with guarded("adding the request's id to a response"):
+            # Any iterable, which may be read only once, of names that may be of any type.
+            headers = list(headers)
+            # In lower case: ASGI asks for that.
+            name = RESPONSE_ID_HEADER.lower()
+            if not any(_lower(pair[0]) == name for pair in headers):
+                headers.append((name.encode(), self._scope.request_id.encode()))
         return {**message, "headers": headers}
 
 
@@ -195,9 +245,15 @@ class WebsocketExchange(Exchange):
     __slots__ = ()
 
     def __init__(
-        self, scope: RequestScope, server: Server, receive: Receive, send: Send, echoes_id: bool
+        self,
+        scope: RequestScope,
+        server: Server,
+        receive: Receive,
+        send: Send,
+        echoes_id: bool,
+        close: Callable[[], None],
     ) -> None:
-        super().__init__(scope, server, receive, send, echoes_id)
+        super().__init__(scope, server, receive, send, echoes_id, close)
         self.holder = None
         self.receive = receive
         scope.is_exempt_from_slow = scope.is_exempt_from_deadline = True
@@ -220,18 +276,28 @@ class WebsocketExchange(Exchange):
                 scope.status = message["status"]
             else:
                 scope.status = FORBIDDEN
+        if kind == "websocket.close":
+            self.is_complete = True
+            scope.ended_ns = time.monotonic_ns()
+            with guarded("closing a request"):
+                self._close()
 
     def returned(self) -> None:
-        """Do nothing: a websocket has no response that could be missing."""
+        """Note that the application has returned, perhaps without accepting the handshake."""
+        scope = self._scope
+        if scope.first_byte_ns is None and not scope.is_claimed:
+            scope.status = self._server.unaccepted
 
     def failed(self, error: BaseException) -> None:
         """Note that the application has raised, or was cancelled."""
         scope = self._scope
+        self._abandon_if_collected(error)
+        if scope.is_claimed:
+            return
         if isinstance(error, self._server.answered):
             scope.status = scope.status or INTERNAL_SERVER_ERROR
         if not isinstance(error, (asyncio.CancelledError, OSError)):
             scope.note_error(error)
-        self._abandon_if_collected(error)
 
 
 #: By the type of a connection scope; another type, `lifespan`, is no request.
@@ -244,3 +310,24 @@ def _transport_of(holder: Any) -> Any:
     if transport is None:
         transport = getattr(getattr(holder, "protocol", None), "transport", None)
     return transport if hasattr(transport, "is_closing") else None
+
+
+def _lower(name: Any) -> str:
+    """Return a header's name in small letters, whatever type the application has given it."""
+    text = name if isinstance(name, str) else bytes(name).decode("latin-1")
+    return text.lower()
+
+
+def _announced(headers: Any) -> int | None:
+    """Return the `Content-Length` of a response that has no `Transfer-Encoding`; None without one."""
+    if not isinstance(headers, (list, tuple)):
+        return None  # an iterator can be read only once
+    found: int | None = None
+    for name, value in headers:
+        known = _lower(name)
+        if known == "transfer-encoding":
+            return None
+        if known == "content-length":
+            text = value if isinstance(value, str) else bytes(value).decode("latin-1")
+            found = int(text) if text.isdecimal() and len(text) <= LENGTH_DIGITS else None
+    return found

@@ -17,12 +17,16 @@ from typing import Any
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch
+from otel_canonical.pool.worker_class import is_gunicorn_asgi
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.servers.asgi import AsgiAdapter
-from otel_canonical.servers.asgi_exchange import Server
+from otel_canonical.servers.asgi_exchange import FORBIDDEN, Server
 from otel_canonical.stacks import errors
 
 BAD_REQUEST = 400
+
+#: Uvicorn's own middleware that replaces client and scheme by what a trusted proxy has forwarded.
+PROXY_MIDDLEWARE = "ProxyHeadersMiddleware"
 
 UVICORN_PROTOCOLS = (
     "uvicorn.protocols.http.h11_impl",
@@ -45,7 +49,7 @@ def join(worker: Any, log: CanonicalLog) -> None:
 
 
 def _is_gunicorns(worker: Any) -> bool:
-    return any(base.__module__ == "gunicorn.workers.gasgi" for base in type(worker).__mro__)
+    return is_gunicorn_asgi(type(worker))
 
 
 def _is_uvicorns(worker: Any) -> bool:
@@ -56,7 +60,14 @@ def _is_uvicorns(worker: Any) -> bool:
 def _join_gunicorns(worker: Any, log: CanonicalLog) -> None:
     adapter = AsgiAdapter(
         log,
-        Server(holds_head=True, answered=Exception, is_leaving=lambda: not worker.alive),
+        Server(
+            holds_head=True,
+            answered=Exception,
+            is_leaving=lambda: not worker.alive,
+            unaccepted=FORBIDDEN,
+            cuts_body=True,
+            prefixes_root=False,
+        ),
     )
 
     def wrapping_application(load_wsgi: Callable[[], None]) -> Callable[[], None]:
@@ -79,7 +90,15 @@ def _join_gunicorns(worker: Any, log: CanonicalLog) -> None:
 
 def _join_uvicorns(worker: Any, log: CanonicalLog) -> None:
     adapter = AsgiAdapter(
-        log, Server(holds_head=False, answered=BaseException, is_leaving=lambda: False)
+        log,
+        Server(
+            holds_head=False,
+            answered=BaseException,
+            is_leaving=lambda: False,
+            unaccepted=INTERNAL_SERVER_ERROR,
+            cuts_body=False,
+            prefixes_root=True,
+        ),
     )
     config = worker.config
 
@@ -88,7 +107,12 @@ def _join_uvicorns(worker: Any, log: CanonicalLog) -> None:
             load()
             with guarded("wrapping the application"):
                 # Outside Uvicorn's own wrappers: whatever kind the application was, here it is ASGI 3.
-                patch(config, "loaded_app", adapter.around)
+                # But inside the one that trusts a proxy's headers: then the client is known at once.
+                outermost = config.loaded_app
+                if type(outermost).__name__ == PROXY_MIDDLEWARE:
+                    patch(outermost, "app", adapter.around)
+                else:
+                    patch(config, "loaded_app", adapter.around)
                 protocol_class = config.http_protocol_class
                 patch(protocol_class, "send_400_response", _followed_by(note), is_optional=True)
                 for name in UVICORN_PROTOCOLS:

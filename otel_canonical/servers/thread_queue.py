@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_canonical.patching import patch
+from otel_canonical.process_identity import own
 
 
 def count_waiting(worker: Any, waiting: memoryview[int]) -> None:
@@ -33,7 +34,8 @@ def count_waiting(worker: Any, waiting: memoryview[int]) -> None:
 
     def counting_down(handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def take_up_and_handle(conn: Any) -> Any:
-            waiting[0] -= 1
+            if own[0]:  # a fork of the worker has its queue, too
+                waiting[0] -= 1
             return handle(conn)
 
         return take_up_and_handle

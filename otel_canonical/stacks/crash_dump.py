@@ -5,7 +5,7 @@ the process crashes and when Gunicorn aborts it (SIGABRT). It is written in C an
 also works while a C function holds the GIL and neither threads nor Python signal handlers run. The
 arbiter reads the file after the worker's death.
 
-Linux only (memfd). Elsewhere the lines of lost requests have no location.
+Linux only (memfd). Elsewhere, and where the kernel refuses a memfd, the lines of lost requests have no location.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import contextlib
 import faulthandler
 import os
 import re
+from collections.abc import Callable
 
+from otel_canonical.pool.memory import make_memfd
+from otel_canonical.process_identity import when_forked
 from otel_canonical.stacks.location import Frame
 
 #: The most bytes of a dump that are read. The interpreter writes at most 100 threads of 100 frames.
@@ -24,16 +27,9 @@ _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 
 
-def is_supported() -> bool:
-    """Return whether this platform has `memfd_create`."""
-    return hasattr(os, "memfd_create")
-
-
 def make_file() -> int | None:
-    """Return the descriptor of a new memfd, None where there are none. Call it in the arbiter, before a fork."""
-    if not is_supported():
-        return None
-    return os.memfd_create("otel-canonical-stacks")
+    """Return the descriptor of a new memfd; None if it is refused. Call it in the arbiter, before a fork."""
+    return make_memfd("otel-canonical-stacks")
 
 
 def record_into(fd: int) -> bool:
@@ -59,8 +55,13 @@ def record_into(fd: int) -> bool:
                 os.dup2(nowhere, fd, inheritable=False)
                 os.close(nowhere)
 
-    os.register_at_fork(after_in_child=redirect_in_child)
+    when_forked(redirect_in_child)
+    _redirections.append(redirect_in_child)
     return True
+
+
+#: `when_forked` keeps nothing alive.
+_redirections: list[Callable[[], None]] = []
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.stacks.location import locate_error
 
 _QUERY = re.compile(r"\?[^\s'\"]+")
@@ -44,10 +45,7 @@ def stack_of(error: BaseException) -> str:
 
 def of_error(error: BaseException) -> ErrorFacts:
     """Return the fields of an exception. If its `__str__` raises, the message is `!err`."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  # the app's own code may raise anything
-        message = "!err"
+    message = as_text(error)
     location = locate_error(error)
     return ErrorFacts(
         type=type(error).__name__,

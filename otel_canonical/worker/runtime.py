@@ -8,21 +8,24 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from otel_canonical import otel_config
 from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
-from otel_canonical.internal_errors import report_caught
+from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.http_metrics import HttpMetrics
+from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import end_open_spans, root_of
 from otel_canonical.pool import backlog
-from otel_canonical.pool.ledger import Place
-from otel_canonical.request.canonical_log import CanonicalLog, Emit
+from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
+from otel_canonical.pool.place import Place
+from otel_canonical.pool.worker_class import worker_class_of
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.query_tally import thresholds
 from otel_canonical.request.scope import RequestScope
@@ -32,13 +35,11 @@ from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.text import stack_lines, with_locals
+from otel_canonical.worker.alarm import ASK_STACKS
+from otel_canonical.worker.live import LiveWorker
 from otel_canonical.worker.plan_worker import PlanWorker
+from otel_canonical.worker.switches import SwitchedSettings
 from otel_canonical.worker.watchdog import Deadlines, Watchdog
-
-#: The module of the worker class whose threads serve requests, while its main thread does not.
-IN_THREADS = ("gunicorn.workers.gthread",)
-#: The modules of worker classes whose threads serve one request at a time.
-THREAD_PER_REQUEST = ("gunicorn.workers.sync", *IN_THREADS)
 
 RequestHooks = tuple[Callable[[Any, Any], None], Callable[[Any, Any, "BaseException | None"], None]]
 
@@ -68,8 +69,9 @@ class WorkerRuntime:
         self._settings = settings
         self._plans: PlanWorker | None = None
         self._place = place
+        self._live: LiveWorker | None = None
         self._exports = with_sdk and otel_config.exports_anything()
-        self._losses = _set_up_sdk() if with_sdk else None
+        self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
             line_writer.counts = place.counts()
         redaction = RedactionPolicy(settings.redacted_names)
@@ -80,20 +82,15 @@ class WorkerRuntime:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
             logs.export_app_logs(redaction, with_request_id=has_id)
-        metrics = None
-        if with_sdk and otel_config.records_http_metrics():
-            metrics = sdk.http_metrics()
+        metrics = _http_metrics() if with_sdk else None
+        exports_traces = not with_sdk or otel_config.exports("traces")
         self.log = CanonicalLog(
             settings,
-            sdk.connect(
-                settings,
-                exports=not with_sdk or otel_config.exports("traces"),
-                redact=redaction.text,
-            ),
-            self._emit_and_explain(_emit(line_writer, settings, metrics)),
+            _root_factory(settings, redaction, exports_traces=exports_traces),
+            self._explaining(_outputs(line_writer, settings, metrics)),
             place,
             _deferred_signals(worker),
-            times_cpu=_is_of(worker, THREAD_PER_REQUEST),
+            times_cpu=worker_class_of(type(worker)).has_thread_per_request,
         )
         if metrics is not None:
             metrics.observe_active(self.log.in_flight)
@@ -113,30 +110,37 @@ class WorkerRuntime:
         self.request_hooks = _follow_requests(worker, self.log)
         if place is not None:
             _count_connections(worker, place)
+            self._live = LiveWorker(place, self.log.in_flight)
+            self._live.show(worker, self._watchdog.alarm.outside_fd)
+            switched = SwitchedSettings(settings, place.scoreboard, self._reconfigure)
+            self.log.on_switch = switched.apply
         self._watchdog.start()
         # All that exists now lives as long as the worker. Without this, each full collection would
         # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()
 
-    def _emit_and_explain(self, emit: Emit) -> Emit:
+    def _explaining(self, outputs: Outputs) -> Outputs:
         """Return what also has the plans of a request's slow queries fetched, if they are wanted."""
         after_s = self._settings.db_explain_seconds
         if after_s is None:
-            return emit
+            return outputs
         explaining.slow_ns = round(after_s * 1e9)
         self._plans = plans = PlanWorker(lambda *found: self.log.slow_query(*found))
 
-        def emit_and_explain(event: CanonicalEvent, scope: RequestScope) -> None:
-            emit(event, scope)
+        def export_and_explain(event: CanonicalEvent, scope: RequestScope) -> None:
+            if outputs.export is not None:
+                outputs.export(event, scope)
             if event.event_type in ENDINGS:
                 plans.take(scope)
 
-        return emit_and_explain
+        return outputs._replace(export=export_and_explain)
 
     def is_ready(self) -> None:
         """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
         if self._place is not None and self._place.stacks is not None:
             crash_dump.record_into(self._place.stacks)
+        if self._live is not None:
+            self._live.booted()
 
     def abort(self) -> None:
         """Mark the open requests as aborted; called in a signal handler."""
@@ -149,6 +153,20 @@ class WorkerRuntime:
             self._plans.stop()
         if self._exports:
             shutdown.shut_down(self._settings.flush_seconds, self._losses)
+
+    def watching(self, native_id: int) -> None:
+        """Show the watchdog's thread to the commands (watchdog)."""
+        if self._live is not None:
+            self._live.watching(native_id)
+
+    def answer(self, asked: bytes) -> None:
+        """Answer a command that has woken the watchdog (watchdog)."""
+        if self._live is not None and ASK_STACKS in asked:
+            self._live.answer()
+
+    def _reconfigure(self, settings: Settings) -> None:
+        self.log.reconfigure(settings)
+        self._watchdog.set_slow(settings.slow_seconds)
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline (watchdog)."""
@@ -167,19 +185,37 @@ class WorkerRuntime:
             shutdown.flush_spans(self._settings.flush_seconds)
 
 
-def _set_up_sdk() -> ExportLosses | None:
+def _set_up_sdk(place: Place | None) -> ExportLosses | None:
     """Set the SDK up and return what counts its losses; None if nothing is exported."""
-    sdk.set_up()
-    if not otel_config.exports_anything():
-        return None
-    losses = ExportLosses()
-    losses.watch()
-    return losses
+    with guarded("setting OpenTelemetry's SDK up"):
+        sdk.set_up()
+        if otel_config.exports_anything():
+            queued = place.words()[QUEUED_SPANS : QUEUED_LOGS + 1] if place is not None else None
+            losses = ExportLosses(queued)
+            losses.watch()
+            return losses
+    return None
+
+
+def _root_factory(
+    settings: Settings, redaction: RedactionPolicy, *, exports_traces: bool
+) -> RootFactory:
+    """Return what opens the root of each request. Lines need it, and don't need the SDK."""
+    with guarded("connecting to OpenTelemetry's SDK"):
+        return sdk.connect(settings, exports=exports_traces, redact=redaction.text)
+    return RootFactory(None, redaction.text)
+
+
+def _http_metrics() -> HttpMetrics | None:
+    with guarded("preparing the HTTP metrics"):
+        if otel_config.records_http_metrics():
+            return sdk.http_metrics()
+    return None
 
 
 def _deferred_signals(worker: Any) -> DeferredSignals:
     signals = DeferredSignals()
-    if not _is_of(worker, IN_THREADS):
+    if worker_class_of(type(worker)).serves_in_main_thread:
         signals.install(worker)
     return signals
 
@@ -190,11 +226,6 @@ def _count_connections(worker: Any, place: Place) -> None:
     if worker.cfg.reuse_port:
         counters.set_listeners(block, backlog.inodes_of(worker.sockets))
     thread_queue.count_waiting(worker, counters.waiting[block : block + 1])
-
-
-def _is_of(worker: Any, modules: Sequence[str]) -> bool:
-    """Return whether a worker's class is, or extends, one of these modules'."""
-    return any(base.__module__ in modules for base in type(worker).__mro__)
 
 
 def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
@@ -211,18 +242,17 @@ def _follow_requests(worker: Any, log: CanonicalLog) -> RequestHooks | None:
     return adapter.pre_request, adapter.post_request
 
 
-def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | None) -> Emit:
-    """Return what writes an event: the line and, as far as they are exported, metrics and log event."""
+def _outputs(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | None) -> Outputs:
+    """Return what takes an event: its line and, as far as they are exported, metrics and log event."""
     log_events = None
     if settings.log_events != "false" and otel_config.exports("logs"):
         log_events = logs.log_events()
     if log_events is None and metrics is None:
-        return lambda event, scope: line_writer.emit(event)
+        return Outputs(line_writer.encode, line_writer.write)
     # Without exported traces no request is sampled, and `sampled` then means all.
     only_sampled = settings.log_events == "sampled" and otel_config.exports("traces")
 
-    def emit_all(event: CanonicalEvent, scope: RequestScope) -> None:
-        line_writer.emit(event)
+    def export(event: CanonicalEvent, scope: RequestScope) -> None:
         if metrics is not None and event.event_type in ENDINGS:
             try:
                 metrics.record(event, scope)
@@ -237,7 +267,7 @@ def _emit(line_writer: LineWriter, settings: Settings, metrics: HttpMetrics | No
         except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("emitting a log event", error)
 
-    return emit_all
+    return Outputs(line_writer.encode, line_writer.write, export)
 
 
 def _heartbeat(worker: Any) -> float:

@@ -8,19 +8,16 @@ costs a request nothing. At a deadline it only samples: the line is written when
 from __future__ import annotations
 
 import _thread
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from otel_canonical.internal_errors import guarded
-from otel_canonical.request.deferred_signals import IN_FRONT
-from otel_canonical.request.scope import RequestScope, StackSample
-from otel_canonical.stacks.location import as_frames, locate_stack
-from otel_canonical.stacks.running import frames_of
+from otel_canonical.request.scope import RequestScope
 from otel_canonical.stacks.text import Describe
+from otel_canonical.worker.alarm import Alarm, unpatched
+from otel_canonical.worker.stack_samples import sample_stack
 
 #: The longest sleep; also bounds how long `stop` may wait.
 LONGEST_SLEEP_S = 60.0
@@ -72,6 +69,12 @@ class WatchdogListener(Protocol):
     def save_spans(self) -> None:
         """End and export the spans of open requests: the worker is about to be killed."""
 
+    def watching(self, native_id: int) -> None:
+        """Take note of the thread's id, as the kernel knows it."""
+
+    def answer(self, asked: bytes) -> None:
+        """Answer a command that has woken the thread from outside."""
+
 
 class Watchdog:
     """Samples requests that are near their deadline or slow.
@@ -102,24 +105,24 @@ class Watchdog:
         self._describe = describe
         self._is_stopping = False
         self._is_aborting = False
-        original = _unpatched()
-        # The thread sleeps on a bare lock: releasing one is safe in a signal handler. The lock inside an
-        # Event could be held by the code that the signal has interrupted.
-        self._alarm = original["allocate_lock"]()
-        self._alarm.acquire()
-        self._left = original["allocate_lock"]()
-        self._start_thread = original["start_new_thread"]
+        self.alarm = Alarm()
+        self._left = unpatched("_thread", "threading", "allocate_lock")()
+        self._start_thread = unpatched("_thread", "threading", "start_new_thread")
 
     def start(self) -> None:
-        """Start the thread, unless there is neither a timeout nor a slow threshold."""
-        if self._allowed_ns or self._slow_ns is not None:
-            self._left.acquire()
-            self._start_thread(self._run, ())
+        """Start the thread."""
+        self._left.acquire()
+        self._start_thread(self._run, ())
+
+    def set_slow(self, slow_s: float | None) -> None:
+        """Report requests that run longer than this from now on; None for never."""
+        self._slow_ns = round(slow_s * _NS) if slow_s is not None else None
+        self.alarm.ring()
 
     def stop(self) -> None:
         """End the thread and wait for it, `STOP_S` at most."""
         self._is_stopping = True
-        self._ring()
+        self.alarm.ring()
         self._left.acquire(True, STOP_S)
 
     def abort(self) -> None:
@@ -133,7 +136,7 @@ class Watchdog:
                 with guarded("sampling an aborted request"):
                     scope.stuck = sample_stack(scope, self._describe)
         self._is_aborting = True
-        self._ring()
+        self.alarm.ring()
 
     def check(self, now_ns: int) -> int:
         """Sample every request that is due by now; return when to check again, monotonic ns."""
@@ -145,8 +148,8 @@ class Watchdog:
             # No request that begins later can be due before this.
             coming_ns = beat_ns + self._allowed_ns
             next_ns = min(next_ns, coming_ns if coming_ns > now_ns else now_ns + self._allowed_ns)
-        if self._slow_ns is not None:
-            next_ns = min(next_ns, now_ns + self._slow_ns)
+        if (slow_ns := self._slow_ns) is not None:
+            next_ns = min(next_ns, now_ns + slow_ns)
         for scope in list(self._in_flight.values()):
             if scope.ended_ns is not None:
                 # Answered; an ASGI application may still be running.
@@ -173,11 +176,12 @@ class Watchdog:
                 due_ns = soon_ns
             if scope.stuck is None:
                 next_ns = min(next_ns, due_ns)
-        if self._slow_ns is not None:
-            slow_ns = self._when_slow(scope)
+        slow_after_ns = self._slow_ns
+        if slow_after_ns is not None:
+            slow_ns = self._when_slow(scope, slow_after_ns)
             if slow_ns is not None and slow_ns <= now_ns:
                 self._sample_slow(scope)
-                slow_ns = self._when_slow(scope)
+                slow_ns = self._when_slow(scope, slow_after_ns)
             if slow_ns is not None:
                 next_ns = min(next_ns, max(slow_ns, soon_ns))
         return next_ns
@@ -185,28 +189,28 @@ class Watchdog:
     def _run(self) -> None:
         try:
             _name_thread()
+            self._listener.watching(_thread.get_native_id())
             while not self._is_stopping:
                 wake_ns = time.monotonic_ns() + _NS
                 with guarded("watching requests"):
                     wake_ns = self.check(time.monotonic_ns())
                 sleep_s = (wake_ns - time.monotonic_ns()) / _NS
-                if sleep_s > 0 and self._alarm.acquire(True, sleep_s) and self._is_aborting:
+                asked = self.alarm.wait(max(sleep_s, 0.0))
+                if asked:
+                    with guarded("answering `otel-canonical stacks`"):
+                        self._listener.answer(asked)
+                if self._is_aborting:
                     self._is_aborting = False
                     with guarded("saving the spans of an aborted worker"):
                         self._listener.save_spans()
         finally:
             self._left.release()
 
-    def _ring(self) -> None:
-        if self._alarm.locked():
-            self._alarm.release()
-
-    def _when_slow(self, scope: RequestScope) -> int | None:
-        assert self._slow_ns is not None
+    def _when_slow(self, scope: RequestScope, slow_after_ns: int) -> int | None:
         if scope.is_exempt_from_slow:
             return None
         if scope.slow is None:
-            return scope.started_ns + self._slow_ns
+            return scope.started_ns + slow_after_ns
         if self._slow_interval_ns is None:
             return None
         return scope.slow.seen_ns + self._slow_interval_ns
@@ -230,52 +234,8 @@ class Watchdog:
             raise
 
 
-#: The functions that the interpreter calls on SIGABRT: ours, which defers it, or Gunicorn's.
-ABORT_HANDLERS = (IN_FRONT, "handle_abort")
-
-
-def sample_stack(scope: RequestScope, describe: Describe) -> StackSample | None:
-    """Sample the stack that runs a request; None if it has none now, or has ended meanwhile.
-
-    Frames are not kept: they would keep the app's objects alive.
-    """
-    frames = _uninterrupted(frames_of(scope.runner, scope.thread_id))
-    if not frames:
-        return None
-    location = locate_stack(as_frames(frames))
-    stack = ""
-    # The location is worth having without the text.
-    with guarded("describing a stack"):
-        stack = describe(frames)
-    sample = StackSample(
-        seen_ns=time.monotonic_ns(),
-        loc=location.loc if location else None,
-        cause_loc=location.cause_loc if location else None,
-        stack=stack,
-    )
-    # A thread serves one request at a time: if it is still open, this was its stack.
-    return None if scope.is_claimed else sample
-
-
-def _uninterrupted(frames: list[FrameType]) -> list[FrameType]:
-    """Return the frames below the handler of SIGABRT, if one is on top (Gunicorn's, inside ours)."""
-    for position in range(len(frames) - 1, 0, -1):
-        if frames[position].f_code.co_name in ABORT_HANDLERS:
-            return _uninterrupted(frames[:position])
-    return frames
-
-
 def _name_thread() -> None:
     # For `threading.enumerate` and stack dumps; the thread was not started by that module.
     import threading
 
     threading.current_thread().name = "otel-canonical-watchdog"
-
-
-def _unpatched() -> Mapping[str, Any]:
-    """Return the thread functions, as they were before gevent replaced them."""
-    names = ("allocate_lock", "start_new_thread")
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        return {name: monkey.get_original("_thread", name) for name in names}
-    return {name: getattr(_thread, name) for name in names}

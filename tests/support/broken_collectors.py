@@ -71,7 +71,23 @@ def garbage(connection: socket.socket) -> None:
         connection.close()
 
 
-BROKEN = {"down": None, "hanging": hang, "unavailable": unavailable, "garbage": garbage}
+def redirecting(connection: socket.socket) -> None:
+    """Answer every request with a redirect, as a proxy that wants https does."""
+    with contextlib.suppress(OSError):
+        while connection.recv(65536):
+            connection.sendall(
+                b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n"
+            )
+            connection.close()
+
+
+BROKEN = {
+    "redirecting": redirecting,
+    "down": None,
+    "hanging": hang,
+    "unavailable": unavailable,
+    "garbage": garbage,
+}
 
 
 def latencies_ms(server: Server) -> list[float]:

@@ -79,5 +79,6 @@ def sample_at(at_ns: int, **more: Any) -> PoolSample:
         deaths={"oom": 1, "exit:0": 1},
         counts={**dict.fromkeys(COUNTS, 0), "request": 100, "lost": 2, "dropped": 1},
         pids={0: os.getpid(), 1: 2**22 + 1},
+        export_lost={"traces": 3, "logs": 0},
     )
     return sample._replace(**more)

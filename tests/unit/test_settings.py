@@ -6,9 +6,12 @@ import dataclasses
 import os
 import re
 import runpy
+import sys
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from opentelemetry.instrumentation import auto_instrumentation
 
 from otel_canonical import settings
 from otel_canonical.settings import Settings
@@ -189,7 +192,8 @@ def test_each_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load_variables(monkeypatch, {})
     named = {name: value for name, value in module.items() if name.startswith("OTEL_")}
     variables = [settings.variable_of(field.name) for field in settings.described()]
-    assert named == {variable: variable for variable in variables}
+    # The one that is no setting: see `test_options_of_gunicorn_reach_it`.
+    assert named == {variable: variable for variable in [*variables, "OTEL_CONFIG"]}
 
 
 @pytest.mark.parametrize(
@@ -201,8 +205,12 @@ def test_each_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"OTEL_PYTHON_DISTRO": "distro"}, {"OTEL_PYTHON_DISTRO": "distro"}),
         (
-            {"OTEL_PYTHON_CONFIGURATOR": "mine"},
-            {"OTEL_PYTHON_DISTRO": "otel_canonical", "OTEL_PYTHON_CONFIGURATOR": "mine"},
+            {"OTEL_PYTHON_CONFIGURATOR": "configurator"},
+            {"OTEL_PYTHON_DISTRO": "otel_canonical", "OTEL_PYTHON_CONFIGURATOR": "configurator"},
+        ),
+        (
+            {"OTEL_PYTHON_DISTRO": "", "OTEL_PYTHON_CONFIGURATOR": ""},
+            {"OTEL_PYTHON_DISTRO": "otel_canonical", "OTEL_PYTHON_CONFIGURATOR": "otel_canonical"},
         ),
     ],
 )
@@ -213,3 +221,40 @@ def test_distro_is_ours_unless_user_names_one(
     environ = dict(before)
     load_variables(monkeypatch, environ)
     assert environ == after
+
+
+def test_ours_is_chosen_when_user_names_one_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typing error in the distro's name is said once, and costs neither lines nor exports."""
+    environ = {"OTEL_PYTHON_DISTRO": "distroo", "OTEL_PYTHON_CONFIGURATOR": "-1"}
+    load_variables(monkeypatch, environ)
+    assert environ == {
+        "OTEL_PYTHON_DISTRO": "otel_canonical",
+        "OTEL_PYTHON_CONFIGURATOR": "otel_canonical",
+    }
+    assert capsys.readouterr().err.splitlines() == [
+        "otel-canonical: OTEL_PYTHON_DISTRO='distroo' is not installed; using otel_canonical",
+        "otel-canonical: OTEL_PYTHON_CONFIGURATOR='-1' is not installed; using otel_canonical",
+    ]
+
+
+def options_of_gunicorn() -> list[str]:
+    """Return all long and short options of the installed Gunicorn."""
+    actions = Config().parser()._actions
+    return sorted({option for action in actions for option in action.option_strings})
+
+
+def test_options_of_gunicorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`opentelemetry-instrument` takes none of Gunicorn's options for an abbreviation of its own."""
+    started: list[list[str]] = []
+
+    def execl(path: str, *words: str) -> None:
+        started.append(list(words[1:]))
+
+    monkeypatch.setattr(auto_instrumentation, "execl", execl)
+    for option in options_of_gunicorn():
+        monkeypatch.setattr(sys, "argv", ["opentelemetry-instrument", "gunicorn", option, "value"])
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+        auto_instrumentation.run()
+        assert started.pop() == [option, "value"]

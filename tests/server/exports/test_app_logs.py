@@ -202,6 +202,14 @@ def test_django_logs_failure_in_its_trace(site: Site) -> None:
     assert record.attributes["exception.type"] == "RuntimeError"
 
 
+def test_record_is_exported_when_arguments_do_not_fit(site: Site) -> None:
+    """The mistake is the app's, and `logging` says so; the record leaves with its unformatted text."""
+    _, line = site.server.ask("/misfit/")
+    record = site.exported("paid %s of %s")
+    assert record.attributes[REQUEST_ID] == line["req_id"]
+    assert "otel-canonical failed" not in site.server.stderr.read_text()
+
+
 def test_exporter_is_not_exported(site: Site) -> None:
     """With the root logger at DEBUG the exporter's own connections are logged, and go no further."""
     site.server.ask("/says/?name=last")

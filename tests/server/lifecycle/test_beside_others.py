@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.operating import stop_politely
+from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -215,3 +217,61 @@ def test_access_log_is_left_alone(tmp_path: Path) -> None:
     printed, access = others
     assert printed == "printed by the application"
     assert '"GET /prints/ HTTP/1.1" 200' in access
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
+        {
+            "OTEL_PYTHON_CANONICAL_APP_LOGS": "false",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}",
+        },
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
+    ],
+    ids=["nothing", "disabled", "no-logs", "no-app-logs", "all"],
+)
+def test_warnings_of_app_stay_on_stderr(environment: dict[str, str], tmp_path: Path) -> None:
+    """The logging instrumentation's handler would take them from a site without handlers."""
+    assert importlib.util.find_spec("opentelemetry.instrumentation.logging")
+    with otlp_sink() as sink:
+        settings = {name: text.format(endpoint=sink.endpoint) for name, text in environment.items()}
+        with gunicorn("warns", tmp_path, **settings) as server:
+            server.get("/a/")
+            server.wait_for_lines(1)
+            stop_politely(server)
+        exported = [log.body for log in sink.logs if log.body == "warned of /a/"]
+    assert server.stderr.read_text().count("warned of /a/") == 1
+    exports_app_logs = list(environment) == ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert len(exported) == exports_app_logs
+
+
+def test_program_that_is_no_gunicorn_exports_as_without_us(tmp_path: Path) -> None:
+    """`opentelemetry-distro` beside us does for a cron job what it would do alone."""
+    pytest.importorskip("opentelemetry.distro")
+    with otlp_sink() as sink:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        ended = subprocess.run(
+            [*INSTRUMENT, sys.executable, str(PROGRAMS / "cron.py")],
+            capture_output=True,
+            env=clean_environment(tmp_path, settings),
+            check=True,
+        )
+        [span] = sink.spans
+    assert (span.name, span.scope) == ("cleaning up", "cron")
+    assert "telemetry.distro.name" not in span.resource
+    assert (ended.stdout, ended.stderr) == (b"", b"")
+
+
+def test_gunicorn_takes_its_own_config_option(tmp_path: Path) -> None:
+    """`opentelemetry-instrument gunicorn --config FILE app`, as many projects document it."""
+    configuration = tmp_path / "conf.py"
+    configuration.write_text("raw_env = ['CAME_THROUGH=yes']\n")
+    with gunicorn("plain_wsgi", tmp_path, "--config", str(configuration)) as server:
+        assert server.ask("/ok/")[0].status == 200

@@ -100,6 +100,11 @@ def secret(request):
     return HttpResponse("kept")
 
 
+def misfit(request):
+    plain.warning("paid %s of %s", 5)
+    return HttpResponse("said")
+
+
 def streams(request):
     def body():
         for n in range(3):
@@ -133,7 +138,7 @@ def fails(request):
 def _urls():
     from django.urls import path
 
-    names = "says says_itself own_factory secret streams background fails gives_up".split()
+    names = "says says_itself own_factory secret misfit streams background fails gives_up".split()
     views = {name: value for name, value in globals().items() if callable(value)}
     return [path(f"{name.replace('_', '-')}/", views[name]) for name in names]
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.otel.http_metrics import MOST_HELD, HttpMetrics
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
@@ -33,7 +33,9 @@ class Measured:
         if exports:
             roots.record_with(Recording(TracerProvider(shutdown_on_exit=False).get_tracer("test")))
         self.metrics = HttpMetrics(self.provider.get_meter("test"))
-        self.log = CanonicalLog(Settings(), roots, self.emit)
+        self.log = CanonicalLog(
+            Settings(), roots, Outputs(lambda event: b"", lambda event, line: None, self.emit)
+        )
         self.metrics.observe_active(self.log.in_flight)
 
     def emit(self, event: CanonicalEvent, scope: RequestScope) -> None:

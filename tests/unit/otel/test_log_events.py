@@ -104,7 +104,8 @@ def test_stacks_are_made_at_once() -> None:
 @pytest.mark.parametrize(
     ("limits", "kept", "dropped"),
     [
-        (LogRecordLimits(max_log_record_attributes=2), {"resp": 503}, 2),
+        (LogRecordLimits(max_log_record_attributes=2), {"type": "request", "id": "abc"}, 2),
+        (LogRecordLimits(max_log_record_attributes=0), {}, 4),
         (LogRecordLimits(max_log_record_attribute_length=2), {"id": "ab"}, 0),
         (LogRecordLimits(max_log_record_attributes=1000), {"id": "abc"}, 0),
     ],
@@ -115,7 +116,7 @@ def test_limits_are_obeyed(limits: LogRecordLimits, kept: dict[str, Any], droppe
     events.out.emit(an_event(), ROOT, 503)
     [readable] = events.exported()
     found = readable.log_record.attributes or {}
-    names = {"resp": "http.response.status_code", "id": "http.request.id"}
+    names = {"type": "canonical.event_type", "id": "http.request.id"}
     assert {name: found[names[name]] for name in kept} == kept
     assert readable.dropped_attributes == dropped
 

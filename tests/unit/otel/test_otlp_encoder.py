@@ -13,7 +13,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
@@ -268,3 +268,61 @@ def test_opentelemetry_encodes_when_it_writes_a_field_that_we_do_not_know(
         request = encoder(spans.made())
         assert records_of(request, SPANS) == records_of(encode_more(spans.made()), SPANS)
     assert ["exports spans with fields" in text for text in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("place", ["name", "no text", "status", "attribute", "event"])
+def test_text_that_cannot_be_encoded_costs_no_other_span(place: str) -> None:
+    """A lone surrogate anywhere, or a name that is no text: repaired, and all others as ever."""
+    odd = "a\ud800b"
+    spans = Spans()
+    spans.tracer.start_span("before").end()
+    name: Any = {"name": odd, "no text": 7}.get(place, "odd")
+    span = spans.tracer.start_span(name, attributes={"x": odd if place == "attribute" else "y"})
+    if place == "status":
+        span.set_status(StatusCode.ERROR, odd)
+    if place == "event":
+        span.add_event(odd, {"x": odd})
+    span.end()
+    spans.tracer.start_span("after").end()
+    for batch in (spans.made(), spans.made()[1:], spans.made()[1:2]):
+        request = BatchEncoder(SPANS, encode_spans)(batch)
+        found = [
+            span
+            for of_resource in request.resource_spans
+            for of_scope in of_resource.scope_spans
+            for span in of_scope.spans
+        ]
+        names = {"before": "before", odd: "a?b", 7: "7", "odd": "odd", "after": "after"}
+        assert sorted(one.name for one in found) == sorted(names[one.name] for one in batch)
+        # An attribute that can't be encoded is left out by OpenTelemetry itself.
+        assert "\ud800" not in str(found)
+
+
+def test_log_record_that_cannot_be_encoded_costs_no_other() -> None:
+    """A lone surrogate in a body fails the whole batch with OpenTelemetry's encoder."""
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    for body in ("before", "a\ud800b", {"deep": 2**70}, "after"):
+        provider.get_logger("test").emit(body=body, attributes={"x": "a\ud800"})
+    request = BatchEncoder(LOG_RECORDS, encode_logs)(exporter.get_finished_logs())
+    found = [
+        record.body.string_value
+        for of_resource in request.resource_logs
+        for of_scope in of_resource.scope_logs
+        for record in of_scope.log_records
+    ]
+    assert sorted(found) == ["a?b", "after", "before", "{'deep': 1180591620717411303424}"]
+
+
+@pytest.mark.filterwarnings("ignore:Log record attributes were dropped")
+def test_number_of_dropped_attributes_is_said_when_all_are() -> None:
+    """A limit of 0 drops every attribute of a log record, and the count says so."""
+    exporter = InMemoryLogRecordExporter()
+    limits = LogRecordLimits(max_log_record_attributes=0)
+    provider = LoggerProvider(shutdown_on_exit=False, log_record_limits=limits)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    provider.get_logger("test").emit(body="said", attributes={"a": 1, "b": 2})
+    batch = exporter.get_finished_logs()
+    check(LOG_RECORDS, encode_logs, batch, left=0)
+    assert batch[0].dropped_attributes == 2

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import TraceFlags, TraceState
 
 from otel_canonical.otel import sdk
+from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import UnexportedRoot
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
@@ -52,3 +53,18 @@ def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.Monk
         assert root.is_exported == (decision is not Decision.DROP)
         assert sampler.asked == [context.trace_id]
         sampler.asked.clear()
+
+
+def test_bad_excluded_urls_exclude_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under another distro the variable is read as it is: a wrong one is said, and roots are opened."""
+    monkeypatch.setenv("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "api/(v1")
+    roots = RootFactory(None, str)
+    scope = RequestScope("GET", "/api/(v1", {})
+    root = roots.open(scope, "1" * 16 + "2" * 32)
+    root.detach()
+    assert not root.is_excluded
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "OTEL_PYTHON_DJANGO_EXCLUDED_URLS" in said
+    assert "unterminated subpattern" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from otel_canonical.arbiter.lost_requests import LostRequests
-from otel_canonical.pool.counters import COUNTS, no_counts, size_of
-from otel_canonical.pool.ledger import Place, PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.pool.counters import COUNTS, QUEUED_LOGS, QUEUED_SPANS, no_counts
+from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape, utilization
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import PoolState, Scoreboard
 from otel_canonical.settings import Settings
 from tests.support.forks import fork
@@ -33,7 +35,9 @@ def open_place(ledger: PoolLedger) -> Place:
 def begin(place: Place, ago_ns: int = 0, slot: int = 0) -> int:
     """Open a request in a slot of a place; return when."""
     started_ns = time.monotonic_ns() - ago_ns
-    place.scoreboard.slots_of(place.block)[slot].open(1, started_ns, 3, False, TEXTS)
+    while len(place.slots()) <= slot:
+        assert place.new_slot() is not None
+    place.slots()[slot].open(1, started_ns, 3, False, TEXTS)
     return started_ns
 
 
@@ -41,7 +45,9 @@ def test_busy_time_is_that_of_ended_and_open_requests() -> None:
     """One word says both, whichever way a look at it falls."""
     scoreboard = Scoreboard(2, 2)
     scoreboard.take_block()
-    [first, second] = scoreboard.slots_of(0)
+    first, second = scoreboard.new_slot(0), scoreboard.new_slot(0)
+    assert first is not None
+    assert second is not None
     assert scoreboard.counters.busy_ns(0) == 0
     first.open(1, 1000, 3, False, TEXTS)
     first.close(1700)
@@ -53,16 +59,6 @@ def test_busy_time_is_that_of_ended_and_open_requests() -> None:
     busy_ns = scoreboard.counters.busy_ns(0)
     assert SECOND_NS + 720 <= busy_ns <= SECOND_NS + 720 + time.monotonic_ns() - began_ns
     assert scoreboard.counters.busy_ns(1) == 0
-
-
-def test_words_are_as_large_as_they_say() -> None:
-    """The slots begin where the words end."""
-    scoreboard = Scoreboard(3, 5)
-    words = scoreboard.counters
-    counts = sum(len(words.counts_of(block)) for block in range(3))
-    assert size_of(3, 5) >= 8 * (len(words.waiting) + counts + len(words.busy))
-    words.busy[14] = -1
-    assert scoreboard.slots_of(2)[4].read() is None
 
 
 def test_dead_workers_stay_in_the_totals() -> None:
@@ -93,7 +89,8 @@ def test_busy_time_never_goes_backwards_while_a_worker_serves() -> None:
     place = open_place(ledger)
 
     def serve() -> None:
-        [slot] = place.scoreboard.slots_of(place.block)
+        slot = place.new_slot()
+        assert slot is not None
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
             slot.open(1, time.monotonic_ns(), 3, False, TEXTS)
@@ -123,13 +120,13 @@ def test_reload_that_changes_the_shape_begins_a_new_scoreboard() -> None:
     assert new.scoreboard is not old.scoreboard
     assert (old.number, new.number) == (0, 2)
     assert ledger.sample((), {}).state == PoolState(3, 1, 9, 1, None)
-    ledger.reshape(PoolShape(1, 500))
-    assert open_place(ledger).scoreboard.blocks == 2000
+    ledger.reshape(PoolShape(1, 1500))
+    assert open_place(ledger).scoreboard.blocks == 6000
 
 
 def test_capacity_is_slots_times_their_time() -> None:
     """Of unbounded workers there is none, so no utilisation either."""
-    ledger = PoolLedger(PoolShape(None, 1), no_counts())
+    ledger = PoolLedger(PoolShape(1000, 1, is_bounded=False), no_counts())
     before = ledger.sample((), {})
     begin(open_place(ledger))
     after = ledger.sample((), {})
@@ -141,7 +138,7 @@ def test_capacity_is_slots_times_their_time() -> None:
 def test_utilization() -> None:
     """Busy slot time over slot time; never more than all of it."""
     state = PoolState(1, 0, 1, 0, None)
-    before = PoolSample(0, state, 100, 1000, 1, {}, {}, {})
+    before = PoolSample(0, state, 100, 1000, 1, {}, {}, {}, {})
     assert utilization(before, before._replace(busy_ns=400, capacity_ns=2000)) == 0.3
     assert utilization(before, before._replace(busy_ns=1200, capacity_ns=2000)) == 1.0
     assert utilization(before, before) is None
@@ -270,3 +267,67 @@ def test_pids_are_told_when_a_worker_is_reaped_meanwhile() -> None:
             break
         assert pids[0] in ({0: 11, 1: 12, 2: 13}, {})
     assert at > 3
+
+
+def test_full_scoreboard_is_followed_by_another() -> None:
+    """More workers than it has blocks: each has a place, and freed ones are used again."""
+    ledger = PoolLedger(PoolShape(500_000, 1, is_bounded=False), no_counts())
+    first = open_place(ledger)
+    size = first.scoreboard.blocks
+    places = [first, *(open_place(ledger) for _ in range(size + 4))]
+    assert [place.number for place in places] == list(range(size + 5))
+    assert len({id(place.scoreboard) for place in places}) == 2
+    assert ledger.sample((), {}).state.workers == size + 5
+    ledger.close_place(first, "SIGKILL")
+    again = open_place(ledger)
+    assert (again.number, again.block) == (0, 5)
+    for place in (*places[1:], again):
+        ledger.close_place(place, "SIGKILL")
+    assert ledger.sample((), {}).state.workers == 0
+
+
+def test_memory_that_is_not_used_is_not_touched() -> None:
+    """Room for a hundred thousand requests: what the kernel has given is what was written to."""
+    ledger = PoolLedger(PoolShape(1000, 4, is_bounded=False), no_counts())
+    places = [open_place(ledger) for _ in range(4)]
+    for place in places:
+        begin(place)
+        ledger.sample((), {})
+    memory = places[0].scoreboard.memory
+    assert memory.fd is not None
+    given = os.fstat(memory.fd).st_blocks * 512
+    assert os.fstat(memory.fd).st_size > 500_000_000
+    assert given < 200_000
+    for place in places:
+        ledger.close_place(place, "SIGKILL")
+    ledger.sample((), {})
+    assert os.fstat(memory.fd).st_blocks * 512 == given
+
+
+def test_place_is_whole_without_a_file_for_crash_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left in the arbiter: the worker's requests are watched over all the same."""
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    ledger = PoolLedger(PoolShape(1, 2), no_counts())
+    lost_requests = LostRequests(Settings(), ledger, lambda event: None, lambda death: None)
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    worker = SimpleNamespace(pid=11, age=1)
+    place = lost_requests.open_place(worker)
+    assert place is not None
+    assert place.stacks is None
+    assert ledger.sample((), {}).state.workers == 1
+    lost_requests.close_place(worker)
+    assert ledger.sample((), {}).state.workers == 0
+
+
+def test_what_a_dead_worker_had_not_exported_is_added_up() -> None:
+    """By signal, for the metric of lost exports."""
+    ledger = PoolLedger(PoolShape(1, 2), no_counts())
+    for spans, logs in ((3, 4), (10, 0)):
+        place = open_place(ledger)
+        place.words()[QUEUED_SPANS] = spans
+        place.words()[QUEUED_LOGS] = logs
+        ledger.close_place(place, "SIGKILL")
+    assert ledger.sample((), {}).export_lost == {"traces": 13, "logs": 4}

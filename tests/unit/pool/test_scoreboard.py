@@ -30,7 +30,14 @@ def first_slot() -> Slot:
     scoreboard = Scoreboard(2, 2)
     block = scoreboard.take_block()
     assert block is not None
-    return scoreboard.slots_of(block)[0]
+    return new_slot(scoreboard, block)
+
+
+def new_slot(scoreboard: Scoreboard, block: int = 0) -> Slot:
+    """Return a slot that was never used."""
+    slot = scoreboard.new_slot(block)
+    assert slot is not None
+    return slot
 
 
 def test_request_is_read_as_it_was_written() -> None:
@@ -112,7 +119,7 @@ def test_torn_write_is_told_apart() -> None:
     """A writer killed within its write leaves a slot that is open and says nothing wrong."""
     scoreboard = Scoreboard(1, 1)
     scoreboard.take_block()
-    [slot] = scoreboard.slots_of(0)
+    slot = new_slot(scoreboard)
     open_slot(slot)
     # As if killed halfway through the next write: a new head before an old tail.
     memory, at = slot._memory, slot._at
@@ -127,7 +134,7 @@ def test_scoreboard_is_shared_with_a_forked_child() -> None:
     """What a child writes before it dies, its parent reads."""
     scoreboard = Scoreboard(1, 1)
     scoreboard.take_block()
-    assert exit_status(fork(lambda: open_slot(scoreboard.slots_of(0)[0]))) == 0
+    assert exit_status(fork(lambda: open_slot(new_slot(scoreboard)))) == 0
     request = scoreboard.slots_of(0)[0].read()
     assert request is not None
     assert request.texts["request_id"] == "id"
@@ -137,10 +144,11 @@ def test_no_block_when_all_are_taken() -> None:
     """More workers than blocks: the rest have none, and a freed one is given out again."""
     scoreboard = Scoreboard(2, 1)
     assert [scoreboard.take_block() for _ in range(3)] == [0, 1, None]
-    open_slot(scoreboard.slots_of(1)[0])
+    open_slot(new_slot(scoreboard, 1))
     scoreboard.free_block(1)
     assert scoreboard.take_block() == 1
-    assert scoreboard.slots_of(1)[0].read() is None
+    assert scoreboard.slots_of(1) == []
+    assert new_slot(scoreboard, 1).read() is None
 
 
 def test_pool_state_of_scoreboard() -> None:
@@ -149,10 +157,8 @@ def test_pool_state_of_scoreboard() -> None:
     assert scoreboard.pool_state(0) == PoolState(0, 0, 0, 0, None)
     blocks = [scoreboard.take_block() for _ in range(3)]
     assert blocks == [0, 1, 2]
-    slots = [slot for block in range(3) for slot in scoreboard.slots_of(block)]
-    texts = ("id", "", "", "", "GET", "", "", "/")
-    for slot in (slots[0], slots[4], slots[5]):
-        slot.open(1, 2, 3, False, texts)
+    for block in (0, 2, 2):
+        open_slot(new_slot(scoreboard, block))
     scoreboard.set_backlog(7, 10)
     assert scoreboard.pool_state(11) == PoolState(3, 2, 6, 3, 7)
     assert scoreboard.pool_state(10_000_000_000).backlog is None

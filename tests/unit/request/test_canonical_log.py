@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.output import LineOutput, LineWriter
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.pool.ledger import Place
+from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
 from otel_canonical.request.always_export import AlwaysExport
-from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.scope import RequestScope, StackSample, current_scope
@@ -54,11 +54,12 @@ def a_log(
         provider = TracerProvider(sampler, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         roots.record_with(Recording(provider.get_tracer("test")))
-    return CanonicalLog(
-        *(Settings(), roots, lambda event, scope: events.append(event)),
-        place=place,
-        signals=signals,
-    )
+    return CanonicalLog(*(Settings(), roots, into(events)), place=place, signals=signals)
+
+
+def into(events: list[CanonicalEvent]) -> Outputs:
+    """Return outputs that keep the events."""
+    return Outputs(lambda event: b"", lambda event, line: events.append(event))
 
 
 def opened(log: CanonicalLog, **headers: str) -> RequestScope:
@@ -237,9 +238,9 @@ def test_request_that_is_over_writes_nothing_into_the_next_ones_slot(
     """A thread that it has left behind still queries, the watchdog has looked at it just before."""
     scoreboard = Scoreboard(1, 1)
     place = Place(scoreboard, scoreboard.take_block() or 0, 0)
-    [slot] = place.slots()
     log = a_log(events, place=place)
     former = opened(log)
+    [slot] = place.slots()
     former.add_query("SELECT 1", 1, failed=False)
     former.stuck = StackSample(former.started_ns, "a.py:1:f", "b.py:2:g", "")
     log.close(former)
@@ -308,9 +309,7 @@ def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
         raise SystemExit(0)
 
     monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
-    log = CanonicalLog(
-        Settings(), RootFactory(None, str), lambda event, scope: events.append(event)
-    )
+    log = CanonicalLog(Settings(), RootFactory(None, str), into(events))
     scope = log.open("GET", "/ok/", {"X-REQUEST-ID": "the-last"})
     assert scope is not None
     scope.status = 200

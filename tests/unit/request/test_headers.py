@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_canonical.otel.root_factory import RootFactory
-from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.headers import (
     CLOCK_SKEW_S,
     ID_HEADERS,
@@ -77,7 +77,9 @@ def test_longest_id_is_taken_over() -> None:
 
 def test_ids_differ_when_requests_bring_none() -> None:
     """Two requests have two ids, and two traces, each of the digits that it must have."""
-    log = CanonicalLog(Settings(), RootFactory(None, str), lambda event, scope: None)
+    log = CanonicalLog(
+        Settings(), RootFactory(None, str), Outputs(lambda event: b"", lambda event, line: None)
+    )
     found: set[str] = set()
     for _ in range(1000):
         scope = log.open("GET", "/", {})

@@ -1,0 +1,51 @@
+"""The private names of OpenTelemetry's exporters and of what makes them, each behind one function.
+
+The same rules as in `sdk_internals`: each function links to the upstream code and says what is lost when
+upstream renames it; that is reported once, and requests and their lines go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from otel_canonical.otel.sdk_internals import module
+from otel_canonical.patching import patch
+
+FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
+
+
+def patch_import_of_exporters(make: Callable[[Any], Any]) -> None:
+    """Patch what imports the classes of the exporters that `OTEL_*_EXPORTER` name.
+
+    Without it one exporter that can't be made keeps all others from being made.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/_configuration/__init__.py
+    """
+    configuration = module("opentelemetry.sdk._configuration", "making exporters one by one")
+    if configuration is not None:
+        patch(configuration, "_import_exporters", make)
+
+
+def refuse_redirects(exporter: object) -> None:
+    """Make an OTLP exporter over HTTP take a redirect for a failure; without it that counts as success.
+
+    It doesn't follow redirects, so what it sent is lost.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/exporter/opentelemetry-exporter-otlp-common/src/opentelemetry/exporter/otlp/common/http.py
+    """
+    transport = getattr(getattr(exporter, "_client", None), "_transport", None)
+    if transport is not None:
+        patch(transport, "request", _refusing_redirects)
+
+
+def _refusing_redirects(request: Callable[..., Any]) -> Callable[..., Any]:
+    def request_without_redirect(*args: Any, **kwargs: Any) -> Any:
+        result = request(*args, **kwargs)
+        status = result.status_code
+        if status is None or not FIRST_REDIRECT <= status < FIRST_CLIENT_ERROR:
+            return result
+        where = result.headers().get("Location") or "nowhere"
+        refusal = ConnectionRefusedError(f"answered {status}, a redirect to {where}")
+        return dataclasses.replace(result, status_code=None, reason=None, error=refusal)
+
+    return request_without_redirect

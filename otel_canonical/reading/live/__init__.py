@@ -1,0 +1,3 @@
+"""Running pools, read from outside: found, read, asked for their stacks, shown."""
+
+from __future__ import annotations

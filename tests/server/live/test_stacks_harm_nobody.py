@@ -1,0 +1,116 @@
+"""Thousands of looks at pools that work: no worker dies, no call is cut short, no line is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.server.lifecycle.test_accounting import IS_SOAK
+from tests.support.live import ps
+from tests.support.load import under_load
+from tests.support.servers import Server, eventually, gunicorn
+
+#: Looks at the stacks of one pool (short, long).
+LOOKS = (150, 5000)[IS_SOAK]
+ARGUMENTS = ("-k", "gthread", "--threads", "4", "-t", "120")
+
+
+def look_on(site: Server, looks: int) -> list[str]:
+    """Ask for the stacks as the command does, without an interpreter for each; return who told them."""
+    import argparse
+
+    from otel_canonical.reading.live import pages
+    from otel_canonical.reading.live.pools import read_pool
+    from otel_canonical.reading.live.where import locate
+
+    told: list[str] = []
+    for _ in range(looks):
+        choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
+        pool = pages.one(choice)
+        told += [place.told_by for place in locate(read_pool(pool, with_memory=False))]
+        for page in pool.pages:
+            os.close(page.fd)
+    return told
+
+
+@pytest.mark.parametrize("recycles", [False, True], ids=["steady", "recycling"])
+def test_looking_kills_nobody_and_loses_no_line(recycles: bool, tmp_path: Path) -> None:
+    """Frame-heavy Python in four threads of two workers, that stay or are replaced all the time."""
+    more = ("--max-requests", "25") if recycles else ()
+    environment = {"SITE_DIRECTORY": str(tmp_path)}
+    with gunicorn("live", tmp_path, *ARGUMENTS, *more, workers=2, **environment) as site:
+        with under_load(site, ("/spins/?s=0.02", "/ok/")) as load:
+            told = look_on(site, LOOKS)
+            load.wait_for_answers()
+        counts = load.account()
+        assert set(counts) == {"request"}
+        assert set(told) <= {"watchdog", "py-spy", ""}
+        deaths = ps(site)["deaths"]
+        assert set(deaths) <= ({"exit:0", "shutdown"} if recycles else set()), deaths
+        print(
+            f"\n{len(told)} stacks: {told.count('watchdog')} by watchdogs, {told.count('py-spy')} by py-spy"
+        )
+
+
+def test_wait_for_a_lock_is_not_cut_short(tmp_path: Path) -> None:
+    """SQLite's busy handler sleeps; a signal would wake it."""
+    with gunicorn("live", tmp_path, *ARGUMENTS, SITE_DIRECTORY=str(tmp_path)) as site:
+        answers: list[float] = []
+
+        def ask() -> None:
+            answers.append(json.loads(site.get("/waits-for-lock/?s=1.5").body)["waited"])
+
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        eventually(lambda: len(ps(site)["requests"]) == 3, site.report)
+        while any(client.is_alive() for client in clients):
+            look_on(site, 5)
+        for client in clients:
+            client.join()
+        assert len(answers) == 3
+        assert min(answers) > 0.5
+
+
+def test_requests_take_no_longer_while_they_are_looked_at(tmp_path: Path) -> None:
+    """Ten looks a second at a worker with other requests that are open; both distributions are printed."""
+    gate = tmp_path / "gate"
+    with gunicorn("live", tmp_path, *ARGUMENTS, SITE_DIRECTORY=str(tmp_path)) as site:
+        from tests.support.live import held, open_requests
+
+        with held(site, f"/sleeps/one/?for={gate}", f"/sleeps/two/?for={gate}"):
+            open_requests(site, 2)
+            is_over = threading.Event()
+
+            def look() -> None:
+                while not is_over.wait(0.1):
+                    look_on(site, 1)
+
+            alone = [took(site) for _ in range(200)]
+            looking = threading.Thread(target=look)
+            looking.start()
+            looked_at = [took(site) for _ in range(200)]
+            is_over.set()
+            looking.join()
+            gate.touch()
+        for name, times in (("alone", alone), ("looked at", looked_at)):
+            deciles = statistics.quantiles(times, n=20)
+            print(
+                f"\n{name}: p50 {deciles[9]:.2f} ms, p95 {deciles[18]:.2f} ms, max {max(times):.1f} ms"
+            )
+        # A machine with other work scatters more than any look costs; a look that stopped the worker
+        # for the two seconds that it may wait would show.
+        assert statistics.median(looked_at) < statistics.median(alone) + 50
+
+
+def took(site: Server) -> float:
+    """Return how long one answer took, ms."""
+    started = time.perf_counter()
+    assert site.get("/ok/").status == 200
+    return (time.perf_counter() - started) * 1e3

@@ -1,0 +1,69 @@
+"""Requests that stay open, and the commands that look at them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.servers import Server, eventually
+
+COMMAND = [str(Path(sys.executable).parent / "otel-canonical")]
+COMMAND_S = 60.0
+
+
+def otel_canonical(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*prefix, *COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+
+
+def ps(site: Server) -> dict[str, Any]:
+    """Return what `ps --json` says of a pool."""
+    done = otel_canonical("ps", str(site.pid), "--json")
+    assert done.returncode == 0, done.stderr
+    [pool] = json.loads(done.stdout)["pools"]
+    assert isinstance(pool, dict)
+    return pool
+
+
+def stacks(site: Server) -> list[dict[str, Any]]:
+    """Return what `stacks --json` says of a pool."""
+    done = otel_canonical("stacks", str(site.pid), "--json")
+    assert done.returncode == 0, done.stderr
+    [pool] = json.loads(done.stdout)["pools"]
+    assert isinstance(pool["stacks"], list)
+    return pool["stacks"]
+
+
+@contextlib.contextmanager
+def held(site: Server, *paths: str) -> Iterator[None]:
+    """Send requests and don't wait for their answers; their ids are their paths' first parts."""
+    with contextlib.ExitStack() as connections:
+        for path in paths:
+            connection = connections.enter_context(site.connect())
+            name = path.strip("/").partition("?")[0].strip("/").replace("/", "-")
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {name}\r\n\r\n"
+            connection.sendall(head.encode())
+        yield
+
+
+def open_requests(site: Server, count: int) -> dict[str, dict[str, Any]]:
+    """Return the open requests of a pool by their ids, once there are `count`."""
+
+    def probe() -> list[dict[str, Any]]:
+        found = ps(site)["requests"]
+        return found if len(found) >= count else []
+
+    found = eventually(probe, lambda: f"{ps(site)}\n{site.report()}")
+    assert len(found) == count, found
+    return {request["req_id"]: request for request in found}
