@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from otel_canonical import settings
-from otel_canonical.event import fields
+from otel_canonical.event import fields, registry
 from otel_canonical.reporter import instruments
 
 if sys.version_info >= (3, 11):
@@ -196,6 +197,11 @@ def outdated() -> dict[Path, tuple[str, str]]:
         wanted = generate(text, tables)
         if wanted != text:
             found[path] = (text, wanted)
+    schema = REPOSITORY / "docs" / "event.schema.json"
+    text = schema.read_text() if schema.exists() else ""
+    wanted = json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    if wanted != text:
+        found[schema] = (text, wanted)
     return found
 
 

@@ -18,6 +18,7 @@ from otel_canonical import otel_config, process_identity
 from otel_canonical.arbiter import code_snapshot, gunicorn, settings_check
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel_environment import exports, variables
 from otel_canonical.patching import when_imported
@@ -25,6 +26,7 @@ from otel_canonical.pool import identity
 from otel_canonical.process_identity import own
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
+from otel_canonical.stacks.errors import report_with
 
 if TYPE_CHECKING:
     from otel_canonical.worker.runtime import WorkerRuntime
@@ -111,6 +113,7 @@ def _before_arbiter_setup() -> None:
 def _after_arbiter_setup(arbiter: Any) -> None:
     """Run when configuration and environment are as the workers will see them; again after SIGHUP."""
     settings = read_settings(os.environ, arbiter.log.warning)
+    report_with(RedactionPolicy(settings.redacted_names))
     settings = settings_check.checked(settings, arbiter.cfg, os.environ, arbiter.log.warning)
     if settings.enabled and _process.with_sdk:
         variables.mend(os.environ, arbiter.log.warning)

@@ -2,7 +2,8 @@
 
 Used in every process. Only `Exception` is caught: Gunicorn stops a worker by raising SystemExit from a
 signal handler, and swallowing that would keep a dying worker alive. What a signal handler of the app's
-raises into our code goes on to the app, see `interruptions`.
+raises into our code goes on to the app, see `interruptions`. Messages of exceptions may hold what a client
+has sent: they are redacted, cut and escaped like all that is logged.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import functools
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -22,6 +25,8 @@ R = TypeVar("R")
 
 STRICT_VARIABLE = "OTEL_CANONICAL_STRICT"
 REPORT_INTERVAL_S = 60.0
+#: The most frames in a report, before the process has a policy for it.
+MOST_FRAMES = 20
 
 #: A child of Gunicorn's own error logger, so that reports appear where operators already look.
 logger = logging.getLogger("gunicorn.error.otel_canonical")
@@ -46,10 +51,10 @@ def report(doing: str, error: BaseException | None = None) -> None:
     again = _how_often_held_back(doing)
     if again is not None:
         logger.error(
-            "otel-canonical failed while %s; the request was not affected%s",
-            doing,
+            "otel-canonical failed while %s; the request was not affected%s%s",
+            escaped(doing),
             _and_before(again),
-            exc_info=error,
+            "" if error is None else f"\n{_policy.describe(error)}",
         )
 
 
@@ -77,14 +82,54 @@ def report_app_code(doing: str, error: BaseException) -> None:
 
 def tell(what: str) -> None:
     """Warn of something that is not our error. The caller keeps it rare."""
-    logger.warning("otel-canonical: %s", what)
+    logger.warning("otel-canonical: %s", _said(what))
 
 
 def warn(what: str) -> None:
     """Warn of something that is not our error, at most once a minute per `what`."""
     again = _how_often_held_back(what)
     if again is not None:
-        logger.warning("otel-canonical: %s%s", what, _and_before(again))
+        logger.warning("otel-canonical: %s%s", _said(what), _and_before(again))
+
+
+def set_policy(clean: Callable[[str], str], describe: Callable[[BaseException], str]) -> None:
+    """Set what removes secrets from reports; before that, messages of exceptions are not shown at all.
+
+    Args:
+        clean: removes the secrets from a text, and cuts it.
+        describe: returns the stack of an exception, its messages cleaned.
+    """
+    _policy.clean, _policy.describe = clean, describe
+
+
+def escaped(text: str) -> str:
+    """Return a text on one line: what could forge an entry of the log or control a terminal is escaped."""
+    return "".join(
+        [
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in text
+        ]
+    )
+
+
+def _said(what: str) -> str:
+    return escaped(_policy.clean(what))
+
+
+def _frames_only(error: BaseException) -> str:
+    frames = "".join(traceback.format_tb(error.__traceback__, limit=-MOST_FRAMES))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__name__}"
+
+
+@dataclass(slots=True)
+class _Policy:
+    """How reports are redacted in this process."""
+
+    clean: Callable[[str], str] = str
+    describe: Callable[[BaseException], str] = _frames_only
+
+
+_policy = _Policy()
 
 
 def _how_often_held_back(what: str) -> int | None:

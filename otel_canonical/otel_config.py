@@ -7,6 +7,7 @@ defaults into its environment before it sets the SDK up.
 from __future__ import annotations
 
 import os
+from urllib.parse import unquote
 
 from otel_canonical.otel_environment.exports import SIGNALS, endpoint_of, protocol_of
 from otel_canonical.otel_environment.variables import without_secrets
@@ -25,6 +26,9 @@ ONLY_DJANGO_INSTRUMENTATION = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
     "OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS",
 )
+
+#: Shorter values of headers are not looked for in messages: `1` is in many.
+SHORTEST_SECRET = 4
 
 #: A span with more attributes evicts the oldest ones. The SDK's default is 128.
 SPAN_ATTRIBUTES = "1000"
@@ -113,6 +117,16 @@ def is_sdk_log_handler_enabled() -> bool:
 def is_log_handler_wanted() -> bool:
     """Return whether the user asks for the handler of opentelemetry-instrumentation-logging."""
     return os.environ.get("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "").strip().lower() == "true"
+
+
+def header_values() -> set[str]:
+    """Return the values of the headers that exporters send, as they are written and as they are sent."""
+    found: set[str] = set()
+    for name, text in os.environ.items():
+        if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("HEADERS"):
+            values = [part.partition("=")[2].strip() for part in text.split(",")]
+            found.update(values, map(unquote, values))
+    return {value for value in found if len(value) >= SHORTEST_SECRET}
 
 
 def set_defaults() -> None:

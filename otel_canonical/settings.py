@@ -17,6 +17,9 @@ PREFIX = "OTEL_PYTHON_CANONICAL_"
 #: Below this a line cannot hold its ids, path and outcome.
 SMALLEST_MAX_LINE = 512
 
+#: Below this an event cannot hold its fields.
+SMALLEST_MAX_EVENT = 4096
+
 
 def _boolean(text: str) -> bool:
     match text.strip().lower():
@@ -54,6 +57,16 @@ def _line_bytes(text: str) -> int:
         raise ValueError("a number of bytes") from None
     if number < SMALLEST_MAX_LINE:
         raise ValueError(f"at least {SMALLEST_MAX_LINE} bytes")
+    return number
+
+
+def _event_bytes(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("a number of bytes") from None
+    if number < SMALLEST_MAX_EVENT:
+        raise ValueError(f"at least {SMALLEST_MAX_EVENT} bytes")
     return number
 
 
@@ -134,6 +147,13 @@ class Settings:
         "4096",
         "Longest line, in bytes, newline included. The default is Linux's PIPE_BUF: up to it, "
         "lines of many workers on one pipe never interleave.",
+    )
+    max_event: int = _setting(
+        65_536,
+        _event_bytes,
+        "65536",
+        "Largest event on span and log event, in bytes. The default is what Loki takes as structured "
+        "metadata. Stacks are shortened first, then the app's values.",
     )
     query_string: bool = _setting(
         False, _boolean, "false", "`true` adds `req_query`, with secret parameters redacted."

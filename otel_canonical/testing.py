@@ -14,6 +14,7 @@ from typing import Any
 
 from otel_canonical import process_identity
 from otel_canonical.django import setup as django_setup
+from otel_canonical.event import logfmt
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.otel.root_factory import RootFactory
@@ -50,11 +51,12 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
     @contextmanager
     def opened(request: Any) -> Iterator[None]:
-        scope = log.open(request.method, request.path, _headers(request))
+        method, path = logfmt.as_text(request.method or ""), logfmt.as_text(request.path)
+        scope = log.open(method, path, _headers(request))
         if scope is None:
             yield
             return
-        scope.query_string = request.META.get("QUERY_STRING", "")
+        scope.query_string = logfmt.as_text(request.META.get("QUERY_STRING", ""))
         try:
             yield
         finally:
@@ -76,4 +78,5 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
 
 def _headers(request: Any) -> dict[str, str]:
-    return {name.upper(): value for name, value in request.headers.items()}
+    # A test client passes on whatever it is given: `client.post("/", CONTENT_LENGTH=7)`.
+    return {name.upper(): logfmt.as_text(value) for name, value in request.headers.items()}

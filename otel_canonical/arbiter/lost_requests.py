@@ -179,6 +179,7 @@ class LostRequests:
         `is_certain` says whether a dumped stack must be its own.
         """
         ended_ns = time.monotonic_ns()
+        now_ns = time.time_ns()
         is_timeout = not lost_cause
         location, stack = _last_seen(request, place if is_certain else None)
         kind = EventType.TIMEOUT if is_timeout else EventType.LOST
@@ -187,24 +188,26 @@ class LostRequests:
             rule = self._rule.reason_when_lost(kind, ended_ns - request.started_ns)
         pairs: list[tuple[str, FieldValue]] = [
             ("event_type", kind.value),
-            ("ts", timestamp()),
+            ("ts", timestamp(now_ns)),
             *_request_pairs(request, is_exported=request.is_exported or rule is not None),
             ("resp_time", seconds(ended_ns - request.started_ns)),
         ]
+        if not is_timeout:
+            pairs.append(("lost_cause", lost_cause))
         if location is not None:
             prefix = "timeout" if is_timeout else "lost"
-            pairs.append((f"{prefix}_loc", location.loc))
+            if location.loc is not None:
+                pairs.append((f"{prefix}_loc", location.loc))
             pairs.append((f"{prefix}_cause_loc", location.cause_loc))
         if is_timeout and request.watched.get("after_s"):
             pairs.append(("timeout_seen", float(request.watched["after_s"])))
-        if not is_timeout:
-            pairs.append(("lost_cause", lost_cause))
         if request.queries:
             pairs.append(("db_queries", request.queries))
         row, values = pool_row(place.scoreboard.pool_state(ended_ns))
         pairs += row.pairs(values)
         pairs.append(("g_pid", pid))
-        event = CanonicalEvent.of_pairs(kind, without_excluded(pairs, self._settings), stack)
+        shown = without_excluded(pairs, self._settings)
+        event = CanonicalEvent.of_pairs(kind, shown, stack, now_ns)
         self._emit(event)
         self._send(_report_of(event, request, ended_ns, rule))
 
@@ -259,8 +262,8 @@ def _last_seen(request: OpenRequest, place: Place | None) -> tuple[StackLocation
     frames = stacks.get(request.thread_id) or stacks.get(0)
     located = locate_stack(frames) if frames else None
     watched = request.watched
-    if watched.get("loc"):
-        seen = StackLocation(watched["loc"], watched.get("cause_loc") or watched["loc"])
+    if watched.get("cause_loc"):
+        seen = StackLocation(watched.get("loc") or None, watched["cause_loc"])
         # The watchdog looked at the deadline; that is what a timeout's location means.
         return seen, crash_dump.as_text(frames or [])
     return located, crash_dump.as_text(frames or [])

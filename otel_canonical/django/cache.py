@@ -1,7 +1,11 @@
 """Counts hits and misses of Django's caches, whatever their backend.
 
-Lives where the app is loaded. Look-ups are counted by key: a `get_many` of ten keys counts ten. A
-look-up that a backend implements with another one (`get_or_set` with `get`) counts once.
+Lives where the app is loaded. One rule for all backends, however they implement an operation:
+
+    `get`, `in`, `get_or_set`   one hit or one miss
+    `get_many`                  one hit or one miss for each key
+    everything else             neither, also `incr` and `incr_version`, which some backends implement
+                                with a `get`
 
 In an exported request look-ups and writes have spans, too. These don't contain the keys, which may be
 secret: a session's is. Writes are patched for their spans only, where spans are made.
@@ -32,6 +36,9 @@ Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 #: Operations that a backend may implement with others; each call is one operation and has one span.
 WRITES = ("set", "set_many", "add", "delete", "delete_many", "touch", "incr", "decr", "clear")
+
+#: Operations that some backends implement with a look-up of their own.
+UNCOUNTED = ("add", "touch", "incr", "decr", "incr_version", "decr_version")
 
 _inside_span: PerThread[bool] = PerThread()
 
@@ -78,15 +85,22 @@ def _watch(cache: Any, alias: str) -> None:
     makers: dict[str, Maker] = {
         "get": functools.partial(_counting_get, alias),
         "get_many": functools.partial(_counting_get_many, alias),
+        "has_key": functools.partial(_counting_has_key, alias),
         "get_or_set": _in_one_lookup,
         "aget_or_set": _in_one_lookup_async,
     }
+    for name in UNCOUNTED:
+        makers[name] = _uncounted
+    for name, make in makers.items():
+        _patch_method(cache, name, make)
     if internal_spans.are_made(internal_spans.CACHES):
         for name in WRITES:
-            makers[name] = functools.partial(_spanned_write, name, alias)
-    for name, make in makers.items():
-        # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
-        patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
+            _patch_method(cache, name, functools.partial(_spanned_write, name, alias))
+
+
+def _patch_method(cache: Any, name: str, make: Maker) -> None:
+    # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+    patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
 
 
 def _as_method_of(cache: Any, make: Maker, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,8 +110,10 @@ def _as_method_of(cache: Any, make: Maker, method: Callable[..., Any]) -> Callab
 def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
     def get_and_count(_: Any, key: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()
-        if scope is None or _inside_lookup.now() or _is_asked_again(key):
+        if scope is None or _inside_lookup.now():
             return get(key, default, *args, **kwargs)
+        if _is_asked_again(key):
+            return _uncounted(get)(None, key, default, *args, **kwargs)
         with _Lookup(scope, "cache.get", alias) as lookup:
             value = get(key, _MISSING, *args, **kwargs)
             lookup.found = 0 if value is _MISSING else 1
@@ -105,6 +121,33 @@ def _counting_get(alias: str, get: Callable[..., Any]) -> Callable[..., Any]:
         return default if value is _MISSING else value
 
     return get_and_count
+
+
+def _counting_has_key(alias: str, has_key: Callable[..., Any]) -> Callable[..., Any]:
+    def has_key_and_count(_: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = open_scope()
+        if scope is None or _inside_lookup.now():
+            return has_key(key, *args, **kwargs)
+        with _Lookup(scope, "cache.has_key", alias) as lookup:
+            is_there = has_key(key, *args, **kwargs)
+            lookup.found = 1 if is_there else 0
+            lookup.asked = 1
+        return is_there
+
+    return has_key_and_count
+
+
+def _uncounted(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Count none of the look-ups that an operation is implemented with."""
+
+    def operate_uncounted(_: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = _inside_lookup.enter(True)
+        try:
+            return operation(*args, **kwargs)
+        finally:
+            _inside_lookup.leave(outer)
+
+    return operate_uncounted
 
 
 def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.utils.functional import LazyObject, empty
 
+from otel_canonical.django import view_names
+from otel_canonical.event.event import FIRST_SERVER_ERROR
 from otel_canonical.internal_errors import guarded, guarded_call, report_caught
 from otel_canonical.patching import patch
 from otel_canonical.request.scope import RequestScope, current_scope, open_scope
@@ -51,6 +53,8 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
     patch(module.BaseHandler, "get_response", _noting_response)
     patch(module.BaseHandler, "get_response_async", _noting_response_async)
     patch(module.BaseHandler, "resolve_request", _noting_route)
+    # Middleware with a `process_exception`: JSON APIs answer so.
+    patch(module.BaseHandler, "process_exception_by_middleware", noting_answer)
 
 
 def _noting_response(get_response: Handle) -> Handle:
@@ -96,7 +100,15 @@ def _noting_route(resolve_request: Handle) -> Handle:
                 scope.route = match.route or "/"
                 scope.url_kwargs = match.kwargs
                 scope.url_name = match.view_name
-                scope.view = match._func_path
+                try:
+                    name = view_names.known[match.func]
+                except (KeyError, TypeError):
+                    scope.view = view_names.name_of(match, request.method)
+                else:
+                    if type(name) is str:
+                        scope.view = name
+                    else:
+                        scope.view = view_names.chosen(name, match, request.method)
                 if scope.observer is not None:
                     scope.observer.progress(scope)
             except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
@@ -116,17 +128,48 @@ def wrap_exception_handling(module: Any) -> None:
 
 def _noting_exception(response_for_exception: Handle) -> Handle:
     def note_and_respond(request: Any, exc: Exception) -> Any:
-        _note_error(exc)
-        return response_for_exception(request, exc)
+        try:
+            response = response_for_exception(request, exc)
+        except Exception as error:
+            # The site's own `handler500` has failed: the server answers instead.
+            _note_error(error, FIRST_SERVER_ERROR)
+            raise
+        _note_error(exc, response.status_code)
+        return response
 
     return note_and_respond
 
 
+def noting_answer(handle: Handle) -> Handle:
+    """Note an exception that a framework turns into a response, if the client gets a 5xx.
+
+    For functions that are called with an exception as their first or second argument: `handle(self,
+    exc)`, `handle(self, exc, request)`, `handle(self, request, exc)`.
+    """
+
+    def answer_and_note(self: Any, *args: Any) -> Any:
+        response = handle(self, *args)
+        status = getattr(response, "status_code", None)
+        if isinstance(status, int) and status >= FIRST_SERVER_ERROR:
+            for argument in args:
+                if isinstance(argument, Exception):
+                    _note_error(argument, status)
+        return response
+
+    return answer_and_note
+
+
 @guarded_call("noting an exception")
-def _note_error(error: Exception) -> None:
+def _note_error(error: Exception, status: int) -> None:
+    """Note the exception behind a response.
+
+    The one that caused the status that the client gets is the last one that was answered with a 5xx. One
+    that was answered with less is noted if there is no other.
+    """
     scope = open_scope()
-    # The first exception is the cause; later ones come from middleware that handles the first.
-    if scope is not None and scope.error is None and not isinstance(error, ANSWERS):
+    if scope is None or (status < FIRST_SERVER_ERROR and isinstance(error, ANSWERS)):
+        return
+    if scope.error is None or (status >= FIRST_SERVER_ERROR and scope.error.raised is not error):
         scope.error = errors.of_error(error)
 
 

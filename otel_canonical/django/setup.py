@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 from otel_canonical import otel_config
-from otel_canonical.patching import when_imported
+from otel_canonical.patching import patch, when_imported
 from otel_canonical.request.scope import readers
 
 _is_watching: list[bool] = []
@@ -53,11 +53,29 @@ def watch(*, with_spans: bool) -> None:
 
         users.wrap_get_user(module)
 
+    def wrap_rest_framework(module: Any) -> None:
+        from otel_canonical.django import handler
+
+        patch(module.APIView, "handle_exception", handler.noting_answer)
+
+    def wrap_ninja(module: Any) -> None:
+        from otel_canonical.django import handler
+
+        patch(module.NinjaAPI, "on_exception", handler.noting_answer)
+
+    def wrap_consumer(module: Any) -> None:
+        from otel_canonical.django import channels
+
+        patch(module.AsyncConsumer, "__call__", channels.noting_consumer)
+
     when_imported("django.core.handlers.base", wrap_handler)
     # Before the first connection, which may be opened while the app is loaded.
     when_imported("django.db.backends.base.base", wrap_connect)
     when_imported("django.db.backends.utils", wrap_cursors)
     when_imported("django.contrib.auth", wrap_get_user)
+    when_imported("rest_framework.views", wrap_rest_framework)
+    when_imported("ninja.main", wrap_ninja)
+    when_imported("channels.consumer", wrap_consumer)
     when_imported("django.core.cache", wrap_caches)
 
 

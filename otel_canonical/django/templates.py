@@ -18,8 +18,11 @@ _inside_render: PerThread[bool] = PerThread()
 
 
 def wrap_template(module: Any) -> None:
-    """Patch `django.template.base.Template.render`."""
+    """Patch `render` of templates and, in Django 6, of their partials (`page.html#row`)."""
     patch(module.Template, "render", _counting)
+    partial = getattr(module, "PartialTemplate", None)
+    if partial is not None:
+        patch(partial, "render", _counting)
 
 
 def _counting(render: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TypeVar
 
+from otel_canonical.event import bounds
 from otel_canonical.event.fields import (
     APP_ATTRIBUTE_PREFIX,
     ERROR_STACK_ATTRIBUTE,
@@ -60,25 +61,36 @@ class CanonicalEvent:
         rows: the fields, in the order of the line.
         stack: a stack for span and log event; it is too long for a line. Or a function that returns
             several stacks as attributes, called only if the event is exported.
+        made_wall_ns: the moment that `ts` shows.
     """
 
-    __slots__ = ("_attributes", "_rows", "_stack", "event_type")
+    __slots__ = ("_attributes", "_rows", "_stack", "event_type", "made_wall_ns")
 
     def __init__(
-        self, event_type: EventType, rows: Sequence[FilledRow], stack: str | Stacks = ""
+        self,
+        event_type: EventType,
+        rows: Sequence[FilledRow],
+        stack: str | Stacks = "",
+        made_wall_ns: int | None = None,
     ) -> None:
         #: What the event reports.
         self.event_type = event_type
+        #: The moment that `ts` shows, ns since the epoch; None if it has none.
+        self.made_wall_ns = made_wall_ns
         self._rows = rows
         self._stack = stack
         self._attributes: dict[str, AttributeValue] | None = None
 
     @classmethod
     def of_pairs(
-        cls, event_type: EventType, pairs: Iterable[Pair], stack: str | Stacks = ""
+        cls,
+        event_type: EventType,
+        pairs: Iterable[Pair],
+        stack: str | Stacks = "",
+        made_wall_ns: int | None = None,
     ) -> CanonicalEvent:
         """Return the event that has these fields."""
-        return cls(event_type, ((LOOSE, tuple(pairs)),), stack)
+        return cls(event_type, ((LOOSE, tuple(pairs)),), stack, made_wall_ns)
 
     @property
     def stack(self) -> str:
@@ -133,13 +145,15 @@ class CanonicalEvent:
                 found.update(self._stack())
             elif self._stack:
                 found[STACK_ATTRIBUTE] = self._stack
-            self._attributes = found
+            self._attributes = _fitted(found)
         return self._attributes
 
 
 #: Also the one-line stack of a `slow` event.
 STACK_ATTRIBUTES = frozenset((STACK_ATTRIBUTE, ERROR_STACK_ATTRIBUTE, "canonical.slow_stack"))
 PROTECTED_ATTRIBUTES = frozenset(field.attribute for field in FIELDS if field.protected)
+
+TRUNCATED_ATTRIBUTE = "canonical.truncated"
 
 V = TypeVar("V")
 
@@ -149,19 +163,34 @@ def least_important_first(attributes: Mapping[str, V]) -> dict[str, V]:
 
     First the app's and the stacks, then ours from the end of the line, at last identity and outcome.
     """
-
-    def importance(name: str) -> int:
-        if name.startswith(APP_ATTRIBUTE_PREFIX):
-            return 0
-        if name in STACK_ATTRIBUTES:
-            return 1
-        return 3 if name in PROTECTED_ATTRIBUTES else 2
-
     names = list(attributes)
     # Sorting is stable, so that within one importance the end of the line comes first.
     names.reverse()
-    names.sort(key=importance)
+    names.sort(key=_importance)
     return {name: attributes[name] for name in names}
+
+
+def _importance(name: str) -> int:
+    if name.startswith(APP_ATTRIBUTE_PREFIX):
+        return 0
+    if name in STACK_ATTRIBUTES:
+        return 1
+    return 3 if name in PROTECTED_ATTRIBUTES else 2
+
+
+def _fitted(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Return attributes that are not too many bytes; stacks are shortened first, they are the longest."""
+    return bounds.fit(attributes, _shortened_first, TRUNCATED_ATTRIBUTE)
+
+
+class _ShortenedFirst(dict[str, int]):
+    """The order in which attributes are shortened."""
+
+    def __missing__(self, name: str) -> int:
+        return -1 if name in STACK_ATTRIBUTES else _importance(name)
+
+
+_shortened_first = _ShortenedFirst()
 
 
 def has_failed(event: CanonicalEvent, status: int | None) -> bool:

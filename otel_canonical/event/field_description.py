@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FieldValue = str | int | float | bool
+#: What spans and log events hold: lists of one kind, too.
+AttributeValue = FieldValue | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class FieldDescription:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import cast
 
+from otel_canonical.event.bounds import cut, shown
 from otel_canonical.event.database_fields import DATABASE_FIELDS, DATABASE_LISTS
+from otel_canonical.event.field_description import AttributeValue as AttributeValue
 from otel_canonical.event.field_description import FieldDescription
+from otel_canonical.event.field_description import FieldValue as FieldValue
 from otel_canonical.event.field_description import describe_field as _field
-from otel_canonical.event.logfmt import as_text
-
-FieldValue = str | int | float | bool
-#: What spans and log events hold: lists of one kind, too.
-AttributeValue = FieldValue | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
 
 #: The prefix of keys that the app sets; it keeps them apart from ours.
 APP_PREFIX = "app_"
@@ -262,14 +260,16 @@ def attribute_of(key: str) -> str:
 
 
 def field_value(value: object) -> FieldValue:
-    """Return an app's value as a line and a span can hold it: anything but a scalar as its text."""
+    """Return an app's value as a line and a span can hold it: anything but a scalar as its text, cut."""
     # Not isinstance: lazy objects pretend to be a str, and would be evaluated when the line is made.
     kind = type(value)
-    if kind is str or kind is bool or kind is float:
+    if kind is str:
+        return cut(cast("str", value))
+    if kind is bool or kind is float:
         return cast("FieldValue", value)
     if issubclass(kind, int) and -_WIDE <= int.__int__(cast("int", value)) < _WIDE:
         return int.__int__(cast("int", value))
     if issubclass(kind, float):
         return float.__float__(cast("float", value))
     # A wider integer becomes text with all its digits.
-    return as_text(value)
+    return shown(value)

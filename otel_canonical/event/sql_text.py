@@ -13,6 +13,9 @@ import importlib
 import re
 from typing import Any
 
+from otel_canonical.event import sql_literals
+from otel_canonical.event.sql_literals import without_literals
+
 #: The most bytes of a text on a line, and elsewhere.
 LINE_BYTES, SPAN_BYTES = 300, 2000
 
@@ -26,32 +29,14 @@ CUT = "..."
 
 #: `IN (%s, %s, %s)` is shown as `IN (%s, ...)`.
 _LISTS = re.compile(r"\(\s*(\?|%s|:\w+|%\(\w+\)s)(?:\s*,\s*(?:\?|%s|:\w+|%\(\w+\)s))+\s*\)")
-#: Something that is certainly an identifier in double quotes.
-_QUOTED_NAMES = re.compile(r'"\."')
-
 #: The most characters of a text that `shown_sql` looks at.
 LONGEST_SQL = 2000
-
-#: Texts in quotes, dollar quotes, numbers. Databases differ in whether `\'` ends a literal, so behind one
-#: everything is taken for a literal, as it is where a quote is never closed.
-_VALUES = r"""
-    '(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|$)
-    | \$(?P<tag>\w*)\$ .*? (?:\$(?P=tag)\$|$)
-    | (?<![\w.$%]) \d[\w.]*
-"""
-_LITERALS = re.compile(_VALUES, re.VERBOSE | re.DOTALL)
-_MYSQL_LITERALS = re.compile(
-    _VALUES + r"""| "(?:[^"\\]|""|\\[^"])*(?:"|\\".*|$)""", re.VERBOSE | re.DOTALL
-)
-
-_is_mysql_in_use: list[bool] = []
 
 
 def note_mysql() -> None:
     """Take texts in double quotes for literals from now on, unless they are certainly identifiers."""
-    if not _is_mysql_in_use:
-        _is_mysql_in_use.append(True)
-        normalized.cache_clear()
+    sql_literals.note_mysql()
+    normalized.cache_clear()
 
 
 @functools.lru_cache(maxsize=512)
@@ -64,7 +49,7 @@ def normalized(text: str) -> str:
     if lexer is None:
         return ""
     is_cut = len(text) > LONGEST_READ
-    quotes_names = not _is_mysql_in_use or _QUOTED_NAMES.search(text) is not None
+    quotes_names = sql_literals.quotes_names(text)
     parts: list[str] = []
     for kind, value in lexer(text[:LONGEST_READ]):
         name = str(kind)
@@ -92,10 +77,7 @@ def normalized(text: str) -> str:
 
 def shown_sql(text: str) -> str:
     """Return the beginning of a statement without the values that were written into it."""
-    text = text[:LONGEST_SQL]
-    quotes_names = not _is_mysql_in_use or _QUOTED_NAMES.search(text) is not None
-    literals = _LITERALS if quotes_names else _MYSQL_LITERALS
-    return " ".join(literals.sub(PLACEHOLDER, text).split())
+    return " ".join(without_literals(text[:LONGEST_SQL]).split())
 
 
 def shortened(text: str, most_bytes: int) -> str:

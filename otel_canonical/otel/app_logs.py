@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -18,7 +17,14 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.log_utils import std_to_otel
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from otel_canonical.event.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
+from otel_canonical.event import bounds
+from otel_canonical.event.fields import (
+    STACK_ATTRIBUTE,
+    AttributeValue,
+    FieldValue,
+    attribute_of,
+    field_value,
+)
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded_call
@@ -26,6 +32,7 @@ from otel_canonical.otel.sdk_internals import Logger, get_logger
 from otel_canonical.patching import patch
 from otel_canonical.per_thread import PerThread
 from otel_canonical.request.log_ids import NO_ID
+from otel_canonical.stacks import errors
 
 #: Loggers that are not exported, nor those below them. Exporting an exporter's complaints would cause
 #: more of them, and Gunicorn's access log repeats what the event says.
@@ -98,11 +105,11 @@ class AppLogs:
             self._loggers[name] = logger
             return logger
 
-    def _attributes(self, record: logging.LogRecord) -> dict[str, FieldValue]:
+    def _attributes(self, record: logging.LogRecord) -> dict[str, AttributeValue]:
         # The keys of `extra` need not be texts.
         said = cast("Mapping[object, object]", record.__dict__)
-        attributes: dict[str, FieldValue] = {
-            name: self._redaction.value(name, self._extra(value))
+        attributes: dict[str, AttributeValue] = {
+            name: _valid_value(self._redaction.value(name, field_value(value)))
             for name, value in said.items()
             if name not in _STANDARD and isinstance(name, str) and _is_shown(value)
         }
@@ -119,20 +126,32 @@ class AppLogs:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             attributes["exception.type"] = type(error).__name__
-            attributes["exception.message"] = self._text(str(field_value(error)))
-            attributes["exception.stacktrace"] = self._text(
-                "".join(traceback.format_exception(error))
+            attributes["exception.message"] = self._text(as_text(error))
+            attributes["exception.stacktrace"] = _valid(
+                errors.stack_of(error, self._redaction.text)
             )
-        return attributes
-
-    def _extra(self, value: object) -> FieldValue:
-        value = field_value(value)
-        return self._text(value) if isinstance(value, str) else value
+        return bounds.fit(attributes, _importance_of(attributes), "canonical.truncated")
 
     def _text(self, text: str) -> str:
-        text = self._redaction.text(text)
-        # A text that isn't valid UTF-8 would make the exporter drop the whole batch.
-        return text if text.isascii() else text.encode("utf-8", "replace").decode()
+        return _valid(self._redaction.text(text))
+
+
+def _valid(text: str) -> str:
+    """Return a text that is valid UTF-8: another one would make the exporter repair the batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _valid_value(value: FieldValue) -> FieldValue:
+    return _valid(value) if isinstance(value, str) else value
+
+
+def _importance_of(attributes: Mapping[str, AttributeValue]) -> dict[str, int]:
+    """Return what to shorten first: the app's own, then stacks, then what names the exception."""
+    ours = {"exception.stacktrace": 1, STACK_ATTRIBUTE: 1, "exception.message": 2}
+    return {
+        name: ours.get(name, 3 if name.startswith(("code.", "exception.")) else 0)
+        for name in attributes
+    }
 
 
 def _message_of(record: logging.LogRecord) -> str:

@@ -18,7 +18,7 @@ from opentelemetry.util.types import AnyValue
 
 from otel_canonical.internal_errors import guarded_call
 from otel_canonical.otel.root_span import SCOPE_KEY
-from otel_canonical.otel.sampler import COUNTED_KINDS
+from otel_canonical.otel.sampler import CLIENT_TRACERS, COUNTED_KINDS
 from otel_canonical.otel.uncounted import UNCOUNTED_KEY, is_ours
 from otel_canonical.request.root import NO_ROOT
 from otel_canonical.request.scope import RequestScope
@@ -44,8 +44,9 @@ class CallCounter(SpanProcessor):
         """Remember which request a call belongs to; only now is its parent's context known."""
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
+        # In this order: hashing an enum's member, for `in`, calls Python.
         is_counted = (
-            span.kind in COUNTED_KINDS
+            (span.kind in COUNTED_KINDS or _is_of_client(span))
             and not is_ours(span)
             and otel_context.get_value(UNCOUNTED_KEY, parent_context) is None
         )
@@ -82,8 +83,9 @@ class CallCounter(SpanProcessor):
         elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
         failed = span.status.status_code is StatusCode.ERROR
         attributes = span.attributes or {}
-        system = system_of(attributes)
-        if self._is_part_of_call(span, system):
+        system = system_of(attributes) or system_of_scope(_scope_name(span))
+        # An empty pipeline sends nothing.
+        if attributes.get("db.redis.pipeline_length") == 0 or self._is_part_of_call(span, system):
             return
         if system == "db":
             text = attributes.get("db.query.text") or attributes.get("db.statement") or span.name
@@ -94,7 +96,10 @@ class CallCounter(SpanProcessor):
     def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
         """Return whether the parent span is the same call: an ORM's query around its driver's."""
         parent = self._calls.get(span.parent.span_id) if span.parent is not None else None
-        return parent is not None and system_of(parent[1].attributes or {}) == system
+        if parent is None:
+            return False
+        outer = parent[1]
+        return system == (system_of(outer.attributes or {}) or system_of_scope(_scope_name(outer)))
 
 
 def system_of(attributes: Mapping[str, AnyValue]) -> str | None:
@@ -109,6 +114,41 @@ def system_of(attributes: Mapping[str, AnyValue]) -> str | None:
         if name in attributes:
             return _key(attributes[name])
     return None
+
+
+def system_of_scope(name: str) -> str | None:
+    """Return which system the spans of an instrumentation are calls to, by its scope's name.
+
+    Not every instrumentation says on the span what is called: Celery's names no system, redis's
+    none for a cluster.
+    """
+    _, found, library = name.rpartition("opentelemetry.instrumentation.")
+    if not found:
+        return None
+    return _SYSTEMS.get(library.partition(".")[0])
+
+
+#: By the last part of an instrumentation's scope.
+_SYSTEMS = {
+    **dict.fromkeys(("requests", "urllib", "urllib3", "httpx", "aiohttp_client"), "http"),
+    **dict.fromkeys(("kafka", "confluent_kafka", "aiokafka"), "kafka"),
+    **dict.fromkeys(("pika", "aio_pika"), "rabbitmq"),
+    **{name: name for name in ("celery", "redis", "grpc", "elasticsearch", "cassandra")},
+    "pymongo": "mongodb",
+    "pymemcache": "memcached",
+    "botocore": "aws_api",
+    "boto3sqs": "aws_sqs",
+}
+
+
+def _scope_name(span: ReadableSpan) -> str:
+    scope = span.instrumentation_scope
+    return scope.name if scope is not None else ""
+
+
+def _is_of_client(span: Span) -> bool:
+    """Return whether a span is a call although its kind says INTERNAL."""
+    return _scope_name(span) in CLIENT_TRACERS
 
 
 def _key(system: object) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 
 from opentelemetry import metrics, trace
 
+from otel_canonical import otel_config
+from otel_canonical.event.redaction import REDACTED
 from otel_canonical.internal_errors import guarded, tell
 from otel_canonical.otel.exporter_internals import refuse_redirects
 from otel_canonical.otel.sdk_internals import (
@@ -136,9 +138,9 @@ class ExportLosses:
         """Suppress a warning of the SDK's and keep it as the reason of our report; let others pass."""
         if record.levelno < logging.WARNING or _shows_all():
             return True
-        self._reason = record.getMessage().rstrip(".")
+        self._reason = _without_header_values(record.getMessage().rstrip("."))
         if record.exc_info and record.exc_info[1] is not None:
-            self._reason += f" {record.exc_info[1]!r}"
+            self._reason += _without_header_values(f" {record.exc_info[1]!r}")
         if "metric" in record.name and record.levelno >= logging.ERROR:
             self.add(METRIC_REPORTS, 1)
         return False
@@ -189,3 +191,10 @@ class ExportLosses:
 
 def _shows_all() -> bool:
     return 0 < logging.getLogger("opentelemetry").level <= logging.DEBUG
+
+
+def _without_header_values(reason: str) -> str:
+    """Return a reason without the values of `OTEL_EXPORTER_OTLP_*HEADERS`; what is said is redacted later."""
+    for value in otel_config.header_values():
+        reason = reason.replace(value, REDACTED)
+    return reason

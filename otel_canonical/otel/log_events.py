@@ -102,7 +102,8 @@ class EventRecord(LogRecord):
     ) -> None:
         ids = span.get_span_context()
         kind = kind_of(event.event_type, status)
-        self.timestamp = self.observed_timestamp = time.time_ns()
+        # The same moment as the line's.
+        self.timestamp = self.observed_timestamp = event.made_wall_ns or time.time_ns()
         self.trace_id = ids.trace_id
         self.span_id = ids.span_id
         self.trace_flags = ids.trace_flags

@@ -1,12 +1,15 @@
-"""A propagator that sends the caller's trace context, or none, while nothing is exported.
+"""Which headers propagators read, and one that sends the caller's trace context while nothing is exported.
 
-Lives in the worker. A site that exports nothing still counts outgoing calls by their spans, which aren't
+Lives in the worker. Propagators name headers as they like (`X-Amzn-Trace-Id`), and `fields` names those
+that they write, not those that they read (B3's `b3`). So they are asked.
+
+A site that exports nothing still counts outgoing calls by their spans, which aren't
 sampled. A called service follows that decision: sending it would switch off tracing in other services.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -20,8 +23,51 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
+from otel_canonical.internal_errors import guarded
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot
 from otel_canonical.request.scope import RequestScope
+
+#: No more of a header is parsed for a trace context.
+LONGEST_CONTEXT = 8192
+
+
+class HeaderGetter(Getter[Mapping[str, str]]):
+    """Reads a request's headers, whose names are in capitals, by names in any spelling."""
+
+    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
+        """Return the header's value, cut, in a list; None without that header."""
+        value = carrier.get(key.upper())
+        return None if value is None else [value[:LONGEST_CONTEXT]]
+
+    def keys(self, carrier: Mapping[str, str]) -> list[str]:
+        """Return the names of all headers that were kept, in small letters, as servers have them."""
+        return [name.lower() for name in carrier]
+
+
+HEADERS = HeaderGetter()
+
+
+class _Asked(HeaderGetter):
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
+        self.names.add(key.upper())
+        return super().get(carrier, key)
+
+
+def headers_read_by(propagator: TextMapPropagator) -> frozenset[str]:
+    """Return the names of the headers that a propagator reads, in capitals.
+
+    Limit: of headers that are found by a prefix (Jaeger's `uberctx-…`, OpenTracing's `ot-baggage-…`,
+    both baggage) none are.
+    """
+    asked = _Asked()
+    with guarded("asking a propagator for the headers that it reads"):
+        propagator.extract({}, Context(), asked)
+    return frozenset(asked.names.union(name.upper() for name in propagator.fields))
 
 
 class CallerOnlyPropagator(TextMapPropagator):

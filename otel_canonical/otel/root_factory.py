@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +22,9 @@ from opentelemetry.util.http import ExcludeList, get_excluded_urls
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical.event.http_conventions import METHODS
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.internal_errors import report_caught, warn
+from otel_canonical.otel.propagator import HEADERS, headers_read_by
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
 from otel_canonical.patching import shadow
@@ -71,7 +72,7 @@ class RootFactory:
         self._excluded = _excluded_urls()
         self._propagator = propagate.get_global_textmap()
         #: Headers that carry trace contexts, in capitals.
-        self.header_names = frozenset(name.upper() for name in self._propagator.fields)
+        self.header_names = headers_read_by(self._propagator)
 
     def record_with(self, recording: Recording) -> None:
         """Make spans from now on."""
@@ -111,14 +112,9 @@ class RootFactory:
         return root
 
     def _caller_of(self, scope: RequestScope) -> tuple[Context | None, SpanContext | None]:
-        carrier = {
-            name.lower(): value
-            for name, value in scope.headers.items()
-            if name in self.header_names
-        }
-        if not carrier:
+        if self.header_names.isdisjoint(scope.headers):
             return None, None
-        parent = self._propagator.extract(carrier, Context())
+        parent = self._propagator.extract(scope.headers, Context(), HEADERS)
         caller = trace.get_current_span(parent).get_span_context()
         return parent, caller if caller.is_valid else None
 
@@ -198,9 +194,9 @@ def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
         escaped: bool = False,
     ) -> None:
         facts: dict[str, AttributeValue] = {
-            "exception.type": errors.of_error(exception).type,
-            "exception.message": redact(errors.of_error(exception).message),
-            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
+            "exception.type": type(exception).__name__,
+            "exception.message": redact(as_text(exception)),
+            "exception.stacktrace": errors.stack_of(exception, redact),
         }
         if (owner := itself()) is not None:
             owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)

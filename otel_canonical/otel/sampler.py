@@ -31,6 +31,9 @@ from otel_canonical.otel.sdk_internals import root_sampler_of
 #: Kinds of span that a line counts: outgoing calls.
 COUNTED_KINDS = frozenset((SpanKind.CLIENT, SpanKind.PRODUCER))
 
+#: The tracers of client libraries that make spans by themselves, of calls, with the kind INTERNAL.
+CLIENT_TRACERS = frozenset(("elasticsearch-api",))
+
 
 class Rates(NamedTuple):
     """The probability with which a request's root is sampled; None where it is unknown."""
@@ -125,6 +128,32 @@ class CountingSampler(Sampler):
         """Return the description of both samplers."""
         inner = self._sampler.get_description() if self._sampler is not None else "none"
         return f"CountingSampler({inner})"
+
+
+class ClientSampler(Sampler):
+    """The sampler of a client library's tracer: its spans are calls, whatever kind they have."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Return the decision for a span of the kind CLIENT."""
+        return self._sampler.should_sample(
+            parent_context, trace_id, name, SpanKind.CLIENT, attributes, links, trace_state
+        )
+
+    def get_description(self) -> str:
+        """Return the other sampler's description."""
+        return self._sampler.get_description()
 
 
 class HeadSampler(RandomIdGenerator, Sampler):

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel import (
     driver_instrumentations,
     internal_spans,
@@ -33,8 +34,14 @@ from otel_canonical.otel.call_counter import CallCounter
 from otel_canonical.otel.driver_instrumentations import Treatment
 from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
+from otel_canonical.otel.redacted_spans import RedactedSpans
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.otel.sampler import CountingSampler, HeadSampler
+from otel_canonical.otel.sampler import (
+    CLIENT_TRACERS,
+    ClientSampler,
+    CountingSampler,
+    HeadSampler,
+)
 from otel_canonical.otel.tail_sampling import TailSampling
 from otel_canonical.otel.uncounted import OURS
 from otel_canonical.patching import patch
@@ -58,17 +65,18 @@ def set_up() -> None:
         own_exports.keep_to_this_process()
 
 
-def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) -> RootFactory:
+def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) -> RootFactory:
     """Put our sampler around the user's and our span processors beside the exporters.
 
     Args:
         settings: the operator's choice.
         exports: whether spans are exported.
-        redact: removes the secrets from a text.
+        redaction: removes the secrets from what is exported.
 
     Returns:
         What opens the root of each request.
     """
+    redact = redaction.text
     treatment = Treatment.BYPASS if settings.db_spans else Treatment.UNCOUNTED
     driver_instrumentations.treat(treatment)
     provider = trace.get_tracer_provider()
@@ -78,9 +86,14 @@ def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) 
     keeps = exports and AlwaysExport(settings).is_on
     sampler = CountingSampler(user_sampler if exports else None, records_all=keeps)
     provider.sampler = sampler
+    redacted_spans = RedactedSpans(redaction)
+    for processor in sdk_internals.span_processors(provider):
+        redacted_spans.watch(processor)
+    patch(provider, "add_span_processor", functools.partial(_redacting, redacted_spans))
     # Instrumentations that a configuration file has set up already hold tracers with their own sampler.
     for tracer in sdk_internals.tracers_of(provider):
         tracer.sampler = sampler
+    patch(provider, "get_tracer", functools.partial(_counting_clients, sampler))
     provider.add_span_processor(CallCounter())
     root_tracer, head_sampler = _root_tracer(provider, sampler)
     export_kept = None
@@ -111,6 +124,20 @@ def connect(settings: Settings, *, exports: bool, redact: Callable[[str], str]) 
     return root_factory
 
 
+def _counting_clients(
+    sampler: CountingSampler, get_tracer: Callable[..., trace.Tracer]
+) -> Callable[..., trace.Tracer]:
+    """Have the spans of client libraries recorded as calls, also in requests that aren't exported."""
+
+    def get_tracer_of_client(name: str, *args: object, **kwargs: object) -> trace.Tracer:
+        tracer = get_tracer(name, *args, **kwargs)
+        if name in CLIENT_TRACERS and isinstance(tracer, SdkTracer):
+            tracer.sampler = ClientSampler(sampler)
+        return tracer
+
+    return get_tracer_of_client
+
+
 def _root_tracer(
     provider: TracerProvider, sampler: CountingSampler
 ) -> tuple[trace.Tracer, HeadSampler | None]:
@@ -134,6 +161,18 @@ def _root_tracer(
 def http_metrics() -> HttpMetrics:
     """Return what records the HTTP server metrics."""
     return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
+
+
+def _redacting(
+    redacted_spans: RedactedSpans, add_span_processor: Callable[[SpanProcessor], None]
+) -> Callable[[SpanProcessor], None]:
+    """Redact what the exporters that the app adds in its own code are given, too."""
+
+    def add_and_redact(span_processor: SpanProcessor) -> None:
+        redacted_spans.watch(span_processor)
+        add_span_processor(span_processor)
+
+    return add_and_redact
 
 
 def _is_no_eviction(record: logging.LogRecord) -> bool:

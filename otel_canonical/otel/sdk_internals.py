@@ -202,19 +202,17 @@ class BatchQueue:
         self._batch: object | None = getattr(processor, "_batch_processor", None)
 
     def __len__(self) -> int:
-        if self._batch is None:
-            return 0
-        return len(private(self._batch, "_queue", "counting what waits for an exporter") or ())
+        use = "counting what waits for an exporter"
+        return len((self._batch and private(self._batch, "_queue", use)) or ())
 
     def on_enqueue(self, make: Callable[[Callable[..., object]], Callable[..., object]]) -> bool:
         """Patch what puts a record into the queue; return whether there is a queue."""
-        return self._batch is not None and patch(self._batch, "emit", make, is_optional=True)
+        return self._batch is not None and patch(self._batch, "emit", make)
 
     def on_drop(self, lose: Callable[[int], None]) -> None:
         """Call `lose` with the number of records whenever the queue is full and drops some."""
-        if self._batch is None:
-            return
-        if private(self._batch, "_metrics", "counting what a full queue drops") is not None:
+        use = "counting what a full queue drops"
+        if self._batch is not None and private(self._batch, "_metrics", use) is not None:
             patch(self._batch, "_metrics", functools.partial(_CountedDrops, lose))
 
 

@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass
 
 from otel_canonical.reading.live import pages
-from otel_canonical.reading.live.pools import LivePool, LiveWorker, read_pool
+from otel_canonical.reading.live.pools import read_pool
+from otel_canonical.reading.live.shapes import LivePool, LiveWorker
 from otel_canonical.reading.wording import duration
 
 SUMMARY = "exit 0 if a pool can take requests, 1 if not: a probe for Kubernetes and load balancers"

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from otel_canonical.reading.live import pages, tables
-from otel_canonical.reading.live.pools import LivePool, read_pool
+from otel_canonical.reading.live.pools import read_pool
+from otel_canonical.reading.live.shapes import LivePool
 from otel_canonical.reading.live.tables import Row
 from otel_canonical.reading.problems import NO_POOL, CommandFailed
 from otel_canonical.reading.screen import STYLES, cells, fold

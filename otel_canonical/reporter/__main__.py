@@ -23,6 +23,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
+from otel_canonical.event import bounds
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded
 from otel_canonical.otel import logs, shutdown
 from otel_canonical.otel.configurator import configure_sdk
@@ -37,6 +39,8 @@ from otel_canonical.request.reports import (
     PoolReport,
     parse_report,
 )
+from otel_canonical.settings import read_settings
+from otel_canonical.stacks.errors import report_with
 
 if TYPE_CHECKING:
     from otel_canonical.otel.log_events import LogEvents
@@ -143,6 +147,10 @@ def main() -> None:
     for number in LEFT_TO_ARBITER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)
+    # The arbiter has read the same settings, and said what is wrong with them.
+    settings = read_settings(os.environ, lambda text: None)
+    bounds.configure(settings)
+    report_with(RedactionPolicy(settings.redacted_names))
     otel_config.set_defaults()
     ids, rates = GivenIds(), Rates(None, None)
     identity = identity_attributes(sys.argv[1], None, os.environ)

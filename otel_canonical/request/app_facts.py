@@ -38,13 +38,14 @@ logger = logging.getLogger("otel_canonical.app_facts")
 def set(key: str, value: object) -> None:  # noqa: A001  # the name that reads right at the call
     """Show `value` as `app_<key>` on this request's event; a later value replaces an earlier one.
 
+    A key is what the line can show: other characters than letters, digits, `_` and `.` become `_`.
     Strings, numbers and booleans stay what they are, None removes the key, anything else is shown
     as its `str`, or as `!err` if that raises.
     """
     scope = open_scope()
     if scope is None:
         return
-    key = logfmt.as_text(key)
+    key = _clean(key)
     if value is not None:
         scope.set_app(key, field_value(value))
     elif scope.app is not None:
@@ -60,7 +61,7 @@ def add(key: str, amount: SupportsFloat = 1) -> None:
     if scope is None:
         return
     with guarded("adding to a fact of the app"):
-        key = logfmt.as_text(key)
+        key = _clean(key)
         number = amount if isinstance(amount, int) else float(amount)
         if scope.app is None:
             scope.app = {}
@@ -77,7 +78,7 @@ def get(key: str, default: object = None) -> object:
     scope = open_scope()
     if scope is None or scope.app is None:
         return default
-    return scope.app.get(logfmt.as_text(key), default)
+    return scope.app.get(_clean(key), default)
 
 
 class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
@@ -101,7 +102,7 @@ class timer:  # noqa: N801  # used like a function: `with timer("pricing"):`
     """
 
     def __init__(self, key: str, *, outcome: bool = False) -> None:
-        self._key = logfmt.as_text(key)
+        self._key = _clean(key)
         self._outcome = outcome
 
     def __enter__(self) -> timer:
@@ -222,7 +223,12 @@ def read_enrichers(scope: RequestScope) -> None:
             facts = callback(scope.django_request, scope.django_response)
             for key, value in (facts or {}).items():
                 if value is not None:
-                    scope.set_app(logfmt.as_text(key), field_value(value))
+                    scope.set_app(_clean(key), field_value(value))
+
+
+def _clean(key: str) -> str:
+    """Return a key as a line shows it: keys that look alike there are one key."""
+    return logfmt.clean_key(key) if key.__class__ is not str or key else key
 
 
 def _survive(error: Exception, function: Callable[..., object], return_value: object) -> object:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
-from otel_canonical.event.fields import FIELDS
-from otel_canonical.event.http_conventions import FORMER_ATTRIBUTES, URL_ATTRIBUTES
-from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
@@ -28,6 +26,7 @@ from otel_canonical.request.headers import (
     incoming_id,
     without_port,
 )
+from otel_canonical.request.hidden_attributes import HiddenAttributes
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.request.slow_queries import SlowQuery
@@ -98,13 +97,7 @@ class CanonicalLog:
         self._counts: Counts = place.counts() if place is not None else no_counts()
         #: Every open request, by its `id()`.
         self.in_flight: dict[int, RequestScope] = {}
-        excluded = settings.excluded_fields
-        self._hidden = {
-            name: REDACTED
-            for field in FIELDS
-            if field.attribute and excluded is not None and excluded.match(field.key)
-            for name in (field.attribute, *FORMER_ATTRIBUTES.get(field.attribute, ()))
-        }
+        self._hidden = HiddenAttributes(settings)
         when_forked(self._disown)
 
     def open(
@@ -173,7 +166,7 @@ class CanonicalLog:
                     method,
                     scope.host or "",
                     client or "",
-                    path,
+                    path if "eyJ" not in path else self._redaction.path(path, {}),
                 ),
             )
         elif self._scoreboard is not None:
@@ -281,7 +274,7 @@ class CanonicalLog:
             self._write(event, line)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
-                    scope.root.finish(event, scope, self._replaced(event))
+                    scope.root.finish(event, scope, self._hidden.replaced(event))
             if self._export is not None:
                 self._export(event, scope)
         if self.in_flight.pop(id(scope), None) is None:
@@ -372,14 +365,6 @@ class CanonicalLog:
             return
         root.export_rule = reason
         self._root_factory.export_kept(scope)
-
-    def _replaced(self, event: CanonicalEvent) -> Mapping[str, str]:
-        path = str(event.attributes().get("url.path", REDACTED))
-        return {
-            **dict.fromkeys(URL_ATTRIBUTES, path),
-            "url.query": REDACTED,
-            **self._hidden,
-        }
 
 
 def _do_nothing() -> None:

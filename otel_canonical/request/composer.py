@@ -7,7 +7,9 @@ are the order of the line. Facts that few requests have are pairs instead of row
 from __future__ import annotations
 
 import functools
+import time
 
+from otel_canonical.event.bounds import cut, limits
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
 from otel_canonical.event.fields import (
     APP_PREFIX,
@@ -15,7 +17,7 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     FieldValue,
 )
-from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
 from otel_canonical.event.rows import (
     CACHE,
     DETAILS,
@@ -41,6 +43,9 @@ from otel_canonical.stacks.text import short
 
 Pairs = list[tuple[str, FieldValue]]
 
+#: Texts of the app up to this length are shown however many there are, in characters.
+SHORT = 64
+
 
 class Composer:
     """Composes events from scopes, under one redaction policy and the operator's choice of fields."""
@@ -53,8 +58,9 @@ class Composer:
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
         """Return the event of a request that has ended or, for `slow`, is still running."""
+        now_ns = time.time_ns()
         rows: list[FilledRow] = [
-            self._identity(event_type, scope),
+            self._identity(event_type, scope, now_ns),
             (REQUEST, self._request(scope)),
         ]
         started_ns = scope.started_ns
@@ -87,52 +93,57 @@ class Composer:
         if scope.pid is not None and scope.worker_requests is not None:
             rows.append((WORKER, (scope.pid, scope.worker_requests)))
         if self._settings.excluded_fields is None:
-            return CanonicalEvent(event_type, rows, stack)
-        return self._event(event_type, rows, stack)
+            return CanonicalEvent(event_type, rows, stack, now_ns)
+        return self._event(event_type, rows, stack, now_ns)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of ids and status only, for when the whole event can't be composed."""
         status: Pairs = [("resp_status", scope.status)] if scope.status is not None else []
-        return self._event(event_type, [self._identity(event_type, scope), (LOOSE, status)])
+        now_ns = time.time_ns()
+        rows = [self._identity(event_type, scope, now_ns), (LOOSE, status)]
+        return self._event(event_type, rows, "", now_ns)
 
     def partial_failure_event(self, scope: RequestScope, error: ErrorFacts) -> CanonicalEvent:
         """Return the event of a failure that the app survived, with the ids of its request."""
+        now_ns = time.time_ns()
         rows = [
-            self._identity(EventType.PARTIAL_FAILURE, scope),
+            self._identity(EventType.PARTIAL_FAILURE, scope, now_ns),
             (LOOSE, self._error(error)),
         ]
-        return self._event(EventType.PARTIAL_FAILURE, rows, self._error_stack(error, ""))
+        stack = self._error_stack(error, "")
+        return self._event(EventType.PARTIAL_FAILURE, rows, stack, now_ns)
 
     def slow_query_event(self, scope: RequestScope, query: SlowQuery, plan: str) -> CanonicalEvent:
         """Return the event of a slow query and its plan, with the ids of its request."""
+        now_ns = time.time_ns()
         rows: list[FilledRow] = [
-            self._identity(EventType.SLOW_QUERY, scope),
+            self._identity(EventType.SLOW_QUERY, scope, now_ns),
             (DETAILS, slow_query_details(query, plan)),
         ]
-        return self._event(EventType.SLOW_QUERY, rows)
+        return self._event(EventType.SLOW_QUERY, rows, "", now_ns)
 
     def _event(
-        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks = ""
+        self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks, now_ns: int
     ) -> CanonicalEvent:
         excluded = self._settings.excluded_fields
         if excluded is None:
-            return CanonicalEvent(event_type, rows, stack)
+            return CanonicalEvent(event_type, rows, stack, now_ns)
         kept: list[FilledRow] = []
         for row, values in rows:
             if row is DETAILS:
                 kept.append((row, [value for value in values if not excluded.match(value[0])]))
             else:
                 kept.append((LOOSE, without_excluded(list(row.pairs(values)), self._settings)))
-        return CanonicalEvent(event_type, kept, stack)
+        return CanonicalEvent(event_type, kept, stack, now_ns)
 
-    def _identity(self, event_type: EventType, scope: RequestScope) -> FilledRow:
+    def _identity(self, event_type: EventType, scope: RequestScope, now_ns: int) -> FilledRow:
         request_id, root = scope.request_id, scope.root
         if not root.trace_id or not request_id.isalnum():
-            return LOOSE, _loose_identity(event_type, scope)
+            return LOOSE, _loose_identity(event_type, scope, now_ns)
         sampled = "true" if root.is_exported else "false"
         return IDENTITY, (
             # `value` itself is a function of Python's before 3.12.
-            *(event_type._value_, timestamp(), request_id),
+            *(event_type._value_, timestamp(now_ns), request_id),
             *(root.trace_id, root.span_id, sampled),
         )
 
@@ -141,16 +152,20 @@ class Composer:
         redaction = self._redaction
         header = scope.headers.get
         path = scope.path
-        if scope.url_kwargs:
-            path = redaction.path(path, scope.url_kwargs)
+        if scope.url_kwargs or "eyJ" in path:  # a token
+            path = redaction.path(path, scope.url_kwargs or {})
         query = referrer = None
         if self._settings.query_string and scope.query_string:
             query = redaction.query(scope.query_string)
         if sent_referrer := header("REFERER"):
-            referrer = redaction.url(as_meant(sent_referrer))
+            referrer = redaction.referrer(
+                as_meant(sent_referrer), scope.host, scope.url_kwargs or {}
+            )
         user_agent = header("USER-AGENT")
         if user_agent and not user_agent.isascii():
             user_agent = as_meant(user_agent)
+        if user_agent and len(user_agent) > limits.value:
+            user_agent = cut(user_agent)
         return (
             *(scope.method or None, path or None, scope.host or None, scope.scheme or None),
             *(scope.proto or None, query, scope.route, referrer, user_agent or None),
@@ -165,9 +180,9 @@ class Composer:
         pairs: Pairs = []
         if scope.client_gone:
             pairs.append(("client_gone", True))
+        _add_sightings(pairs, scope, event_type)
         if scope.lost_cause is not None and event_type is EventType.LOST:
             pairs.append(("lost_cause", scope.lost_cause))
-        _add_sightings(pairs, scope, event_type)
         if scope.error is not None:
             pairs += self._error(scope.error)
         return pairs
@@ -189,7 +204,7 @@ class Composer:
         return functools.partial(self._stacks, error.raised, seen)
 
     def _stacks(self, error: BaseException, seen: str) -> dict[str, str]:
-        stacks = {ERROR_STACK_ATTRIBUTE: self._redaction.text(errors.stack_of(error))}
+        stacks = {ERROR_STACK_ATTRIBUTE: errors.stack_of(error, self._redaction.text)}
         if seen:
             stacks[STACK_ATTRIBUTE] = seen
         return stacks
@@ -213,15 +228,26 @@ class Composer:
             facts[f"{key}_time"] = seconds(timer.elapsed_ns)
             if timer.count > 1:
                 facts[f"{key}_count"] = timer.count
+        left = limits.event // 8
         for key, value in list((scope.app or {}).items()):
-            facts[key] = self._redaction.value(key, value)
+            if type(value) is not str or len(value) <= SHORT:
+                facts[key] = self._redaction.value(key, value)
+                continue
+            # All long texts together are bounded, too: each is searched for secrets.
+            if left > 0:
+                left -= len(value)
+                facts[key] = self._redaction.value(key, value)
+            elif self._redaction.is_secret(key):
+                facts[key] = REDACTED
+            else:
+                facts[key] = self._redaction.text(value, SHORT, SHORT)
         return [(APP_PREFIX + key, value) for key, value in facts.items()]
 
 
-def _loose_identity(event_type: EventType, scope: RequestScope) -> Pairs:
+def _loose_identity(event_type: EventType, scope: RequestScope, now_ns: int) -> Pairs:
     pairs: Pairs = [
         ("event_type", event_type.value),
-        ("ts", timestamp()),
+        ("ts", timestamp(now_ns)),
         ("req_id", scope.request_id),
     ]
     root = scope.root
@@ -253,12 +279,14 @@ def _add_sightings(pairs: Pairs, scope: RequestScope, event_type: EventType) -> 
     if stuck is not None:
         if event_type is EventType.REQUEST:
             pairs.append(("deadline_exceeded", True))
-        if stuck.loc is not None and stuck.cause_loc is not None:
+        if stuck.loc is not None:
             pairs.append(("timeout_loc", stuck.loc))
+        if stuck.cause_loc is not None:
             pairs.append(("timeout_cause_loc", stuck.cause_loc))
         pairs.append(("timeout_seen", seconds(stuck.seen_ns - scope.started_ns)))
-    if slow is not None and slow.loc is not None and slow.cause_loc is not None:
-        pairs.append(("slow_loc", slow.loc))
+    if slow is not None and slow.cause_loc is not None:
+        if slow.loc is not None:
+            pairs.append(("slow_loc", slow.loc))
         pairs.append(("slow_cause_loc", slow.cause_loc))
         if event_type is EventType.SLOW:
             pairs.append(("slow_stack", short(slow.stack)))
@@ -298,20 +326,22 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
         add_database_facts(rows, scope.queries)
     if scope.template_renders:
         rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
-    if scope.cache_hits or scope.cache_misses:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
     if scope.calls is not None:
         pairs: Pairs = []
-        for system, calls in list(scope.calls.items()):
+        # HTTP first, then the others in the order in which they were called.
+        for system, calls in sorted(scope.calls.items(), key=lambda call: call[0] != "http"):
             pairs.append((f"{system}_calls", calls.count))
             pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
             if calls.errors:
                 pairs.append((f"{system}_errors", calls.errors))
         rows.append((LOOSE, pairs))
+    if scope.cache_hits or scope.cache_misses:
+        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
 
 
 def as_meant(text: str) -> str:
-    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8."""
+    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8; what is never shown is left out."""
+    text = text[: 4 * limits.value + MARGIN]
     if text.isascii():
         return text
     return text.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -23,6 +23,12 @@ LENGTH_DIGITS = 18
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 
+#: The most characters that a host and a port have (RFC 1035, 3.1).
+LONGEST_HOST = 255 + 6
+
+#: No more is read of a header that holds a time.
+LONGEST_TIME = 64
+
 #: Proxies write seconds, milliseconds, microseconds or nanoseconds without saying which; today's
 #: date tells. Each unit begins at its value of 2001-09-09, the moment of 10^9 seconds.
 _UNITS = ((1e18, 1e9), (1e15, 1e6), (1e12, 1e3), (1e9, 1.0))
@@ -32,9 +38,13 @@ CLOCK_SKEW_S = 5.0
 LONGEST_QUEUE_S = 3600.0
 
 
-@functools.lru_cache(maxsize=256)
 def without_port(host: str) -> str:
-    """Return the host of a `Host` header."""
+    """Return the host of a `Host` header; no more of it than a name can have."""
+    return _without_port(host if len(host) <= LONGEST_HOST else host[:LONGEST_HOST])
+
+
+@functools.lru_cache(maxsize=256)
+def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name.strip("[]") if colon and port.isdecimal() else host.strip("[]")
 
@@ -62,7 +72,7 @@ def queue_time_s(headers: Mapping[str, str], now_s: float) -> float | None:
         if value is None:
             continue
         try:
-            number = float(value.split(",")[0].strip().removeprefix("t="))
+            number = float(value[:LONGEST_TIME].split(",")[0].strip().removeprefix("t="))
         except ValueError:
             continue
         for smallest, per_second in _UNITS:

@@ -71,6 +71,7 @@ class LostRequestReport:
                 "event_type": self.event.event_type.value,
                 "pairs": self.event.pairs,
                 "stack": self.event.stack,
+                "made_wall_ns": self.event.made_wall_ns,
                 "export_rule": self.export_rule,
             }
         )
@@ -82,6 +83,7 @@ class LostRequestReport:
             EventType(facts["event_type"]),
             [(key, value) for key, value in facts["pairs"]],
             facts["stack"],
+            facts["made_wall_ns"],
         )
         return cls(
             facts["span_name"],

@@ -23,13 +23,13 @@ from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.composer import as_meant
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers.asgi_exchange import (
-    EXCHANGES,
     Application,
     Exchange,
     Receive,
     Send,
     Server,
 )
+from otel_canonical.servers.asgi_websocket import EXCHANGES
 from otel_canonical.stacks.errors import ErrorFacts
 
 

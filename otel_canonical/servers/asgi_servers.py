@@ -20,7 +20,8 @@ from otel_canonical.patching import patch
 from otel_canonical.pool.worker_class import is_gunicorn_asgi
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.servers.asgi import AsgiAdapter
-from otel_canonical.servers.asgi_exchange import FORBIDDEN, Server
+from otel_canonical.servers.asgi_exchange import Server
+from otel_canonical.servers.asgi_websocket import FORBIDDEN
 from otel_canonical.stacks import errors
 
 BAD_REQUEST = 400

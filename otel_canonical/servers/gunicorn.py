@@ -13,6 +13,7 @@ in `sys.modules`. The calls are the same in versions 23 to 27:
 
 from __future__ import annotations
 
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -60,6 +61,7 @@ class GunicornAdapter:
         http, util = (sys.modules.get(name) for name in ("gunicorn.http.wsgi", "gunicorn.util"))
         if http is not None:
             patch(http.Response, "send_headers", self._noting_first_byte)
+            patch(http.Response, "sendfile", gunicorn_objects.counting_sendfile, is_optional=True)
         if util is not None:
             patch(util, "write_error", self._noting_status)
 
@@ -131,6 +133,8 @@ class GunicornAdapter:
                 headers[name] = value
         peer = getattr(req, "peer_addr", None)
         client = peer[0] if isinstance(peer, tuple) and peer else None
+        if behind := getattr(req, "proxy_protocol_info", None):
+            client = behind["client_addr"]
         path = getattr(req, "path", None)
         if path is None or not path.isascii():
             path = gunicorn_objects.path_of(req)
@@ -201,6 +205,9 @@ class GunicornAdapter:
         self, scope: RequestScope | None, req: Any, addr: Any, exc: BaseException
     ) -> RequestScope | None:
         if scope is None and req is None:
+            if isinstance(exc, ssl.SSLError):
+                # A handshake that failed is no request.
+                return None
             scope = self._open(gunicorn_objects.refused_request(exc))
             if scope is not None:
                 scope.error = errors.of_refusal(exc)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import ssl
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -28,10 +31,38 @@ def path_of(req: Any) -> str:
 
 def body_bytes(resp: Any) -> int:
     """Return how many bytes of a response's body were sent."""
-    # Gunicorn doesn't count what it hands to sendfile(2); it sends the announced length then.
-    if resp.sent == 0 and resp.response_length and not getattr(resp, "_omits_body", False):
-        return int(resp.response_length)
-    return int(resp.sent)
+    # Gunicorn doesn't count what it hands to sendfile(2).
+    return int(resp.sent) + int(getattr(resp, SENT_AS_FILE, 0))
+
+
+#: On a response: how many bytes of it sendfile(2) has sent.
+SENT_AS_FILE = "_otel_canonical_sent_as_file"
+
+
+def counting_sendfile(sendfile: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Count in `Response.sendfile` what was sent, also when the client leaves in the middle."""
+
+    def sendfile_and_count(resp: Any, respiter: Any) -> bool:
+        file = getattr(respiter, "filelike", None)
+        before: int | None = None
+        size = 0
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            before = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # type: ignore[union-attr]
+            size = os.fstat(file.fileno()).st_size - before  # type: ignore[union-attr]
+        try:
+            is_sent = sendfile(resp, respiter)
+        except BaseException:
+            # `socket.sendfile` leaves the file where it has stopped.
+            with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+                if before is not None and resp.headers_sent:
+                    setattr(resp, SENT_AS_FILE, max(file.tell() - before, 0))  # type: ignore[union-attr]
+            raise
+        if is_sent and before is not None and not getattr(resp, "_omits_body", False):
+            length = resp.response_length
+            setattr(resp, SENT_AS_FILE, size if length is None else length)
+        return is_sent
+
+    return sendfile_and_count
 
 
 def is_final(error: BaseException) -> bool:

@@ -1,6 +1,9 @@
 """Chooses which frames of a stack to name: the app's own code, not the libraries that called it. Pure.
 
-A location is `file:line:function`, with the file relative to its `sys.path` entry.
+A location is `file:line:function`, with the file relative to its `sys.path` entry. Where no frame is the
+app's, the view may be a library's (Django's admin, Oscar): then the outermost frame of that library is
+named. Frames of Gunicorn, Django's core, console scripts and otel-canonical itself are never named as
+where something happened, only as its cause.
 """
 
 from __future__ import annotations
@@ -14,12 +17,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
+from otel_canonical.stacks import tracebacks
+from otel_canonical.stacks.server_io import waits_for_client
+
 #: File, line, function.
 Frame = tuple[str, int, str]
 
 #: Django's functions that call the view, and their file.
 DISPATCHERS = ("_get_response", "_get_response_async")
 DISPATCHER_FILE = os.path.join("django", "core", "handlers", "base.py")
+
+#: Packages that every request passes through, whatever its view is.
+HOSTS = frozenset(
+    """gunicorn uvicorn uvicorn_worker uvloop gevent greenlet asgiref django opentelemetry otel_canonical
+    wrapt h11 httptools websockets wsproto h2""".split()
+)
+#: Apps that Django brings along; their views are views.
+CONTRIB = f"{os.sep}django{os.sep}contrib{os.sep}"
 
 GUNICORN_DIRECTORY = f"{os.sep}gunicorn{os.sep}"
 
@@ -31,11 +45,12 @@ LONGEST_CAUSE_CHAIN = 20
 class StackLocation:
     """Where in the app something happened.
 
-    `loc` is the app's outermost frame, usually the view. `cause_loc` is the app's innermost frame or, if
-    it has only one, the innermost frame of all.
+    `loc` is the app's outermost frame, usually the view; None if no frame may be named. `cause_loc` is
+    the app's innermost frame or, if it has only one, the innermost frame of all, or what the server
+    waits for there.
     """
 
-    loc: str
+    loc: str | None
     cause_loc: str
 
 
@@ -56,13 +71,21 @@ def locate_stack(frames: list[Frame]) -> StackLocation | None:
 
     The frames that started the process, and the app's middleware, are on every request's stack. So the
     frames that Django's handler called come first: there the app's outermost frame is the view. If none
-    of these is the app's, the frames that Gunicorn called (middleware, streamed bodies); then all.
+    of these is the app's, the frames that Gunicorn called (middleware, streamed bodies). While a server
+    reads or writes, that is the cause, not a line of the server's.
     """
-    for is_dispatcher in (_is_django_dispatcher, _is_gunicorn):
-        called = _above_last(frames, is_dispatcher)
+    if not frames:
+        return None
+    waits_for = waits_for_client(frames)
+    view = _above_last(frames, _is_django_dispatcher)
+    served = _above_last(frames, _is_gunicorn)
+    for called in (view, served):
         if any(not is_library(frame[0]) for frame in called):
-            return _locate(called)
-    return _locate(frames) if frames else None
+            return _locate(called, waits_for)
+    if view or any(_is_gunicorn(frame) for frame in frames):
+        # What is below Gunicorn is what has started it: a script, perhaps one of the app's.
+        return _locate(view or served or frames[-1:], waits_for)
+    return _locate(frames, waits_for)
 
 
 def as_frames(frames: Iterable[FrameType]) -> list[Frame]:
@@ -104,17 +127,29 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _of_traceback(trace: TracebackType | None) -> Iterator[Frame]:
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        yield code.co_filename, trace.tb_lineno, code.co_name
-        trace = trace.tb_next
+    first, last, _ = tracebacks.entries_of(trace)
+    for entry in (*first, *last):
+        code = entry.tb_frame.f_code
+        yield code.co_filename, entry.tb_lineno, code.co_name
 
 
-def _locate(frames: list[Frame]) -> StackLocation:
+def _locate(frames: list[Frame], cause: str | None = None) -> StackLocation:
     app = [frame for frame in frames if not is_library(frame[0])]
-    outermost = app[0] if app else frames[0]
-    innermost = app[-1] if len(app) > 1 else frames[-1]
-    return StackLocation(location(outermost), location(innermost))
+    outermost = app[0] if app else next((frame for frame in frames if _is_packages(frame[0])), None)
+    if cause is None:
+        cause = location(app[-1] if len(app) > 1 else frames[-1])
+    return StackLocation(location(outermost) if outermost is not None else None, cause)
+
+
+def _is_packages(filename: str) -> bool:
+    """Return whether a file belongs to an installed package that may have views."""
+    if CONTRIB in filename:
+        return True
+    for directory in _package_directories():
+        if filename.startswith(directory):
+            package = filename[len(directory) :].partition(os.sep)[0].removesuffix(".py")
+            return package not in HOSTS
+    return False
 
 
 def location(frame: Frame) -> str:
@@ -130,6 +165,16 @@ def _short(filename: str) -> str:
         longest = max((len(entry) for entry in entries if filename.startswith(entry)), default=0)
         short = _shortened[filename] = filename[longest:]
     return short
+
+
+@functools.cache
+def _package_directories() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    directories = {paths["purelib"], paths["platlib"]}
+    directories.update(site.getsitepackages(), (site.getusersitepackages(),))
+    directories.update(entry for entry in sys.path if entry.endswith("-packages"))
+    # The longest first: a directory of packages may be below another one.
+    return tuple(sorted(_with_real_paths(directories), key=len, reverse=True))
 
 
 @functools.cache

@@ -10,12 +10,14 @@ from types import FrameType
 from typing import Any
 
 from otel_canonical.event.logfmt import UNSHOWABLE
-from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
 from otel_canonical.stacks.location import is_library, location
 
 #: Limits on the local variables shown: characters of a value, variables of a frame.
 LONGEST_VALUE = 120
 MOST_LOCALS = 20
+#: How many frames are shown at the two ends of a long stack.
+MOST_OUTER_FRAMES, MOST_INNER_FRAMES = 40, 80
 
 #: Before 3.13 a function has one dictionary of locals, which each access to `f_locals` updates.
 _LOCALS_ARE_SHARED = sys.version_info < (3, 13)
@@ -27,21 +29,24 @@ HELD = "locals not shown: it works with them"
 Describe = Callable[[Sequence[FrameType]], str]
 
 
-def stack_lines(frames: Sequence[FrameType]) -> str:
-    """Return the stack as Python prints it, innermost frame last."""
-    return "".join(_lines(frames))
+def without_locals(redaction: RedactionPolicy) -> Describe:
+    """Return what formats a stack as Python prints it, innermost frame last, without secrets."""
+
+    def stack_lines(frames: Sequence[FrameType]) -> str:
+        return _joined(frames, lambda frame, text: redaction.text(text))
+
+    return stack_lines
 
 
 def with_locals(redaction: RedactionPolicy) -> Describe:
-    """Return a variant of `stack_lines` that also shows local variables, shortened and redacted."""
+    """Return a variant that also shows the local variables of the app's frames, shortened."""
 
-    def stack_lines_and_locals(frames: Sequence[FrameType]) -> str:
-        return "".join(
-            text if is_library(frame.f_code.co_filename) else text + _locals(frame, redaction)
-            for frame, text in zip(frames, _lines(frames), strict=True)
-        )
+    def describe(frame: FrameType, text: str) -> str:
+        text = redaction.text(text)
+        is_app = not is_library(frame.f_code.co_filename)
+        return text + _locals(frame, redaction) if is_app else text
 
-    return stack_lines_and_locals
+    return lambda frames: _joined(frames, describe)
 
 
 def short(stack: str) -> str:
@@ -60,13 +65,21 @@ def short(stack: str) -> str:
     return " < ".join(reversed(frames))
 
 
-def _lines(frames: Sequence[FrameType]) -> list[str]:
-    places = [
-        traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        for frame in frames
-    ]
+def _joined(frames: Sequence[FrameType], describe: Callable[[FrameType, str], str]) -> str:
+    """Return the texts of a stack's frames; of a long one its two ends."""
+    between = len(frames) - MOST_OUTER_FRAMES - MOST_INNER_FRAMES
+    if between <= 0:
+        return "".join([describe(frame, _line(frame)) for frame in frames])
+    outer = _joined(frames[:MOST_OUTER_FRAMES], describe)
+    inner = _joined(frames[-MOST_INNER_FRAMES:], describe)
+    return f"{outer}  [{between} frames left out]\n{inner}"
+
+
+def _line(frame: FrameType) -> str:
+    code = frame.f_code
     # One by one: for several frames Python replaces the repetitions of a recursion by a remark.
-    return [traceback.format_list([place])[0] for place in places]
+    place = traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name)
+    return traceback.format_list([place])[0]
 
 
 def _locals(frame: FrameType, redaction: RedactionPolicy) -> str:
@@ -77,7 +90,7 @@ def _locals(frame: FrameType, redaction: RedactionPolicy) -> str:
         if redaction.is_secret(name):
             text = REDACTED
         else:
-            text = redaction.text(_shown(value)[:LONGEST_VALUE])
+            text = redaction.text(_shown(value), LONGEST_VALUE)
         shown.append(f"{name}={text}")
     return f"      {', '.join(shown)}\n" if shown else ""
 
@@ -111,6 +124,9 @@ def _shown(value: object) -> str:
     if type(value) not in _PLAIN:
         return f"<{type(value).__name__}>"
     try:
+        if isinstance(value, str | bytes):
+            # What is beyond is not shown; a margin lets secrets be recognised by their end.
+            return repr(value[: LONGEST_VALUE + MARGIN])
         return repr(value)
     except ValueError:
         # An int beyond `sys.get_int_max_str_digits()`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import math
 import os
 import select
 import sys
@@ -60,7 +61,8 @@ class Alarm:
         if not self._has_pipe():
             self._lock.acquire(True, seconds)
             return b""
-        self._poll.poll(max(0, round(seconds * 1000)))
+        # Rounded up: a poll of 0 ms would not sleep at all.
+        self._poll.poll(math.ceil(seconds * 1000))
         self._lock.acquire(False)
         if not self._has_pipe():
             return b""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_canonical import otel_config
+from otel_canonical.event import bounds
 from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
 from otel_canonical.event.output import LineWriter
 from otel_canonical.event.redaction import RedactionPolicy
@@ -34,7 +35,7 @@ from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
 from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
-from otel_canonical.stacks.text import stack_lines, with_locals
+from otel_canonical.stacks.text import with_locals, without_locals
 from otel_canonical.worker.alarm import ASK_STACKS
 from otel_canonical.worker.live import LiveWorker
 from otel_canonical.worker.plan_worker import PlanWorker
@@ -74,6 +75,7 @@ class WorkerRuntime:
         self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
             line_writer.counts = place.counts()
+        bounds.configure(settings)
         redaction = RedactionPolicy(settings.redacted_names)
         sql_comments.want(settings.sql_commenter)
         thresholds.n_plus_one = settings.n_plus_one
@@ -104,7 +106,7 @@ class WorkerRuntime:
             ),
             lambda: _heartbeat(worker),
             self,
-            with_locals(redaction) if settings.slow_locals else stack_lines,
+            with_locals(redaction) if settings.slow_locals else without_locals(redaction),
         )
         #: What to chain as Gunicorn's `pre_request` and `post_request`; None where neither is used.
         self.request_hooks = _follow_requests(worker, self.log)
@@ -133,7 +135,7 @@ class WorkerRuntime:
             if event.event_type in ENDINGS:
                 plans.take(scope)
 
-        return outputs._replace(export=export_and_explain)
+        return Outputs(outputs.encode, outputs.write, export_and_explain)
 
     def is_ready(self) -> None:
         """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
@@ -202,7 +204,7 @@ def _root_factory(
 ) -> RootFactory:
     """Return what opens the root of each request. Lines need it, and don't need the SDK."""
     with guarded("connecting to OpenTelemetry's SDK"):
-        return sdk.connect(settings, exports=exports_traces, redact=redaction.text)
+        return sdk.connect(settings, exports=exports_traces, redaction=redaction)
     return RootFactory(None, redaction.text)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical.reading.live.pools import LivePool, LiveRequest, LiveWorker
+from otel_canonical.reading.live.shapes import LivePool, LiveRequest, LiveWorker
 from tests.support.live import held, open_requests, otel_canonical
 from tests.support.servers import gunicorn
 

@@ -10,6 +10,7 @@ from django.test import Client, override_settings
 from django.urls import path
 
 from otel_canonical.testing import capture_events
+from tests.support.event_checks import check_event
 
 View = Callable[..., Any]
 Event = dict[str, Any]
@@ -20,6 +21,8 @@ def events_of(view: View, client: Client | None = None, **settings: Any) -> list
     settings = {"ROOT_URLCONF": (path("view/", view),), "ALLOWED_HOSTS": ["testserver"], **settings}
     with override_settings(**settings), capture_events() as events:
         (client or Client(raise_request_exception=False)).get("/view/")
+    for event in events:
+        check_event(event.items())
     return events
 
 

@@ -15,6 +15,14 @@ from tests.support.servers import Server, eventually
 COMMAND = [str(Path(sys.executable).parent / "otel-canonical")]
 COMMAND_S = 60.0
 
+#: Worker class, its arguments, the application.
+CLASSES = {
+    "gthread": (("-k", "gthread", "--threads", "4"), "live"),
+    "gevent": (("-k", "gevent"), "live"),
+    "asgi": (("-k", "asgi"), "live:asgi"),
+    "uvicorn": (("-k", "uvicorn_worker.UvicornWorker"), "live:asgi"),
+}
+
 
 def otel_canonical(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""

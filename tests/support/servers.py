@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from otel_canonical.event import logfmt
+from tests.support.event_checks import check_line
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ class Server:
     stderr: Path
     address: tuple[str, int] | str = ""
     seen: set[str] = field(default_factory=set)
+    #: Lines that were held against the registry of fields.
+    checked: set[str] = field(default_factory=set)
     name: str = ""
 
     @property
@@ -101,7 +104,12 @@ class Server:
         """Return the canonical lines so far; a line still being written doesn't count."""
         text = self.stdout.read_bytes().decode()
         complete = text[: text.rfind("\n") + 1].splitlines()
-        return [logfmt.parse(line) for line in complete if line.startswith("event_type=")]
+        ours = [line for line in complete if line.startswith("event_type=")]
+        for line in ours:
+            if line not in self.checked:
+                check_line(line)
+                self.checked.add(line)
+        return [logfmt.parse(line) for line in ours]
 
     def wait_for_lines(self, count: int) -> list[Line]:
         """Return all lines once there are `count`; more is a failure, now or a request later."""
@@ -229,7 +237,7 @@ def gunicorn(
     try:
         # With --reuse-port it is the workers that listen, and Gunicorn names no address.
         listening = server.wait_for(
-            r"Listening at: (?:http://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
+            r"Listening at: (?:https?://\[?([\d.:a-f]+)\]?:(\d+)|unix:([^\s,]+)| )"
         )
         host, port = listening[1], listening[2]
         if listening[0].endswith("  "):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from otel_canonical import internal_errors
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded, guarded_call, report
+from otel_canonical.stacks.errors import report_with
 
 _names = itertools.count()
 
@@ -74,11 +76,12 @@ def test_error_is_reported_and_not_raised(
     way(doing, error)
     [record] = caplog.records
     assert (record.name, record.levelno) == ("gunicorn.error.otel_canonical", logging.ERROR)
-    assert record.getMessage() == (
-        f"otel-canonical failed while {doing}; the request was not affected"
-    )
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
+    first, heading, *frames, last = record.getMessage().splitlines()
+    assert first == f"otel-canonical failed while {doing}; the request was not affected"
+    assert heading == "Traceback (most recent call last):"
+    assert any("raise error" in line for line in frames)
+    # What is said of it may be secret: nothing has told this process yet how to redact it.
+    assert last == type(error).__name__
 
 
 @WAYS
@@ -159,3 +162,49 @@ def test_different_reports_dont_hide_each_other(
     for what in (f"{doing} a", f"{doing} b", f"{doing} a"):
         report(what)
     assert [record.getMessage().split(";")[0][-1] for record in caplog.records] == ["a", "b"]
+
+
+@pytest.fixture
+def _redacting() -> Iterator[None]:
+    """As in arbiter, workers and reporter."""
+    before = (internal_errors._policy.clean, internal_errors._policy.describe)
+    report_with(RedactionPolicy())
+    yield
+    internal_errors.set_policy(*before)
+
+
+HOSTILE = "password=hunter2 \x1b[2J\n[2024-01-01] [1] [INFO] forged\r\u2028" + "x" * 1_000_000
+
+
+@pytest.mark.usefixtures("lenient", "_redacting")
+def test_report_is_redacted_and_escaped(doing: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What a client can put into an exception's message forges no entry, and shows no secret."""
+    try:
+        try:
+            raise KeyError(HOSTILE)
+        except KeyError as error:
+            raise ValueError(HOSTILE) from error
+    except ValueError as error:
+        report(doing, error)
+    [record] = caplog.records
+    text = record.getMessage()
+    assert "hunter2" not in text
+    assert len(text) < 20_000
+    assert (
+        "ValueError: password=[redacted] \\x1b[2J\\n[2024-01-01] [1] [INFO] forged\\r\\u2028xxx"
+        in text
+    )
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert not [line for line in text.split("\n") if line.startswith("[")]
+
+
+@pytest.mark.usefixtures("_redacting", "clock")
+@pytest.mark.parametrize("say", [internal_errors.tell, internal_errors.warn])
+def test_warning_is_redacted_and_escaped(
+    say: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Like the reason why an export failed, which quotes the endpoint."""
+    say("https://h/x?api_key=s3cret&q=1 failed\n[INFO] forged")
+    assert caplog.messages == [
+        "otel-canonical: https://h/x?api_key=[redacted]&q=1 failed\\n[INFO] forged"
+    ]

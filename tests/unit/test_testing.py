@@ -77,3 +77,14 @@ def test_line_has_ids_and_status_when_event_cannot_be_composed(
     with capture_events() as events:
         Client().get("/ok/", HTTP_HOST="localhost")
     assert events[0]["req_path"] == "/ok/"
+
+
+def test_headers_are_texts_whatever_a_test_passes(in_process: None) -> None:
+    """Django's own tests pass numbers."""
+    with (
+        override_settings(ROOT_URLCONF=(), ALLOWED_HOSTS=["testserver"]),
+        capture_events() as events,
+    ):
+        Client().post("/nowhere/", CONTENT_LENGTH=0, HTTP_X_REQUEST_ID=7, HTTP_REFERER=8)
+    [event] = events
+    assert (event["req_id"], event["req_bytes"], event["req_referrer"]) == ("7", 0, "8")

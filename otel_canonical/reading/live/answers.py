@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from otel_canonical.pool import counters
 from otel_canonical.reading.live import processes
-from otel_canonical.reading.live.pools import LiveWorker
+from otel_canonical.reading.live.shapes import LiveWorker
 
 #: As `worker.live` and `worker.alarm` have them; a server must not load this package, nor we theirs.
 ANSWER = struct.Struct("=QQQ")

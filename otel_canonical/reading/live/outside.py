@@ -21,7 +21,7 @@ import time
 
 from otel_canonical.pool import counters
 from otel_canonical.reading.live import processes
-from otel_canonical.reading.live.pools import LiveWorker
+from otel_canonical.reading.live.shapes import LiveWorker
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.location import Frame
 

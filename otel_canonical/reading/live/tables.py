@@ -6,7 +6,7 @@ import linecache
 from collections.abc import Iterable, Iterator, Sequence
 
 from otel_canonical.reading.line_view import Piece
-from otel_canonical.reading.live.pools import LivePool, LiveRequest, LiveWorker
+from otel_canonical.reading.live.shapes import LivePool, LiveRequest, LiveWorker
 from otel_canonical.reading.live.where import Whereabouts
 from otel_canonical.reading.screen import cells
 from otel_canonical.reading.wording import count, counted, duration, share, size, visible

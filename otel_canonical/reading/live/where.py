@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_canonical.reading.live import outside
 from otel_canonical.reading.live.answers import ANSWER_S, Frame, Question, Stack
-from otel_canonical.reading.live.pools import LivePool, LiveRequest, LiveWorker
+from otel_canonical.reading.live.shapes import LivePool, LiveRequest, LiveWorker
 from otel_canonical.stacks.location import is_library
 
 #: Who told a stack: the worker's watchdog, py-spy from outside, the interpreter on a signal.

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.facts.test_saturation import pool_when
-from tests.server.lifecycle.test_accounting import IS_SOAK
-from tests.server.lifecycle.test_timeouts import send
 from tests.support.live import ps
+from tests.support.raw_requests import send
 from tests.support.servers import (
     GUNICORN,
     INSTRUMENT,
@@ -25,6 +23,9 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+from tests.support.soak import IS_SOAK
+
+pytestmark = pytest.mark.soak
 
 REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
 #: (short, long). More than the 64 places of before; the long one is what an operator may do by TTIN.
@@ -155,7 +156,8 @@ def test_class_of_the_site_is_known_by_its_ancestors(
     """A class with another name counts its slots, its queue and its CPU time as Gunicorn's own does."""
     arguments = ("-k", f"own_workers.{name}", "--threads", "3", "--pythonpath", ".")
     with gunicorn("waits", tmp_path, *arguments) as site:
-        line = pool_when(site, g_w_count="1", g_t_active="1")
+        _, line = site.ask("/ok/")
+        assert (line["g_w_count"], line["g_t_active"]) == ("1", "1")
         assert line["g_t_count"] == slots
         assert ("g_t_waiting" in line) is waits
         assert "resp_cpu_time" in line

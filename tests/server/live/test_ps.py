@@ -13,21 +13,13 @@ from pathlib import Path
 import pytest
 
 from otel_canonical.pool import layout
-from tests.support.live import COMMAND, held, open_requests, otel_canonical, ps, stacks
+from tests.support.live import CLASSES, COMMAND, held, open_requests, otel_canonical, ps, stacks
 from tests.support.servers import GUNICORN, INSTRUMENT, eventually, gunicorn
 
 REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
 #: What answers at once takes this long, s, with the start of an interpreter on a busy machine. The look
 #: itself is measured apart.
 AT_ONCE_S = 10.0
-
-#: Worker class, its arguments, the application.
-CLASSES = {
-    "gthread": (("-k", "gthread", "--threads", "4"), "live"),
-    "gevent": (("-k", "gevent"), "live"),
-    "asgi": (("-k", "asgi"), "live:asgi"),
-    "uvicorn": (("-k", "uvicorn_worker.UvicornWorker"), "live:asgi"),
-}
 
 
 def app_lines(place: dict[str, object]) -> list[str]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live.test_ps import CLASSES
-from tests.support.live import held, open_requests, otel_canonical, ps
+from tests.support.live import CLASSES, held, open_requests, otel_canonical, ps
 from tests.support.servers import Server, eventually, gunicorn
 
 DEBUG_RECORD = re.compile(r"shop says: asked for ok (\d+)")

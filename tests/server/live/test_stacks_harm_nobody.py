@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 import statistics
 import threading
 import time
@@ -11,10 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.lifecycle.test_accounting import IS_SOAK
-from tests.support.live import ps
+from otel_canonical.pool import counters
+from otel_canonical.reading.live import outside, pages, processes
+from otel_canonical.reading.live.pools import read_pool
+from otel_canonical.reading.live.shapes import LiveWorker
+from otel_canonical.reading.live.where import locate
+from tests.support.live import held, open_requests, ps
 from tests.support.load import under_load
 from tests.support.servers import Server, eventually, gunicorn
+from tests.support.soak import IS_SOAK
+
+pytestmark = pytest.mark.soak
 
 #: Looks at the stacks of one pool (short, long).
 LOOKS = (150, 5000)[IS_SOAK]
@@ -23,12 +32,6 @@ ARGUMENTS = ("-k", "gthread", "--threads", "4", "-t", "120")
 
 def look_on(site: Server, looks: int) -> list[str]:
     """Ask for the stacks as the command does, without an interpreter for each; return who told them."""
-    import argparse
-
-    from otel_canonical.reading.live import pages
-    from otel_canonical.reading.live.pools import read_pool
-    from otel_canonical.reading.live.where import locate
-
     told: list[str] = []
     for _ in range(looks):
         choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
@@ -82,8 +85,6 @@ def test_requests_take_no_longer_while_they_are_looked_at(tmp_path: Path) -> Non
     """Ten looks a second at a worker with other requests that are open; both distributions are printed."""
     gate = tmp_path / "gate"
     with gunicorn("live", tmp_path, *ARGUMENTS, SITE_DIRECTORY=str(tmp_path)) as site:
-        from tests.support.live import held, open_requests
-
         with held(site, f"/sleeps/one/?for={gate}", f"/sleeps/two/?for={gate}"):
             open_requests(site, 2)
             is_over = threading.Event()
@@ -107,6 +108,45 @@ def test_requests_take_no_longer_while_they_are_looked_at(tmp_path: Path) -> Non
         # A machine with other work scatters more than any look costs; a look that stopped the worker
         # for the two seconds that it may wait would show.
         assert statistics.median(looked_at) < statistics.median(alone) + 50
+
+
+def dumped_bytes(worker: LiveWorker) -> int:
+    """Return how much the interpreter of a worker has ever dumped on the signal of last resort."""
+    fd = processes.open_fd(worker.pid, worker.words[counters.DUMP_FD] - 1, os.O_RDONLY)
+    assert fd is not None
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def test_signal_is_the_last_resort_and_shows_the_holder_of_the_gil(tmp_path: Path) -> None:
+    """Never for a worker that answers; for one that doesn't, to its watchdog's thread, and it lives on."""
+    gate = tmp_path / "gate"
+    with gunicorn("live", tmp_path, *ARGUMENTS, SITE_DIRECTORY=str(tmp_path)) as site:
+        choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
+        with held(site, f"/sleeps/one/?for={gate}"):
+            open_requests(site, 1)
+            look_on(site, 20)
+            [worker] = read_pool(pages.one(choice)).workers
+            assert worker.words[counters.DUMP_SIGNAL]
+            assert dumped_bytes(worker) == 0
+            with held(site, "/holds-gil/"):
+                open_requests(site, 2)
+                stacks = outside.by_dump(worker)
+                assert stacks is not None
+                functions = {frames[-1][2] for frames in stacks.values() if frames}
+                assert any(
+                    "holds_gil" in {frame[2] for frame in frames} for frames in stacks.values()
+                )
+                assert "wait_for" in functions
+                assert dumped_bytes(worker) > 0
+                assert site.workers() == [worker.pid]
+                os.kill(worker.pid, signal.SIGSTOP)
+                # It could not react now, and would be healthy later.
+                assert outside.by_dump(worker) is None
+                os.kill(worker.pid, signal.SIGCONT)
+                os.kill(worker.pid, signal.SIGKILL)
 
 
 def took(site: Server) -> float:

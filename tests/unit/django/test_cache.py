@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.management import call_command
 from django.http import HttpResponse
+from django.test import override_settings
 
 from tests.support.in_process import event_of
 
@@ -30,6 +33,10 @@ from tests.support.in_process import event_of
         (lambda cache: asyncio.run(cache.aget_or_set("gone", 2)), 0, 1),
         (lambda cache: asyncio.run(cache.aget_or_set("here", 2)), 1, 0),
         (lambda cache: cache.set("here", 2), 0, 0),
+        (lambda cache: "here" in cache, 1, 0),
+        (lambda cache: "gone" in cache, 0, 1),
+        (lambda cache: cache.incr("here"), 0, 0),
+        (lambda cache: cache.incr_version("here"), 0, 0),
         (lambda cache: asyncio.run(cache.aget("here")), 1, 0),
         (lambda cache: asyncio.run(cache.aget_many(["here", "gone"])), 1, 1),
     ],
@@ -65,3 +72,42 @@ def test_value_is_what_cache_gives_when_it_is_watched(in_process: None) -> None:
     caches["default"].clear()
     event_of(view)
     assert got == [1, None, None, 7, {"here": 1}]
+
+
+@pytest.mark.parametrize(
+    ("look_up", "hits", "misses"),
+    [
+        (lambda cache: cache.get_or_set("gone", 2), 0, 1),
+        (lambda cache: cache.get_or_set("here", 2), 1, 0),
+        (lambda cache: cache.get_many(["here", "gone"]), 1, 1),
+        (lambda cache: "here" in cache, 1, 0),
+        (lambda cache: "gone" in cache, 0, 1),
+        (lambda cache: cache.incr("here"), 0, 0),
+        (lambda cache: cache.incr_version("here"), 0, 0),
+    ],
+)
+@pytest.mark.parametrize("backend", ["db.DatabaseCache", "filebased.FileBasedCache"])
+def test_rule_is_the_same_for_all_backends(
+    in_process: None,
+    backend: str,
+    look_up: Callable[[Any], object],
+    hits: int,
+    misses: int,
+    tmp_path: Path,
+) -> None:
+    """One implements `get` by `get_many`, another `in` by `get`: what the app asked for counts."""
+    is_database = backend.startswith("db")
+    where = "kept_in_database" if is_database else str(tmp_path)
+    settings = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": where}}
+
+    def view(request: Any) -> HttpResponse:
+        look_up(caches["default"])
+        return HttpResponse()
+
+    with override_settings(CACHES=settings):
+        if is_database:
+            call_command("createcachetable", verbosity=0)
+        caches["default"].clear()
+        caches["default"].set("here", 1)
+        event = event_of(view)
+    assert (event.get("cache_hits", 0), event.get("cache_misses", 0)) == (hits, misses)

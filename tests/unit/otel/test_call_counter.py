@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -17,7 +18,9 @@ from otel_canonical.otel.call_counter import CallCounter
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.otel.sampler import CountingSampler
+from otel_canonical.otel.sdk import _counting_clients
 from otel_canonical.otel.uncounted import OURS, UncountedTracer
+from otel_canonical.patching import patch
 from otel_canonical.request.scope import RequestScope
 
 
@@ -205,3 +208,51 @@ def test_nothing_is_made_outside_a_request_when_nothing_is_exported(tracer: Trac
     span = tracer.start_span("call", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
     assert span.is_recording() == span.get_span_context().trace_flags.sampled
     span.end()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("opentelemetry.instrumentation.celery", "celery"),
+        ("opentelemetry.instrumentation.redis", "redis"),
+        ("opentelemetry.instrumentation.httpx", "http"),
+        ("opentelemetry.instrumentation.kafka", "kafka"),
+        ("somebody.else", None),
+    ],
+)
+def test_call_is_counted_by_its_instrumentation_when_the_span_names_no_system(
+    counter: CallCounter, request: pytest.FixtureRequest, scope: RequestScope, name: str, key: str
+) -> None:
+    """A RedisCluster's spans, and Celery's, say nowhere what is called."""
+    provider = TracerProvider(sampler=CountingSampler(request.node.sampler), shutdown_on_exit=False)
+    provider.add_span_processor(counter)
+    call(provider.get_tracer(name), {}, SpanKind.PRODUCER)
+    assert list(scope.calls or ()) == ([key] if key else [])
+
+
+def test_empty_pipeline_is_no_call(tracer: Tracer, scope: RequestScope) -> None:
+    """Nothing is sent."""
+    with tracer.start_as_current_span("", kind=SpanKind.CLIENT) as span:
+        span.set_attributes({"db.system": "redis", "db.redis.pipeline_length": 0})
+    with tracer.start_as_current_span("", kind=SpanKind.CLIENT) as span:
+        span.set_attributes({"db.system": "redis", "db.redis.pipeline_length": 2})
+    assert scope.calls is not None
+    assert scope.calls["redis"].count == 1
+
+
+def test_span_of_a_client_library_is_a_call_whatever_its_kind(
+    counter: CallCounter, request: pytest.FixtureRequest, scope: RequestScope
+) -> None:
+    """Elasticsearch's client makes its own, INTERNAL, and says what it calls later."""
+    sampler = CountingSampler(request.node.sampler)
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider.add_span_processor(counter)
+    patch(provider, "get_tracer", functools.partial(_counting_clients, sampler))
+    with provider.get_tracer("elasticsearch-api").start_as_current_span("search") as span:
+        span.set_attribute("http.request.method", "POST")
+        span.set_attribute("db.system.name", "elasticsearch")
+    with provider.get_tracer("app").start_as_current_span("work"):
+        pass
+    assert {system: tally.count for system, tally in (scope.calls or {}).items()} == {
+        "elasticsearch": 1
+    }

@@ -173,3 +173,12 @@ def test_logger_that_is_not_the_sdks_gets_the_record() -> None:
     LogEvents(Other("other")).emit(an_event(), ROOT, 503)
     assert dict(got[0].attributes or {}) == an_event().attributes()
     assert trace.get_current_span(got[0].context).get_span_context() == IDS
+
+
+def test_record_is_of_the_moment_that_the_line_shows() -> None:
+    """One clock, read once."""
+    events = Events()
+    facts = [("event_type", "request"), ("ts", "2026-01-01T00:00:00.000Z")]
+    moment_ns = 1_767_225_600_000_000_000
+    events.out.emit(CanonicalEvent.of_pairs(EventType.REQUEST, facts, "", moment_ns), ROOT, 200)
+    assert events.exported()[0].log_record.timestamp == moment_ns

@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import TraceFlags, TraceState
 
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel import sdk
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import UnexportedRoot
@@ -38,7 +39,7 @@ def test_sampler_is_asked_once_and_obeyed(called: bool, monkeypatch: pytest.Monk
     sampler = _Asked()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
-    roots = sdk.connect(Settings(), exports=True, redact=str)
+    roots = sdk.connect(Settings(), exports=True, redaction=RedactionPolicy())
     headers = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-03"} if called else {}
     for decision in (Decision.DROP, Decision.RECORD_AND_SAMPLE):
         sampler.decision = decision

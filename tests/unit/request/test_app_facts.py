@@ -237,3 +237,19 @@ def test_enrichers_get_none_when_django_never_saw_request(enrichers: None) -> No
     app_facts.read_enrichers(scope)
     assert seen == [(None, None)]
     assert scope.app == {"noted": True}
+
+
+def test_keys_that_a_line_shows_alike_are_one_key(in_process: None) -> None:
+    """The later value is shown, once."""
+
+    def view(request: Any) -> HttpResponse:
+        otel_canonical.set("a b", 1)
+        otel_canonical.set("a=b", 2)
+        otel_canonical.add("n 1")
+        otel_canonical.add("n-1")
+        assert otel_canonical.get("a-b") == 2
+        return HttpResponse()
+
+    event = event_of(view)
+    shown = {key: event[key] for key in event if key.startswith("app_")}
+    assert shown == {"app_a_b": 2, "app_n_1": 2}

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
-from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
 from otel_canonical.event.output import LineOutput, LineWriter
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.pool.place import Place
@@ -322,3 +322,12 @@ def test_line_is_written_when_app_ends_itself_while_its_request_is_closed(
         200,
     )
     assert not log.in_flight
+
+
+def test_event_knows_the_moment_that_its_line_shows(events: list[CanonicalEvent]) -> None:
+    """So that its log event is of the same."""
+    log = a_log(events)
+    log.close(opened(log))
+    [event] = events
+    assert event.made_wall_ns is not None
+    assert dict(event.pairs)["ts"] == timestamp(event.made_wall_ns)

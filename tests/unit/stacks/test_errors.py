@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import re
+import sys
+import traceback
 
 import pytest
 
+from otel_canonical.event import bounds
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -48,15 +52,76 @@ def test_facts_have_no_place_when_error_was_never_raised() -> None:
     assert errors.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")
 
 
+def test_stack_is_as_python_prints_it() -> None:
+    """Causes, contexts and notes, each message cleaned."""
+
+    def fail() -> None:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise OSError("second")  # noqa: B904
+        except OSError as error:
+            raise ValueError("third") from error
+
+    with pytest.raises(ValueError, match="third") as caught:
+        fail()
+    if sys.version_info >= (3, 11):
+        caught.value.add_note("a note")
+    expected = "".join(traceback.format_exception(caught.value))
+    assert errors.stack_of(caught.value, str) == expected
+    shouted = errors.stack_of(caught.value, str.upper)
+    assert [word for word in ("'FIRST'", "SECOND", "THIRD") if word in shouted] == [
+        *("'FIRST'", "SECOND", "THIRD")
+    ]
+
+
+def test_stack_of_syntax_error_is_as_python_prints_it() -> None:
+    """With the line that has it."""
+    with pytest.raises(SyntaxError) as caught:
+        compile("a b c", "page.py", "exec")
+    expected = "".join(traceback.format_exception(caught.value))
+    assert errors.stack_of(caught.value, str) == expected
+
+
+def test_stack_of_group_has_its_members() -> None:
+    """As far as there are not too many of them."""
+    if sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 has no groups")
+    members = [raised(ValueError(f"member {n}")) for n in range(9)]
+    group = builtins.ExceptionGroup("several", members)  # type: ignore[attr-defined]
+    text = errors.stack_of(raised(group), str)
+    assert "ExceptionGroup: several (9 sub-exceptions)" in text
+    assert "  | ValueError: member 4" in text
+    assert "member 5" not in text
+
+
 def test_stack_has_both_ends_when_it_is_long() -> None:
-    """Where it began and where it failed; what is between may go."""
-    try:
-        raise ValueError("x" * 100_000 + " the end")
-    except ValueError as error:
-        text = errors.stack_of(error)
-    assert len(text) < errors.LONGEST_STACK + 100
+    """Where it began and where it failed; what is between is counted. Every message is cut by `clean`."""
+
+    def fall(depth: int) -> None:
+        if not depth:
+            raise ValueError("the end")
+        fall(depth - 1)
+
+    with pytest.raises(ValueError, match="the end") as caught:
+        fall(700)
+    text = errors.stack_of(caught.value, str)
+    assert len(text) < bounds.LONGEST_STACK + 100
     assert text.startswith("Traceback (most recent call last):")
-    assert text.endswith(" the end\n")
+    assert text.endswith("ValueError: the end\n")
+    assert "frames left out" in text
+
+
+def test_stack_is_bounded_when_causes_are_endless() -> None:
+    """A chain of exceptions with long messages loses its middle; so does one that is a circle."""
+    error: BaseException = ValueError("x" * 3000)
+    for _ in range(50):
+        following = raised(ValueError("x" * 3000))
+        following.__cause__ = error
+        error = following
+    text = errors.stack_of(error, str)
+    assert len(text) < bounds.LONGEST_STACK + 100
     assert "characters left out" in text
 
 
@@ -128,3 +193,31 @@ def test_template_line_is_there_when_source_has_no_file(in_process: None) -> Non
     with pytest.raises(ZeroDivisionError) as caught:
         Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
     assert errors.of_error(caught.value).template == "<unknown source>:2"
+
+
+class _Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ValueError("no name")
+
+
+class Hostile(Exception, metaclass=_Nameless):
+    """Whatever is read of it raises."""
+
+    @property
+    def token(self) -> object:
+        """What Django's template errors have."""
+        raise SystemExit(3)
+
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise ValueError("no cause")
+
+
+def test_rest_is_shown_when_an_exception_is_hostile() -> None:
+    """Its properties, and its metaclass, are code of the app's."""
+    try:
+        raise Hostile("the message")
+    except Hostile as error:
+        facts = errors.of_error(error)
+    assert (facts.type, facts.message, facts.template) == ("Hostile", "the message", None)

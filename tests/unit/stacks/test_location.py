@@ -52,9 +52,11 @@ PROJECT = {
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for cache in ("_is_library", "_shortened"):
         monkeypatch.setattr(location, cache, {})
-    _library_roots.cache_clear()
+    for roots in (_library_roots, location._package_directories):
+        roots.cache_clear()
     yield
-    _library_roots.cache_clear()
+    for roots in (_library_roots, location._package_directories):
+        roots.cache_clear()
 
 
 def live_in(monkeypatch: pytest.MonkeyPatch, paths: dict[str, str], *search_path: str) -> None:
@@ -205,13 +207,83 @@ def test_cause_is_where_it_was_raised_when_app_has_one_frame(in_usr: None) -> No
     assert located == StackLocation("shop/views.py:2:view", "<raiser>:2:raises")
 
 
-def test_location_is_libraries_when_app_has_no_frame(in_usr: None) -> None:
-    """An error in middleware of a library: from its first frame to where it was raised."""
+def test_no_location_but_a_cause_when_only_django_has_frames(in_usr: None) -> None:
+    """Where it was raised is worth knowing; Django's line is not where to look first."""
     inner = caller(f"{DJANGO}/http/request.py", "get_host", raiser(ValueError()))
     error = raised(caller(f"{DJANGO}/middleware/common.py", "process_request", inner))
-    assert locate_error(error) == StackLocation(
-        "django/middleware/common.py:2:process_request", "<raiser>:2:raises"
-    )
+    assert locate_error(error) == StackLocation(None, "<raiser>:2:raises")
+
+
+PACKAGES = "/usr/local/lib/python3.11/dist-packages"
+SCRIPT = ("/usr/local/bin/gunicorn", 6, "<module>")
+SERVED = [SCRIPT, (f"{PACKAGES}/gunicorn/workers/sync.py", 2, "handle_request")]
+MODULE = [("/usr/lib/python3.11/runpy.py", 1, "_run_code"), *SERVED[1:]]
+DISPATCHED = [*SERVED, (f"{DJANGO}/core/handlers/base.py", 4, "_get_response")]
+OSCAR = (f"{PACKAGES}/oscar/views.py", 7, "basket")
+ADMIN = (f"{DJANGO}/contrib/admin/options.py", 8, "changelist_view")
+SLEEPS = ("/usr/lib/python3.11/ssl.py", 9, "read")
+SENDS = ("/usr/lib/python3.11/socket.py", 3, "sendall")
+
+
+@pytest.mark.parametrize(
+    ("stack", "loc", "cause"),
+    [
+        ([*DISPATCHED, OSCAR, SLEEPS], "oscar/views.py:7:basket", "ssl.py:9:read"),
+        ([*DISPATCHED, ADMIN], "django/contrib/admin/options.py:8:changelist_view", "view"),
+        ([*DISPATCHED, (f"{DJANGO}/views/generic/base.py", 1, "view")], None, "base.py:1:view"),
+        (
+            [*SERVED, (f"{PACKAGES}/gunicorn/util.py", 1, "write"), SENDS],
+            None,
+            "writing to the client",
+        ),
+        (
+            [*MODULE, (f"{PACKAGES}/gunicorn/http/wsgi.py", 1, "sendfile"), SENDS],
+            *(None, "writing to the client"),
+        ),
+        (
+            [*DISPATCHED, OSCAR, (f"{PACKAGES}/gunicorn/http/body.py", 1, "read")],
+            *("oscar/views.py:7:basket", "reading the body"),
+        ),
+        (
+            [("/usr/src/app/serve.py", 1, "<module>"), *SERVED, SENDS],
+            *(None, "socket.py:3:sendall"),
+        ),
+        (
+            [(f"{PACKAGES}/uvicorn/protocols/http/flow_control.py", 1, "drain")],
+            *(None, "writing to the client"),
+        ),
+        (
+            [
+                (f"{PACKAGES}/otel_canonical/servers/asgi.py", 1, "_serve"),
+                (f"{PACKAGES}/channels/routing.py", 2, "__call__"),
+            ],
+            *("channels/routing.py:2:__call__", "channels/routing.py:2:__call__"),
+        ),
+        (
+            [("/usr/src/app/shop.pyz/shop/views.py", 1, "view")],
+            "shop.pyz/shop/views.py:1:view",
+            "view",
+        ),
+        ([SCRIPT], None, "gunicorn:6:<module>"),
+    ],
+)
+def test_running_request_is_named_by_what_may_be_named(
+    stack: list[Frame], loc: str | None, cause: str, in_usr: None
+) -> None:
+    """The app's frame, else the outermost of the view's package; never the server's or Django's."""
+    located = locate_stack(stack)
+    assert located is not None
+    assert located.loc == loc
+    assert located.cause_loc.endswith(cause)
+
+
+def test_frame_of_ours_is_no_location_of_an_error(in_usr: None) -> None:
+    """Channels has no route: the exception passes our frames first."""
+    route = caller(f"{PACKAGES}/channels/routing.py", "route", raiser(ValueError()))
+    ours = caller(f"{PACKAGES}/otel_canonical/servers/asgi.py", "_serve", route)
+    located = locate_error(raised(ours))
+    assert located is not None
+    assert located.loc == "channels/routing.py:2:route"
 
 
 def test_no_location_when_error_was_never_raised() -> None:

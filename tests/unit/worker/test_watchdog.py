@@ -8,8 +8,9 @@ from types import FrameType
 
 import pytest
 
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.request.scope import RequestScope
-from otel_canonical.stacks.text import stack_lines
+from otel_canonical.stacks.text import without_locals
 from otel_canonical.worker import watchdog
 from otel_canonical.worker.watchdog import TRY_AGAIN_S, Deadlines, Watchdog
 
@@ -51,7 +52,7 @@ def a_watchdog(
         Deadlines(timeout_s, margin_s=0, slow_s=1, slow_interval_s=None),
         time.monotonic,
         Listener(on_due, on_slow),
-        stack_lines,
+        without_locals(RedactionPolicy()),
     )
 
 

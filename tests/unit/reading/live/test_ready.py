@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from otel_canonical.reading.live import tables
-from otel_canonical.reading.live.pools import LivePool, LiveRequest, LiveWorker
+from otel_canonical.reading.live.shapes import LivePool, LiveRequest, LiveWorker
 from otel_canonical.reading.live.where import Whereabouts
 from otel_canonical.reading.ready import judge
 from otel_canonical.reading.top import History, rows
