@@ -15,6 +15,7 @@ from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.slow_queries import SlowQuery
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -79,6 +80,10 @@ class RequestProgress:
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
         """Write the `partial_failure` line of a failure that the app survived."""
         self._emit(self._composer.partial_failure_event(scope, error), scope)
+
+    def slow_query(self, scope: RequestScope, query: SlowQuery, plan: str) -> None:
+        """Write the `slow_query` line of a query of a request that has ended."""
+        self._emit(self._composer.slow_query_event(scope, query, plan), scope)
 
     def _emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
         self._write(event, self._encode(event))
