@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,29 @@ def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Pat
         for _ in range(4):
             site.get("/ok/")
         assert len(debug_records(site)) == before
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_switched_level_survives_recycling(name: str, tmp_path: Path) -> None:
+    """Every request of every worker that Gunicorn replaces has it, the first one included."""
+    arguments, app = CLASSES[name]
+    if name == "gevent":
+        pytest.importorskip("gevent", reason="pip install gevent")
+    more = (*arguments, "--max-requests", "3")
+    with gunicorn(app, tmp_path, *more, workers=2, SITE_DIRECTORY=str(tmp_path)) as site:
+        switched(site, "log:live.shop=DEBUG", "--for", "10m")
+        answers = 0
+
+        def has_new_workers() -> bool:
+            nonlocal answers
+            with contextlib.suppress(ConnectionError, HTTPException):  # its worker was leaving
+                assert site.get("/ok/").status == 200
+                answers += 1
+            eventually(lambda: len(debug_records(site)) >= answers, site.report)
+            return len(set(debug_records(site))) > 3
+
+        eventually(has_new_workers, site.report)
+        assert re.fullmatch(r"log:live.shop=DEBUG for \d+ s more\n", switched(site))
 
 
 def test_slow_requests_and_query_strings_are_switched(tmp_path: Path) -> None:
