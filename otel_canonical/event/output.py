@@ -106,13 +106,13 @@ class LineOutput:
         """Return whether what is written to a descriptor and our lines go to the same file."""
         return self._source >= 0 and os.path.sameopenfile(self._source, fd)
 
-    def tear(self) -> None:
-        """Note that something else has left the output in the middle of a line."""
-        self._mark.tear()
+    def tear(self) -> int:
+        """Note that something else has left the output in the middle of a line; return this tear's number."""
+        return self._mark.tear()
 
-    def end_line(self) -> None:
-        """Note that something else has ended that line."""
-        self._mark.clear()
+    def end_line(self, torn: int) -> None:
+        """Note that something else has ended the line of that tear."""
+        self._mark.end(torn)
 
     def _look_at_file(self) -> None:
         is_open = self._fd >= 0

@@ -47,8 +47,8 @@ class _WholeLines:
         self._output = output
         #: How many characters the stream keeps of a line.
         self._kept = 0
-        #: Whether the beginning of that line has left it.
-        self._has_torn = False
+        #: The tear's number, if the beginning of that line has left the stream.
+        self._torn: int | None = None
 
     def write_up_to_line_end(self, write: Callable[[str], int]) -> Callable[[str], int]:
         """Keep what comes behind the last line end of a text until that line ends or is flushed."""
@@ -59,9 +59,9 @@ class _WholeLines:
             if end:
                 rest = text[end:]
                 write(text[:end])
-                if self._has_torn:
-                    self._output.end_line()
-                    self._has_torn = False
+                if self._torn is not None:
+                    self._output.end_line(self._torn)
+                    self._torn = None
                 self._kept = 0
             if rest:
                 write(rest)
@@ -79,7 +79,6 @@ class _WholeLines:
             flush()
             if self._kept:
                 self._kept = 0
-                self._has_torn = True
-                self._output.tear()
+                self._torn = self._output.tear()
 
         return flush_all

@@ -227,9 +227,9 @@ def test_mark_is_never_lost_when_many_lines_are_torn(tmp_path: Path) -> None:
     in_child(lambda: mark.tear() != mark.tear())
     assert mark.is_torn()
     for _ in range(3000):
-        output.tear()
+        torn = output.tear()
         assert mark.is_torn()
-        output.end_line()
+        output.end_line(torn)
         assert not mark.is_torn()
     output.close()
 

@@ -114,6 +114,16 @@ def test_line_of_ours_stands_alone_when_the_beginning_of_a_line_is_flushed(
     assert read() == b"Connecting... done\n" + LINE
 
 
+def test_end_of_a_printed_line_leaves_the_tear_of_another_process(printed: Printed) -> None:
+    """Two processes flush the beginning of a line; one of them ends its own."""
+    stream, output, read = printed
+    print("one... ", end="", flush=True, file=stream)
+    output.tear()  # as the other process does, after it has written
+    print("done", file=stream)
+    output.write(LINE)
+    assert read() == b"one... done\n\n" + LINE
+
+
 def test_line_of_ours_stands_alone_when_a_printed_line_is_long(printed: Printed) -> None:
     """A line without an end is not kept for ever."""
     stream, output, read = printed
