@@ -111,6 +111,9 @@ class ArbiterSide:
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Reserve the place of a worker that is about to be forked."""
+        if not self.pool_name:
+            # The arbiter listens now: with `--bind :0` the port is known.
+            self._live_pool.show()
         self.pool_name = _pool_name(worker)
         self.place = self._lost_requests.open_place(worker) if self.settings.enabled else None
 

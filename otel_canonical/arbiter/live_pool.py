@@ -39,13 +39,17 @@ class LivePool:
         self._samples: deque[PoolSample] = deque(maxlen=HISTORY + 1)
         self._switched: Switches = {}
         self._generations: dict[Scoreboard, int] = {}
+        self.show()
+
+    def show(self) -> None:
+        """Show what is known now."""
         self._write(self._facts())
 
     def take(self, sample: PoolSample) -> None:
         """Show a sample; notice and end what was switched."""
         self._samples.append(sample)
         with guarded("showing the pool to otel-canonical ps"):
-            self._write(self._facts())
+            self.show()
         with guarded("keeping what otel-canonical set has switched"):
             self._keep_switches(time.monotonic_ns())
 

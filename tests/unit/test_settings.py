@@ -184,6 +184,8 @@ def test_settings_are_frozen() -> None:
 def load_variables(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> dict[str, Any]:
     """Run the module as `opentelemetry-instrument` does, in an environment that holds only `environ`."""
     monkeypatch.setattr(os, "environ", environ)
+    # `runpy` warns of a module that another test has imported.
+    monkeypatch.delitem(sys.modules, "otel_canonical.environment_variables", raising=False)
     return runpy.run_module("otel_canonical.environment_variables")
 
 

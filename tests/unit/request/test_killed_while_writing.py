@@ -18,7 +18,8 @@ from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.pool.slots import CLOSING
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings
 from tests.support.forks import fork
 from tests.support.servers import eventually
