@@ -15,7 +15,8 @@ from opentelemetry import context as otel_context
 
 import otel_canonical
 from otel_canonical.event.event import CanonicalEvent
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.interruptions import is_interruption
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
