@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
-from otel_canonical import error_log
-from otel_canonical.interruptions import is_interruption
+from otel_canonical.process import error_log
+from otel_canonical.process.interruptions import is_interruption
 
 P = ParamSpec("P")
 R = TypeVar("R")

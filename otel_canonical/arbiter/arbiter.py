@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any
 
-from otel_canonical import otel_config, process_identity
+from otel_canonical import otel_config
 from otel_canonical._version import __version__
 from otel_canonical.arbiter import gunicorn
 from otel_canonical.arbiter.live_pool import LivePool
@@ -24,6 +24,7 @@ from otel_canonical.pool.counters import no_counts
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
+from otel_canonical.process import identity as process_identity
 from otel_canonical.settings import Settings
 
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from otel_canonical import error_log
 from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch, wrapped
+from otel_canonical.process import error_log
 
 Hook = Callable[..., None]
 

@@ -15,7 +15,7 @@ from otel_canonical.event.fields import PROTECTED, FieldValue
 from otel_canonical.event.output import LineOutput
 from otel_canonical.internal_errors import report_caught
 from otel_canonical.pool.counters import DROPPED, SHORTENED, Counts, no_counts
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 from otel_canonical.settings import Settings, variable_of
 
 Encode = Callable[[Iterable[tuple[str, FieldValue]]], str]

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 
-from otel_canonical.descriptors import OPEN_FLAGS
+from otel_canonical.process.descriptors import OPEN_FLAGS
 
 #: As in Linux: more links than this are a loop.
 MOST_LINKS = 40

@@ -10,7 +10,7 @@ import errno
 import math
 import time
 
-from otel_canonical import descriptors
+from otel_canonical.process import descriptors
 
 #: How long one line waits for room.
 PATIENCE_MS = 200

@@ -11,9 +11,9 @@ import os
 import sys
 from typing import NamedTuple
 
-from otel_canonical import descriptors
-from otel_canonical.descriptors import NOWHERE, Outlet
 from otel_canonical.event.log_files import OwnDescriptor, open_log_file
+from otel_canonical.process import descriptors
+from otel_canonical.process.descriptors import NOWHERE, Outlet
 
 STANDARD_STREAMS = {"stdout": 1, "stderr": 2}
 _NAMES = {number: name for name, number in STANDARD_STREAMS.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import sys
 
-from otel_canonical import descriptors
+from otel_canonical.process import descriptors
 
 
 class UnblockedText(io.TextIOBase):

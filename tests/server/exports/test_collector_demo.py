@@ -204,7 +204,9 @@ def test_root_has_the_wide_event(tour: Tour) -> None:
                 else:
                     # A statement is longer there than on a line.
                     shown = as_text(value)
-                    assert shown == line[key] or shown.startswith(line[key].removesuffix("...")), key
+                    assert shown == line[key] or shown.startswith(line[key].removesuffix("...")), (
+                        key
+                    )
                 assert type(value) is of_field.get(key, type(value))
 
 

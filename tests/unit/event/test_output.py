@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical import descriptors, internal_errors
+from otel_canonical import internal_errors
 from otel_canonical.event import output, patience
 from otel_canonical.event.output import LineOutput, report
 from otel_canonical.event.patience import PATIENCE_MS
 from otel_canonical.event.targets import STANDARD_STREAMS
+from otel_canonical.process import descriptors
 from tests.support.lines import PIPE_BUF, pipe
 
 

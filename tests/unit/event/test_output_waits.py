@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from otel_canonical import descriptors
 from otel_canonical.event import output, patience
 from otel_canonical.event.line_writer import open_line_writer
 from otel_canonical.event.output import LineOutput
 from otel_canonical.event.patience import PATIENCE_MS, PATIENCE_SHARE
 from otel_canonical.event.targets import STANDARD_STREAMS
 from otel_canonical.pool.counters import no_counts
+from otel_canonical.process import descriptors
 from otel_canonical.settings import Settings
 from tests.support.descriptors import KINDS, connected, read_now, soon
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical import descriptors, error_log, internal_errors
+from otel_canonical import internal_errors
 from otel_canonical.patching import patch
+from otel_canonical.process import descriptors, error_log
 from tests.support.descriptors import KINDS, connected, read_now, soon
 
 FORMAT = "[%(levelname)s] %(message)s"

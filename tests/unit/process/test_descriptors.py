@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_canonical import descriptors
-from otel_canonical.descriptors import NOWHERE, PIPE_BUF, Outlet, open_outlet, write_text
+from otel_canonical.process import descriptors
+from otel_canonical.process.descriptors import NOWHERE, PIPE_BUF, Outlet, open_outlet, write_text
 from tests.support.descriptors import (
     FOREIGN_KINDS,
     KINDS,

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from otel_canonical import descriptors
+from otel_canonical.process import descriptors
 
 #: How long Gunicorn's own messages wait where our lines may have filled the pipe.
 PATIENCE_MS = 200
