@@ -257,6 +257,6 @@ def test_options_of_gunicorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_instrumentation, "execl", execl)
     for option in options_of_gunicorn():
         monkeypatch.setattr(sys, "argv", ["opentelemetry-instrument", "gunicorn", option, "value"])
-        monkeypatch.setattr(os, "environ", dict(os.environ))
+        monkeypatch.setattr(auto_instrumentation, "environ", dict(os.environ))
         auto_instrumentation.run()
         assert started.pop() == [option, "value"]
