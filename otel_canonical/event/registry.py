@@ -78,7 +78,7 @@ def description_of(key: str) -> FieldDescription | None:
 def pattern_of(family: FieldDescription) -> str:
     """Return a regular expression that the keys of a family match."""
     if family.key.startswith(APP_PREFIX):
-        return r"app_[A-Za-z0-9_.]+"
+        return r"app_[A-Za-z0-9_.]*"
     if family.key.startswith("<system>"):
         return r"(?!app_|g_)[a-z0-9_]+" + family.key.removeprefix("<system>")
     return family.key.partition("<")[0] + r"[A-Za-z0-9_.]+"

@@ -55,11 +55,11 @@ def counting_sendfile(sendfile: Callable[[Any, Any], bool]) -> Callable[[Any, An
             # `socket.sendfile` leaves the file where it has stopped.
             with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
                 if before is not None and resp.headers_sent:
-                    setattr(resp, SENT_AS_FILE, max(file.tell() - before, 0))  # type: ignore[union-attr]
+                    vars(resp)[SENT_AS_FILE] = max(file.tell() - before, 0)  # type: ignore[union-attr]
             raise
         if is_sent and before is not None and not getattr(resp, "_omits_body", False):
             length = resp.response_length
-            setattr(resp, SENT_AS_FILE, size if length is None else length)
+            vars(resp)[SENT_AS_FILE] = size if length is None else length
         return is_sent
 
     return sendfile_and_count

@@ -101,7 +101,7 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
             "req_scheme": "http",
             "req_proto": "1.1",
             "req_route": "ok/",
-            "req_referrer": "http://from.example/a",
+            "req_referrer": "http://from.example",
             "req_user_agent": "probe/1.0",
             "req_client": "127.0.0.1",
             "resp_view": "every_kind.ok",

@@ -12,7 +12,7 @@ from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.request.app_facts import set as set_fact
-from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
@@ -70,9 +70,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def close_with(prepare: Callable[[RequestScope, int], None], size: int) -> CanonicalEvent:
     """Serve a request; return its event, written as a line and as attributes."""
     events: list[CanonicalEvent] = []
-    log = CanonicalLog(
-        Settings(), RootFactory(None, str), lambda event, scope: events.append(event)
-    )
+    outputs = Outputs(lambda event: b"", lambda event, line: events.append(event))
+    log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
     scope = log.open("GET", "/", {})
     assert scope is not None
     prepare(scope, size)

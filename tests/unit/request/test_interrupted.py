@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from otel_canonical.request.canonical_log import CanonicalLog, Outputs
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.settings import Settings
 
+NOP = dis.opmap["NOP"]
 OURS = str(Path(otel_canonical.__file__).parent)
 
 
@@ -44,7 +46,8 @@ class Alarm:
         """Be a trace function."""
         if not frame.f_code.co_filename.startswith(OURS):
             return None
-        if event == "line":
+        # Python runs no signal handler at a NOP, which stands for `try:`.
+        if event == "line" and frame.f_code.co_code[frame.f_lasti] != NOP:
             self._left -= 1
             if self._left == 0:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"

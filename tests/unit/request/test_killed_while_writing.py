@@ -54,7 +54,6 @@ def test_almost_no_line_is_missing_when_workers_are_killed_while_they_write(tmp_
         lines, entered = tmp_path / f"lines{round_}", tmp_path / f"entered{round_}"
         scoreboard = Scoreboard(1, 1)
         place = Place(scoreboard, scoreboard.take_block() or 0, 0)
-        [slot] = place.slots()
         writer = LineWriter(LineOutput(str(lines)), "logfmt", 65536)
         outputs = Outputs(writer.encode, writer.write)
         file = os.open(entered, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -68,6 +67,7 @@ def test_almost_no_line_is_missing_when_workers_are_killed_while_they_write(tmp_
         asked = entered.read_text().split()
         written = re.findall(r" req_id=(r\d+) ", lines.read_text())
         assert len(written) == len(set(written))
+        [slot] = place.slots()
         shown = slot.read() if slot.state() != CLOSING else None
         if asked[-1] not in written and (shown is None or shown.texts["request_id"] != asked[-1]):
             missing.append(asked[-1])
