@@ -125,6 +125,8 @@ class ArbiterSide:
     def on_dirty_starting(self, arbiter: Any) -> None:
         """Close what belongs to workers, in the parent of dirty workers (Gunicorn >= 25)."""
         self._lost_requests.close_others(None)
+        # It may outlive the arbiter: the commands would still find a pool then.
+        self._ledger.close_descriptors()
 
     def become_worker(self, worker: Any) -> None:
         """Close what belongs to other workers, in a worker that has just been forked."""

@@ -55,7 +55,8 @@ class LivePool:
         kind = worker_class_of(arbiter.worker_class)
         facts: dict[str, Any] = {
             "name": cfg.proc_name,
-            "bind": [str(bind) for bind in arbiter.LISTENERS or cfg.address],
+            # The arbiter doesn't listen itself before its start, after its end, and with --reuse-port.
+            "bind": [str(listener) for listener in arbiter.LISTENERS] or _configured_bind(cfg),
             "started_ns": self._started_ns,
             "started_wall_ns": self._started_wall_ns,
             "versions": {
@@ -115,3 +116,16 @@ class LivePool:
             if before.get(name) != (text, until_ns):
                 how_long = f" for {math.ceil((until_ns - now_ns) / 1e9)} s" if until_ns else ""
                 self._arbiter.log.warning("otel-canonical: switched %s=%s%s", name, text, how_long)
+
+
+def _configured_bind(cfg: Any) -> list[str]:
+    """Return the configured addresses, written as Gunicorn writes those of listeners."""
+    scheme = "https" if cfg.is_ssl else "http"
+    found = []
+    for address in cfg.address:
+        if isinstance(address, tuple):
+            host, port = address
+            found.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        else:
+            found.append(f"unix:{address}" if isinstance(address, str) else f"fd://{address}")
+    return found

@@ -91,16 +91,12 @@ def _watch(cache: Any, alias: str) -> None:
     }
     for name in UNCOUNTED:
         makers[name] = _uncounted
-    for name, make in makers.items():
-        _patch_method(cache, name, make)
     if internal_spans.are_made(internal_spans.CACHES):
         for name in WRITES:
-            _patch_method(cache, name, functools.partial(_spanned_write, name, alias))
-
-
-def _patch_method(cache: Any, name: str, make: Maker) -> None:
-    # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
-    patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
+            makers[name] = functools.partial(_spanned_write, name, alias)
+    for name, make in makers.items():
+        # A method, not a function: Django 6.1 asks a cache's methods for their `__func__`.
+        patch(cache, name, functools.partial(_as_method_of, cache, make), is_optional=True)
 
 
 def _as_method_of(cache: Any, make: Maker, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -167,6 +163,8 @@ def _counting_get_many(alias: str, get_many: Callable[..., Any]) -> Callable[...
 
 def _spanned_write(name: str, alias: str, write: Callable[..., Any]) -> Callable[..., Any]:
     attributes = _attributes(alias)
+    if name in UNCOUNTED:
+        write = functools.partial(_uncounted(write), None)
 
     def write_in_span(_: Any, *args: Any, **kwargs: Any) -> Any:
         scope = open_scope()

@@ -19,6 +19,7 @@ def noting_consumer(consume: Consume) -> Consume:
     """Note route and view in `AsyncConsumer.__call__`, through which sync consumers pass, too."""
 
     async def note_and_consume(self: Any, scope: Any, *args: Any, **kwargs: Any) -> Any:
+        """Note whose consumer this is, then run it."""
         with guarded("noting a consumer"):
             _note(type(self), scope)
         return await consume(self, scope, *args, **kwargs)

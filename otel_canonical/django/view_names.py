@@ -56,7 +56,8 @@ def _describe(view: Any) -> Name | None:
             return of_class
         if (operations := _ninja_operations(view)) is not None:
             return operations
-        inner = _wrapped(view)
+        # A bound method has a name, whatever decorates its function.
+        inner = None if isinstance(view, MethodType) else _wrapped(view)
         if inner is None:
             break
         view = inner

@@ -127,6 +127,11 @@ class PoolLedger:
         """Return the scoreboards that are in use, the one for new workers last."""
         return [*self._scoreboards]
 
+    def close_descriptors(self) -> None:
+        """Close the scoreboards' memfds, in a child of the arbiter that is no worker."""
+        for scoreboard in self._scoreboards:
+            scoreboard.memory.close_descriptors()
+
     def _add_scoreboard(self) -> Scoreboard:
         scoreboard = _scoreboard(self._shape)
         # What is switched is switched for new workers, too.

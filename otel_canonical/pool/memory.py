@@ -54,6 +54,21 @@ class SharedMemory:
         self.halves = memoryview(self.bytes).cast("I")
         self.words = memoryview(self.bytes).cast("q")
 
+    def close_descriptors(self) -> None:
+        """Close the memfd in this process, which keeps the memory mapped but must not lead to it."""
+        fd, self.fd = self.fd, None
+        if fd is None:
+            return
+        shared = os.fstat(fd)
+        os.close(fd)
+        # `mmap` keeps a duplicate, which it closes by its number at the end: something must stay there.
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the one of the listing is closed again
+                if os.path.samestat(os.fstat(int(name)), shared):
+                    os.dup2(null, int(name), inheritable=False)
+        os.close(null)
+
     def __del__(self) -> None:
         if self.fd is not None:
             with contextlib.suppress(OSError):

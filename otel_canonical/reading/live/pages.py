@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_canonical.pool import layout
+from otel_canonical.pool.counters import PID
 from otel_canonical.pool.layout import Layout
 from otel_canonical.reading.live import processes
 from otel_canonical.reading.problems import NO_POOL, NOT_ALLOWED, CommandFailed
@@ -26,7 +27,7 @@ _LINK = f"/memfd:{layout.MEMFD_NAME}"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One scoreboard, open for reading."""
+    """One scoreboard, open for reading until nothing refers to it any more."""
 
     fd: int
     layout: Layout
@@ -34,6 +35,9 @@ class Page:
     arbiter: int
     is_bounded: bool
     has_queues: bool
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
     def read(self, at: int, size: int) -> bytes:
         """Return bytes of the scoreboard."""
@@ -46,6 +50,15 @@ class Page:
     def head_word(self, number: int) -> int:
         """Return a word of the whole pool, by its name in `layout`."""
         return self.words(number * layout.WORD, 1)[0]
+
+    def workers(self) -> list[int]:
+        """Return the pids of the workers that have a block, in their own namespace."""
+        used = min(self.head_word(layout.USED_BLOCKS), self.layout.blocks)
+        pids = (
+            self.words(self.layout.block_at(block) + PID * layout.WORD, 1)[0]
+            for block in range(used)
+        )
+        return [pid for pid in pids if pid > 0]
 
     def text(self, at: int, size: int, generation: int) -> dict[str, Any]:
         """Return what one of two buffers holds; empty if nothing was written yet."""
@@ -189,32 +202,41 @@ def _scoreboards_of(pid: int) -> list[Path] | None:
 
 
 def _add(found: dict[int, FoundPool], holders: dict[int, Path]) -> None:
-    pid, path = next(iter(holders.items()))
+    """Add the scoreboard that processes have open to the pool that it belongs to."""
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(next(iter(holders.values())), os.O_RDONLY | os.O_CLOEXEC)
         head = os.pread(fd, layout.HEAD_SIZE, 0)
         if len(head) < layout.HEAD_SIZE:
+            os.close(fd)
             return
         magic, version, by = layout.IDENTITY.unpack_from(head)
         inner, blocks, slots, is_bounded, has_queues = layout.GEOMETRY.unpack_from(
             head, layout.IDENTITY.size
         )
-        for holder in holders:
-            if processes.namespaced_pids(holder)[-1:] == [inner]:
-                pid, path = holder, holders[holder]
-                break
-        is_alive = processes.namespaced_pids(pid)[-1:] == [inner]
-        pool = found.setdefault(pid, FoundPool(pid, is_alive))
+        by_inner = {pid: holder for holder in holders for pid in _innermost(holder)}
         if (magic, version) != (layout.MAGIC, layout.VERSION):
+            os.close(fd)
             name = by.rstrip(b"\0").decode("ascii", "replace")
-            pool.problem = (
-                f"pool {pid} runs otel-canonical {name or '(unknown)'}, whose scoreboard has layout "
-                f"{version}; this command reads layout {layout.VERSION}: use that version's command"
-            )
+            if inner in by_inner:
+                pool = found.setdefault(by_inner[inner], FoundPool(by_inner[inner], True))
+                pool.problem = (
+                    f"pool {pool.pid} runs otel-canonical {name or '(unknown)'}, whose scoreboard has "
+                    f"layout {version}; this command reads layout {layout.VERSION}: use that version's "
+                    "command"
+                )
             return
         page = Page(fd, layout.layout_of(blocks, slots), inner, bool(is_bounded), bool(has_queues))
-        pool.pages.append(page)
-        pool.paths.append(path)
+        # Others may have it open: other commands like this one, children of workers.
+        own = [by_inner[pid] for pid in (inner, *page.workers()) if pid in by_inner]
+        if own:
+            pool = found.setdefault(own[0], FoundPool(own[0], inner in by_inner))
+            pool.pages.append(page)
+            pool.paths.append(holders[own[0]])
+
+
+def _innermost(pid: int) -> list[int]:
+    """Return the pid that a process has in its own namespace; empty if it is gone."""
+    return processes.namespaced_pids(pid)[-1:]
 
 
 def _listens(pool: FoundPool, bind: str) -> bool:

@@ -121,7 +121,7 @@ def is_serving(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EMFILE"])
 def test_all_but_crash_locations_is_there_when_memfd_is_refused(error: str, tmp_path: Path) -> None:
     """Lines, counts and lost requests as ever; what is missing is said once; no place leaks."""
     command = [sys.executable, REFUSES_MEMFD, error, *INSTRUMENT, *GUNICORN]

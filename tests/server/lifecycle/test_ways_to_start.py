@@ -44,7 +44,7 @@ def test_fresh_site_has_three_right_lines_when_nothing_is_configured(
         only,
     )
     assert not plain - ours
-    views = "django.contrib.admin.sites"
+    views = "django.contrib.admin.sites.AdminSite"
     common = {"event_type": "request", "req_method": "GET", "req_host": "localhost"}
     assert [facts(line) for line in lines] == [
         {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from otel_canonical.pool import layout
+from otel_canonical.reading.live import pages
+from otel_canonical.reading.problems import CommandFailed
+from tests.support.addresses import unused_address
 from tests.support.live import CLASSES, COMMAND, held, open_requests, otel_canonical, ps, stacks
+from tests.support.processes import descriptors_of
 from tests.support.servers import GUNICORN, INSTRUMENT, eventually, gunicorn
 
 REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
@@ -307,3 +313,40 @@ def test_pool_is_chosen_by_pid_file_or_bind(tmp_path: Path) -> None:
             done = otel_canonical("ps", "--json", *arguments)
             assert done.returncode == 0, done.stderr
             assert [pool["pid"] for pool in json.loads(done.stdout)["pools"]] == [site.pid]
+
+
+def test_pool_whose_workers_listen_is_chosen_by_its_bind(tmp_path: Path) -> None:
+    """With `--reuse-port` the arbiter has no listener."""
+    bind = unused_address()
+    with gunicorn(
+        "live", tmp_path, "--reuse-port", bind=bind, SITE_DIRECTORY=str(tmp_path)
+    ) as site:
+        assert ps(site)["bind"] == [f"http://{bind}"]
+        done = otel_canonical("ps", "--json", "--bind", bind)
+        assert [pool["pid"] for pool in json.loads(done.stdout)["pools"]] == [site.pid]
+
+
+def test_process_that_looks_on_is_no_pool(tmp_path: Path) -> None:
+    """It has the memory of a pool open that has ended: there is no such pool any more."""
+    choice = argparse.Namespace(pid=None, pid_file=None, bind=None)
+    with gunicorn("live", tmp_path, SITE_DIRECTORY=str(tmp_path)) as site:
+        choice.pid = site.pid
+        [pool] = pages.find(choice)
+        own = Path(f"/proc/self/fd/{pool.pages[0].fd}").readlink()
+        assert layout.MEMFD_NAME in str(own)
+    choice.pid = os.getpid()
+    with pytest.raises(CommandFailed, match="shows no pool"):
+        pages.find(choice)
+    choice.pid = None
+    with contextlib.suppress(CommandFailed):  # there may be pools of others
+        assert not {os.getpid(), site.pid} & {found.pid for found in pages.find(choice)}
+
+
+def test_looks_leave_no_descriptor_open(tmp_path: Path) -> None:
+    """As many as `top` takes in a minute."""
+    with gunicorn("live", tmp_path, SITE_DIRECTORY=str(tmp_path)) as site:
+        choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
+        before = descriptors_of(os.getpid())
+        for _ in range(60):
+            assert pages.one(choice).pid == site.pid
+        assert descriptors_of(os.getpid()) == before

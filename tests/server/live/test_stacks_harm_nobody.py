@@ -37,8 +37,6 @@ def look_on(site: Server, looks: int) -> list[str]:
         choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
         pool = pages.one(choice)
         told += [place.told_by for place in locate(read_pool(pool, with_memory=False))]
-        for page in pool.pages:
-            os.close(page.fd)
     return told
 
 

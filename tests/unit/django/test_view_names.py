@@ -57,6 +57,11 @@ class Site:
         """Answer."""
         return HttpResponse("yes")
 
+    @named
+    def history(self, request: Any) -> HttpResponse:
+        """Answer."""
+        return HttpResponse("yes")
+
 
 class Shop(Site):
     """Another one."""
@@ -90,6 +95,7 @@ def view_of(pattern: Any, url: str = "/view/", method: str = "get") -> str:
         (Page.as_view(), f"{HERE}.Page"),
         (nameless(Page.as_view()), f"{HERE}.Page"),
         (Site().change, f"{HERE}.Site.change"),
+        (Shop().history, f"{HERE}.Shop.history"),
         (named(Shop().change), f"{HERE}.Shop.change"),
         (Shop(), f"{HERE}.Shop"),
     ],
