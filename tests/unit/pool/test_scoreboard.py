@@ -182,3 +182,26 @@ def test_waiting_requests_are_summed_where_workers_queue() -> None:
     scoreboard.free_block(1)
     assert scoreboard.pool_state(0).waiting == 4
     assert Scoreboard(8, 2).pool_state(0).waiting is None
+
+
+def test_slot_shows_what_is_waited_for() -> None:
+    """A query, a call to another system, or neither; and since when."""
+    slot = first_slot()
+    open_slot(slot)
+    shown = []
+    for change in (
+        lambda: None,
+        lambda: slot.begin_query(22, 100, 5),
+        lambda: slot.set_queries(22, 1),
+        lambda: slot.begin_call(22, 200, 6),
+        lambda: slot.end_call(22),
+    ):
+        change()
+        request = slot.read()
+        assert request is not None
+        shown.append((request.waiting_since_ns, request.system_number, request.sql_number))
+    assert shown == [(None, 0, 0), (100, 0, 5), (None, 0, 5), (200, 6, 5), (None, 0, 5)]
+    slot.begin_query(21, 300, 7)
+    slot.begin_call(21, 300, 7)
+    assert slot.read() is not None
+    assert slot.read().waiting_since_ns is None  # type: ignore[union-attr]

@@ -284,7 +284,8 @@ def test_line_is_written_when_a_value_is_of_another_type(
     """A row's quick way can't write it; the other way can."""
     log = a_log(events)
     scope = opened(log)
-    scope.status, scope.bytes_written, scope.first_byte_ns = "200", 0, 0  # type: ignore[assignment]
+    scope.status, scope.bytes_written = "200", 0  # type: ignore[assignment]
+    scope.first_byte_ns = scope.started_ns
     log.close(scope)
     output = LineOutput(str(tmp_path / "lines"))
     LineWriter(output, "logfmt", 4096).emit(events[0])
@@ -331,3 +332,28 @@ def test_event_knows_the_moment_that_its_line_shows(events: list[CanonicalEvent]
     [event] = events
     assert event.made_wall_ns is not None
     assert dict(event.pairs)["ts"] == timestamp(event.made_wall_ns)
+
+
+#: As a sample has it, the innermost frame last.
+STACK = '  File "a.py", line 1, in f\n  File "b.py", line 2, in g\n'
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_slow_event_has_where_it_was_seen(events: list[CanonicalEvent], is_stuck: bool) -> None:
+    """Whether or not the deadline has been seen as well; its stack leaves with the event."""
+    log = a_log(events)
+    scope = opened(log)
+    scope.slow = StackSample(scope.started_ns + 2 * 10**9, "a.py:1:f", "b.py:2:g", STACK)
+    if is_stuck:
+        scope.stuck = StackSample(
+            scope.started_ns + 10**9, "c.py:3:h", "d.py:4:i", "an earlier one"
+        )
+    log.slow(scope)
+    [event] = events
+    facts = dict(event.pairs)
+    assert (facts["slow_loc"], facts["slow_cause_loc"]) == ("a.py:1:f", "b.py:2:g")
+    assert facts["slow_stack"] == "b.py:2:g < a.py:1:f"
+    assert facts.get("timeout_loc") == ("c.py:3:h" if is_stuck else None)
+    assert facts.get("timeout_seen") == (1.0 if is_stuck else None)
+    assert event.attributes()["code.stacktrace"] == ("an earlier one" if is_stuck else STACK)
+    log.close(scope)
