@@ -357,3 +357,23 @@ def test_slow_event_has_where_it_was_seen(events: list[CanonicalEvent], is_stuck
     assert facts.get("timeout_seen") == (1.0 if is_stuck else None)
     assert event.attributes()["code.stacktrace"] == ("an earlier one" if is_stuck else STACK)
     log.close(scope)
+
+
+def test_signals_wait_while_the_line_of_an_interrupted_request_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One more would interrupt it again."""
+    signals = DeferredSignals()
+    deferred: list[bool] = []
+
+    def quit_here(scope: RequestScope) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
+    outputs = Outputs(lambda event: b"", lambda event, line: deferred.append(signals.are_deferred))
+    log = CanonicalLog(Settings(), RootFactory(None, str), outputs, signals=signals)
+    scope = opened(log)
+    with pytest.raises(SystemExit):
+        log.close(scope)
+    assert deferred == [True]
+    assert not signals.are_deferred
