@@ -64,15 +64,15 @@ class ProbeMiddleware:
         match = request.resolver_match
         if match is not None:
             found["req_route"] = match.route or "/"
-            found["views"] = sorted(_names(match.func))
+            found["views"] = sorted(_names(match.func, request.method))
         user = request.__dict__.get("_cached_user") or request.__dict__.get("user")
         if user is not None and type(user).__name__ == "User" and user.pk is not None:
             found["user_id"] = str(user.pk)
         return response
 
 
-def _names(view: Any) -> set[str]:
-    """Return what the author of a view may call it."""
+def _names(view: Any, method: str) -> set[str]:
+    """Return what the author of a view may call it; a view set has an action for each method."""
     names = set()
     while isinstance(view, functools.partial):
         view = view.func
@@ -82,7 +82,8 @@ def _names(view: Any) -> set[str]:
     for candidate in wrapped:
         kind = getattr(candidate, "view_class", None) or getattr(candidate, "cls", None)
         if kind is not None:
-            names.add(kind.__qualname__)
+            action = (getattr(candidate, "actions", None) or {}).get(method.lower())
+            names.add(f"{kind.__qualname__}.{action}" if action else kind.__qualname__)
         owner = getattr(candidate, "__self__", None)
         if owner is not None:
             names.add(f"{type(owner).__qualname__}.{candidate.__name__}")

@@ -377,3 +377,33 @@ def test_signals_wait_while_the_line_of_an_interrupted_request_is_written(
         log.close(scope)
     assert deferred == [True]
     assert not signals.are_deferred
+
+
+@pytest.mark.parametrize("place", ["loc", "cause_loc", "template", "message"])
+def test_what_is_not_known_of_an_error_is_left_out(
+    place: str, events: list[CanonicalEvent]
+) -> None:
+    """And the rest is shown."""
+    facts = {"loc": "a.py:1:f", "cause_loc": "b.py:2:g", "template": "p.html:3", "message": "no"}
+    facts[place] = "" if place == "message" else None  # type: ignore[assignment]
+    log = a_log(events)
+    scope = opened(log)
+    scope.error = errors.ErrorFacts(type="ValueError", **facts)  # type: ignore[arg-type]
+    log.close(scope)
+    [event] = events
+    names = {"message": "exc_msg"}
+    wanted = {names.get(name, f"exc_{name}"): value for name, value in facts.items() if value}
+    shown = {key: value for key, value in event.pairs if key.startswith("exc_")}
+    assert shown == {"exc_type": "ValueError", **wanted}
+
+
+def test_place_that_may_not_be_named_is_left_out(events: list[CanonicalEvent]) -> None:
+    """While the server writes there is a cause, and no location."""
+    log = a_log(events)
+    scope = opened(log)
+    scope.slow = scope.stuck = StackSample(scope.started_ns, None, "writing to the client", "")
+    log.close(scope)
+    facts = dict(events[0].pairs)
+    assert facts["slow_cause_loc"] == facts["timeout_cause_loc"] == "writing to the client"
+    assert facts["deadline_exceeded"] is True
+    assert not {"slow_loc", "timeout_loc", "slow_stack"} & facts.keys()
