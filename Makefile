@@ -23,7 +23,7 @@ venv: $(TEST) $(LINT) ## Install the package, what its tests need and the linter
 demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of every kind of request
 	@$(VENV)/bin/python demo/show.py $(ARGS)
 
-test: $(TEST) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace or PostgreSQL is skipped and says so
+test: $(TEST) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace, PostgreSQL or MariaDB is skipped and says so
 	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 otelcol: $(TEST) ## Build the OpenTelemetry Collector that the tests talk to, and say where it is; needs Go

@@ -34,6 +34,7 @@ class Server:
         self.address = ("", 0)
         self.worker = 0
         self.family: frozenset[int] = frozenset()
+        self.patience_s = PATIENCE_S
 
     def wait_until_ready(self) -> None:
         """Learn address and worker from the log; the kernel queues what comes before it listens."""
@@ -64,7 +65,7 @@ class Server:
         family = find_family(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(PATIENCE_S)
+            self.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
@@ -72,7 +73,7 @@ class Server:
             self.process.wait(PATIENCE_S)
 
     def _wait_for(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline:
             has_ended = self.process.poll() is not None  # asked first: its last words still count
             if found := pattern.search(self.log.read_text(errors="replace")):

@@ -136,7 +136,6 @@ def set_defaults() -> None:
     default("OTEL_PYTHON_CONFIGURATOR", "otel_canonical")
     default("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     default("OTEL_SEMCONV_STABILITY_OPT_IN", STABLE)
-    default("OTEL_PYTHON_METER_CONFIGURATOR", "otel_canonical")
     if "OTEL_ATTRIBUTE_COUNT_LIMIT" not in os.environ:
         default("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", SPAN_ATTRIBUTES)
     for signal in SIGNALS:

@@ -1,8 +1,9 @@
 """Patches foreign code; nothing else in this package wraps any.
 
-Used in every process. `git grep -E '(patch|shadow|wrapped)[(]' otel_canonical` lists every patch. A patch
-adds no call: callers reach the function that `make` returned. A replacement carries the names of its
-patches in `__otel_canonical__`, for debugging, and so that no patch is applied twice.
+Lives in every process. `git grep -E '(patch|shadow|supply|wrapped)[(]' otel_canonical` lists every patch. One
+costs nothing at run time: callers reach what `make` returned, with nothing around it. A replacement
+carries the names of its patches in `__otel_canonical__`: for debugging, and so that the same patch is
+never applied twice.
 """
 
 from __future__ import annotations
@@ -59,6 +60,20 @@ def patch(owner: Any, name: str, make: Callable[[T], T], *, is_optional: bool = 
     replacement: Any = wrapped(original, make)
     if replacement is not original:
         setattr(owner, name, replacement)
+    return True
+
+
+def supply(owner: type, name: str, method: Callable[..., Any]) -> bool:
+    """Give a class a method that it finds by `__getattr__` so far; a method of its own stays.
+
+    Returns:
+        Whether the class has the method now.
+    """
+    found = inspect.getattr_static(owner, name, None)
+    if found is not None:
+        return found is method
+    setattr(method, MARK, (f"{method.__module__}.{method.__qualname__}",))
+    setattr(owner, name, method)
     return True
 
 

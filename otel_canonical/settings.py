@@ -40,6 +40,16 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _runs(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("a number of runs") from None
+    if number < 2:
+        raise ValueError("at least 2 runs")
+    return number
+
+
 def _line_bytes(text: str) -> int:
     try:
         number = int(text)
@@ -128,7 +138,7 @@ class Settings:
         "stdout",
         _output,
         "stdout",
-        "Where lines go: `stdout`, `stderr` or the path of a file (reopened on SIGUSR1).",
+        "Where lines go: `stdout` (or `-`), `stderr`, or a path; a file is reopened on SIGUSR1.",
     )
     format: str = _setting("logfmt", _line_format, "logfmt", "`logfmt` or `json`.")
     max_line: int = _setting(
@@ -208,6 +218,29 @@ class Settings:
         _boolean,
         "true",
         "`false` makes no spans of cache look-ups and writes in exported requests.",
+    )
+    db_spans: bool = _setting(
+        True,
+        _boolean,
+        "true",
+        "`false` makes no spans of Django's queries, and leaves them to the instrumentation of the "
+        "database's driver, if that is installed.",
+    )
+    n_plus_one: int = _setting(
+        5,
+        _runs,
+        "5",
+        "How often a query must run in a request to be named as `db_n1`, with its line of code.",
+    )
+    db_slow_seconds: float = _setting(
+        0.1, _seconds, "0.1", "A query that takes longer is named as `db_slowest`."
+    )
+    db_explain_seconds: float | None = _setting(
+        None,
+        _seconds,
+        "(off)",
+        "A SELECT that takes longer gets a `slow_query` line with the database's plan, fetched after "
+        "the response on a connection of its own. PostgreSQL, MariaDB, MySQL, SQLite.",
     )
     sql_commenter: bool = _setting(
         False,

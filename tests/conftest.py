@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.databases import Databases
+from tests.support.databases import databases as start_databases
 
 # Inherited by every server that a test starts; an error of ours fails the request, so the test.
 os.environ["OTEL_CANONICAL_STRICT"] = "1"
@@ -39,3 +43,10 @@ def group_of(item: pytest.Item) -> str:
     parameters = callspec.indices if callspec is not None else {}
     chosen = [f"{name}{parameters[name]}" for name in shared if name in parameters]
     return "-".join([item.nodeid.partition("::")[0], *chosen])
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL and a MariaDB for all tests of this process, started by the first that needs one."""
+    with start_databases() as started:
+        yield started

@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from otel_canonical._version import __version__
-from otel_canonical.internal_errors import guarded
+from otel_canonical.internal_errors import guarded, tell
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, utilization
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.pool.switches import Switches, as_switches, unexpired
@@ -39,13 +39,17 @@ class LivePool:
         self._samples: deque[PoolSample] = deque(maxlen=HISTORY + 1)
         self._switched: Switches = {}
         self._generations: dict[Scoreboard, int] = {}
+        self.show()
+
+    def show(self) -> None:
+        """Show what is known now."""
         self._write(self._facts())
 
     def take(self, sample: PoolSample) -> None:
         """Show a sample; notice and end what was switched."""
         self._samples.append(sample)
         with guarded("showing the pool to otel-canonical ps"):
-            self._write(self._facts())
+            self.show()
         with guarded("keeping what otel-canonical set has switched"):
             self._keep_switches(time.monotonic_ns())
 
@@ -111,11 +115,11 @@ class LivePool:
         }
         before, self._switched = self._switched, living
         for name in before.keys() - living.keys():
-            self._arbiter.log.warning("otel-canonical: %s is as configured again", name)
+            tell(f"{name} is as configured again")
         for name, (text, until_ns) in living.items():
             if before.get(name) != (text, until_ns):
                 how_long = f" for {math.ceil((until_ns - now_ns) / 1e9)} s" if until_ns else ""
-                self._arbiter.log.warning("otel-canonical: switched %s=%s%s", name, text, how_long)
+                tell(f"switched {name}={text}{how_long}")
 
 
 def _configured_bind(cfg: Any) -> list[str]:

@@ -17,7 +17,7 @@ _is_watching: list[bool] = []
 
 
 def watch(*, with_spans: bool) -> None:
-    """Patch Django's handler and caches as soon as they are imported. Idempotent.
+    """Wrap Django's handler, caches and connections as soon as somebody imports them. Twice is once.
 
     Args:
         with_spans: whether Django's instrumentation is ours to install, if anything is exported.
@@ -37,6 +37,16 @@ def watch(*, with_spans: bool) -> None:
         from otel_canonical.django import cache
 
         cache.wrap_caches(module)
+
+    def wrap_connect(module: Any) -> None:
+        from otel_canonical.django import connections
+
+        connections.wrap_connect(module)
+
+    def wrap_cursors(module: Any) -> None:
+        from otel_canonical.django import queries
+
+        queries.wrap_cursors(module)
 
     def wrap_get_user(module: Any) -> None:
         from otel_canonical.django import users
@@ -59,6 +69,9 @@ def watch(*, with_spans: bool) -> None:
         patch(module.AsyncConsumer, "__call__", channels.noting_consumer)
 
     when_imported("django.core.handlers.base", wrap_handler)
+    # Before the first connection, which may be opened while the app is loaded.
+    when_imported("django.db.backends.base.base", wrap_connect)
+    when_imported("django.db.backends.utils", wrap_cursors)
     when_imported("django.contrib.auth", wrap_get_user)
     when_imported("rest_framework.views", wrap_rest_framework)
     when_imported("ninja.main", wrap_ninja)
@@ -67,13 +80,13 @@ def watch(*, with_spans: bool) -> None:
 
 
 def before_middleware(*, with_spans: bool) -> None:
-    """Patch the rest of Django, now that its settings are final. Idempotent."""
-    from otel_canonical.django import handler, queries, templates
+    """Wrap the rest of Django; its settings are final now. Twice is once."""
+    from otel_canonical.django import connections, handler, query_plans, templates
 
     handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
     templates.wrap_template(importlib.import_module("django.template.base"))
-    queries.wrap_connect(importlib.import_module("django.db.backends.base.base"))
-    queries.watch_connections()
+    connections.watch_open_connections()
+    query_plans.offer()
     if with_spans and (otel_config.exports("metrics") or otel_config.exports("traces")):
         from otel_canonical.django import middleware
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from otel_canonical.event.logfmt import FieldValue, as_text
+from otel_canonical.event.field_description import AttributeValue
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.settings import Settings
 
 #: The longest text of a stack, in characters.
@@ -126,8 +127,8 @@ def as_repr(value: object) -> str:
 
 
 def fit(
-    attributes: dict[str, FieldValue], importance: Mapping[str, int], truncated: str
-) -> dict[str, FieldValue]:
+    attributes: dict[str, AttributeValue], importance: Mapping[str, int], truncated: str
+) -> dict[str, AttributeValue]:
     """Return the attributes of an event, shortened if they are more than `limits.event` bytes together.
 
     Args:
@@ -140,6 +141,8 @@ def fit(
         characters += len(name) + _OVERHEAD
         if type(value) is str:
             characters += len(value)
+        elif type(value) is tuple:
+            characters += sum(len(str(item)) for item in value)
     # A character has at most four bytes; most events are far from the limit.
     if characters * 4 <= limits.event:
         return attributes
@@ -161,9 +164,12 @@ def fit(
     return fitted
 
 
-def _size(name: str, value: FieldValue) -> int:
+def _size(name: str, value: AttributeValue) -> int:
     size = len(name) + _OVERHEAD
-    return size + len(value.encode("utf-8", "replace")) if isinstance(value, str) else size
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, str):
+            size += len(item.encode("utf-8", "replace"))
+    return size
 
 
 def _shortened(text: str, size: int) -> str:

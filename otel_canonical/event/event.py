@@ -16,7 +16,7 @@ from otel_canonical.event.fields import (
     ERROR_STACK_ATTRIBUTE,
     FIELDS,
     STACK_ATTRIBUTE,
-    FieldValue,
+    AttributeValue,
 )
 from otel_canonical.event.rows import LOOSE, FilledRow, Pair
 from otel_canonical.pool.counters import COUNTS
@@ -33,6 +33,7 @@ class EventType(Enum):
     LOST = "lost"  # the worker died, for any other reason, with this request open
     SLOW = "slow"  # still running, for longer than the slow threshold
     PARTIAL_FAILURE = "partial_failure"  # a failure that the app chose to survive
+    SLOW_QUERY = "slow_query"  # a query took long; with the database's plan
     POOL = "pool"  # how full the pool was; belongs to no request
 
     def __init__(self, name: str) -> None:
@@ -78,7 +79,7 @@ class CanonicalEvent:
         self.made_wall_ns = made_wall_ns
         self._rows = rows
         self._stack = stack
-        self._attributes: dict[str, FieldValue] | None = None
+        self._attributes: dict[str, AttributeValue] | None = None
 
     @classmethod
     def of_pairs(
@@ -122,13 +123,13 @@ class CanonicalEvent:
             self.attributes()
             self._stack = ""
 
-    def attributes(self) -> dict[str, FieldValue]:
+    def attributes(self) -> dict[str, AttributeValue]:
         """Return the event as span attributes. They are cached: don't change them.
 
         The app's come first, because the SDK evicts the oldest attributes of a full span.
         """
         if self._attributes is None:
-            found: dict[str, FieldValue] = {}
+            found: dict[str, AttributeValue] = {}
             for row, values in self._rows:
                 if row is LOOSE:  # no other row holds the app's fields
                     loose = row.attributes(values)
@@ -177,7 +178,7 @@ def _importance(name: str) -> int:
     return 3 if name in PROTECTED_ATTRIBUTES else 2
 
 
-def _fitted(attributes: dict[str, FieldValue]) -> dict[str, FieldValue]:
+def _fitted(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
     """Return attributes that are not too many bytes; stacks are shortened first, they are the longest."""
     return bounds.fit(attributes, _shortened_first, TRUNCATED_ATTRIBUTE)
 

@@ -7,35 +7,18 @@ where one exists, else they begin with `canonical.`, `gunicorn.` or `app.`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 from otel_canonical.event.bounds import cut, shown
-
-FieldValue = str | int | float | bool
+from otel_canonical.event.database_fields import DATABASE_FIELDS, DATABASE_LISTS
+from otel_canonical.event.field_description import AttributeValue as AttributeValue
+from otel_canonical.event.field_description import FieldDescription
+from otel_canonical.event.field_description import FieldValue as FieldValue
+from otel_canonical.event.field_description import describe_field as _field
 
 #: The prefix of keys that the app sets; it keeps them apart from ours.
 APP_PREFIX = "app_"
 APP_ATTRIBUTE_PREFIX = "app."
-
-
-@dataclass(frozen=True, slots=True)
-class FieldDescription:
-    """One field. `attribute` is empty if the span itself has it (its ids and times)."""
-
-    key: str
-    attribute: str
-    type: str
-    meaning: str
-    unit: str = ""
-    #: Never shortened or dropped to make a line fit: identity, outcome and times.
-    protected: bool = False
-
-
-def _field(
-    key: str, attribute: str, type_: str, meaning: str, *, unit: str = "", protected: bool = False
-) -> FieldDescription:
-    return FieldDescription(key, attribute, type_, meaning, unit, protected)
 
 
 #: In the order of the line.
@@ -46,7 +29,8 @@ FIELDS: tuple[FieldDescription, ...] = (
         "str",
         "`request`: a response was produced; `timeout`: Gunicorn aborted the worker because of this "
         "request; `lost`: the worker died while it was open. Additional lines: `partial_failure`: a "
-        "failure that the app survived; `slow`: still running; `pool`: how full the pool was",
+        "failure that the app survived; `slow`: still running; `slow_query`: a query with its plan; "
+        "`pool`: how full the pool was",
         protected=True,
     ),
     _field("ts", "", "str", "when the line was written, RFC 3339, UTC", unit="ms", protected=True),
@@ -167,18 +151,7 @@ FIELDS: tuple[FieldDescription, ...] = (
         "the app's innermost frame of the root cause or, if it has only one, the frame that raised",
     ),
     _field("exc_template", "canonical.exc_template", "str", "innermost template line, `name:line`"),
-    _field("db_queries", "canonical.db.queries", "int", "queries, summed over all databases"),
-    _field("db_time", "canonical.db.time", "float", "total time in queries", unit="s"),
-    _field(
-        "db_dup_queries",
-        "canonical.db.dup_queries",
-        "int",
-        "runs of SQL texts that ran more than once: a sign of N+1",
-    ),
-    _field("db_dup_time", "canonical.db.dup_time", "float", "total time in these", unit="s"),
-    _field(
-        "db_errors", "canonical.db.errors", "int", "queries that raised; only when there are any"
-    ),
+    *DATABASE_FIELDS,
     _field("tpl_renders", "canonical.template.renders", "int", "top-level template renders"),
     _field("tpl_time", "canonical.template.time", "float", "total time in these renders", unit="s"),
     _field("http_calls", "canonical.http_client.calls", "int", "outgoing HTTP calls"),
@@ -261,7 +234,7 @@ PATTERNS: tuple[FieldDescription, ...] = (
 
 PROTECTED = frozenset(description.key for description in FIELDS if description.protected)
 
-_ATTRIBUTES = {description.key: description.attribute for description in FIELDS}
+_ATTRIBUTES = {description.key: description.attribute for description in FIELDS} | DATABASE_LISTS
 #: The span attribute of a sampled stack (semantic conventions, "Code").
 STACK_ATTRIBUTE = "code.stacktrace"
 #: The span attribute of an exception's stack (semantic conventions, "Exceptions").

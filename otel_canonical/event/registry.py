@@ -11,18 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from otel_canonical.event.event import EventType
-from otel_canonical.event.fields import APP_PREFIX, FIELDS, PATTERNS, FieldDescription, FieldValue
+from otel_canonical.event.field_description import FieldDescription
+from otel_canonical.event.fields import APP_PREFIX, FIELDS, PATTERNS, FieldValue
 
 _ALL = frozenset(EventType)
 _OF_REQUESTS = _ALL - {EventType.POOL}
-_WHOLE = _OF_REQUESTS - {EventType.PARTIAL_FAILURE}
+_WHOLE = _OF_REQUESTS - {EventType.PARTIAL_FAILURE, EventType.SLOW_QUERY}
 
 #: The event types that a field may be on, where that are not those of whole requests.
 _ON: dict[str, frozenset[EventType]] = {
     **dict.fromkeys(("event_type", "ts", "truncated"), _ALL),
     **dict.fromkeys(("req_id", "trace_id", "span_id", "sampled"), _OF_REQUESTS),
     **dict.fromkeys(
-        ("exc_type", "exc_msg", "exc_loc", "exc_cause_loc", "exc_template"), _OF_REQUESTS
+        ("exc_type", "exc_msg", "exc_loc", "exc_cause_loc", "exc_template"),
+        _OF_REQUESTS - {EventType.SLOW_QUERY},
     ),
     **dict.fromkeys(
         ("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active", "g_t_waiting"),
@@ -31,6 +33,10 @@ _ON: dict[str, frozenset[EventType]] = {
     **dict.fromkeys(
         ("g_utilization", "g_w_started", "g_w_died_<cause>", "g_lines_<kind>"),
         frozenset((EventType.POOL,)),
+    ),
+    **dict.fromkeys(
+        ("db_query", "db_query_time", "db_query_loc", "db_alias", "db_plan"),
+        frozenset((EventType.SLOW_QUERY,)),
     ),
     "deadline_exceeded": frozenset((EventType.REQUEST,)),
     "slow_stack": frozenset((EventType.SLOW,)),

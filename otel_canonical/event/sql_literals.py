@@ -1,7 +1,7 @@
 """Replaces the values that were written into an SQL statement. Pure.
 
 Parameters (`%s`, `?`, `$1`) are no values and stay. Texts in double quotes are names in standard SQL, and
-stay; in MySQL they may be values, so those that hold what no name would go as well.
+stay; in MySQL they are values as a rule, so there they go, and elsewhere if they hold what no name would.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import re
 
+_PLACEHOLDER = "?"
+
 _LITERALS = re.compile(
     r"""
-    '(?:[^'\\]|''|\\.)*(?:'|$)              # a text, also one that was cut
+    '(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|$)     # a text, also one that was cut; databases differ in whether \'
+                                            # ends one, so what follows may be one, too
     | \$(\w*)\$ .*? (?:\$\1\$|$)              # PostgreSQL's dollar quotes
     | "([^"\n]*)(?:"|$)                      # in double quotes: a name, or no name
     | (?<![\w.$%:@?]) \d[\w.]*                 # a number
@@ -19,15 +22,33 @@ _LITERALS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _is_no_name = re.compile(r"[^\w.$ -]").search
+_is_quoted_name = re.compile(r'"\."').search
 _may_hold_literal = re.compile(r"['\"$]|(?<![\w.$%:@?])\d").search
+
+
+_is_mysql_in_use: list[bool] = []
+
+
+def note_mysql() -> None:
+    """Take texts in double quotes for values from now on, unless they are certainly names."""
+    if not _is_mysql_in_use:
+        _is_mysql_in_use.append(True)
+        without_literals.cache_clear()
+
+
+def quotes_names(sql: str) -> bool:
+    """Return whether what stands in double quotes are names."""
+    return not _is_mysql_in_use or _is_quoted_name(sql) is not None
 
 
 @functools.lru_cache(maxsize=1024)
 def without_literals(sql: str) -> str:
     """Return a statement with `?` in the place of each value."""
-    return _LITERALS.sub(_shown, sql) if _may_hold_literal(sql) else sql
+    if not _may_hold_literal(sql):
+        return sql
+    return _LITERALS.sub(_shown if quotes_names(sql) else _PLACEHOLDER, sql)
 
 
 def _shown(literal: re.Match[str]) -> str:
     quoted = literal[2]
-    return "?" if quoted is None or _is_no_name(quoted) else literal[0]
+    return _PLACEHOLDER if quoted is None or _is_no_name(quoted) else literal[0]

@@ -18,7 +18,13 @@ from opentelemetry.instrumentation.log_utils import std_to_otel
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_canonical.event import bounds
-from otel_canonical.event.fields import STACK_ATTRIBUTE, FieldValue, attribute_of, field_value
+from otel_canonical.event.fields import (
+    STACK_ATTRIBUTE,
+    AttributeValue,
+    FieldValue,
+    attribute_of,
+    field_value,
+)
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded_call
@@ -99,10 +105,10 @@ class AppLogs:
             self._loggers[name] = logger
             return logger
 
-    def _attributes(self, record: logging.LogRecord) -> dict[str, FieldValue]:
+    def _attributes(self, record: logging.LogRecord) -> dict[str, AttributeValue]:
         # The keys of `extra` need not be texts.
         said = cast("Mapping[object, object]", record.__dict__)
-        attributes: dict[str, FieldValue] = {
+        attributes: dict[str, AttributeValue] = {
             name: _valid_value(self._redaction.value(name, field_value(value)))
             for name, value in said.items()
             if name not in _STANDARD and isinstance(name, str) and _is_shown(value)
@@ -139,7 +145,7 @@ def _valid_value(value: FieldValue) -> FieldValue:
     return _valid(value) if isinstance(value, str) else value
 
 
-def _importance_of(attributes: Mapping[str, FieldValue]) -> dict[str, int]:
+def _importance_of(attributes: Mapping[str, AttributeValue]) -> dict[str, int]:
     """Return what to shorten first: the app's own, then stacks, then what names the exception."""
     ours = {"exception.stacktrace": 1, STACK_ATTRIBUTE: 1, "exception.message": 2}
     return {

@@ -17,10 +17,9 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.util.types import AnyValue
 
 from otel_canonical.internal_errors import guarded_call
-from otel_canonical.otel import sql_comments
-from otel_canonical.otel.current_query import RecordedQuery, current_query
 from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.otel.sampler import CLIENT_TRACERS, COUNTED_KINDS
+from otel_canonical.otel.uncounted import UNCOUNTED_KEY, is_ours
 from otel_canonical.request.root import NO_ROOT
 from otel_canonical.request.scope import RequestScope
 
@@ -50,15 +49,14 @@ class CallCounter(SpanProcessor):
         """Remember which request a call belongs to; only now is its parent's context known."""
         ids = span.get_span_context()
         is_sampled = ids.trace_flags.sampled
-        query = current_query.now()
         # In this order: hashing an enum's member, for `in`, calls Python.
-        is_counted = query is None and (span.kind in COUNTED_KINDS or _is_of_client(span))
+        is_counted = (
+            (span.kind in COUNTED_KINDS or _is_of_client(span))
+            and not is_ours(span)
+            and otel_context.get_value(UNCOUNTED_KEY, parent_context) is None
+        )
         if not is_sampled and not is_counted:
             return
-        if isinstance(query, RecordedQuery):
-            query.has_span = True
-            if sql_comments.is_wanted:
-                sql_comments.hide_comment_from(span)
         scope = otel_context.get_value(SCOPE_KEY, parent_context)
         if not isinstance(scope, RequestScope):
             return

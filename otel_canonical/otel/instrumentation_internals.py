@@ -16,13 +16,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from otel_canonical.otel.sdk_internals import module, private
+from otel_canonical.patching import patch
 
 #: A step of Django's `execute_wrappers`: called with the next step and what Django executes.
 QueryWrapper = Callable[..., Any]
 
 DJANGO_MIDDLEWARE = "opentelemetry.instrumentation.django.middleware.otel_middleware"
 SQL_COMMENTER = "opentelemetry.instrumentation.django.middleware.sqlcommenter_middleware"
-PSYCOPG = "opentelemetry.instrumentation.psycopg"
 
 
 def django_middleware() -> Any:
@@ -83,39 +83,16 @@ def _query_wrapper() -> Callable[[object], QueryWrapper] | None:
     return wrapper
 
 
-class PsycopgSpans:
-    """Spans of one psycopg 3 connection's queries, with the attributes of its instrumentation.
+def replace_tracer(integration: object, replace: Callable[[trace.Tracer], trace.Tracer]) -> None:
+    """Have one connection's spans made by another tracer; else its queries are counted twice.
 
-    If a private name is gone, queries through server-side cursors have no span, and each try is reported
-    as an error in making one. https://github.com/open-telemetry/opentelemetry-python-contrib/blob/main/instrumentation/opentelemetry-instrumentation-psycopg/src/opentelemetry/instrumentation/psycopg/__init__.py
+    https://github.com/open-telemetry/opentelemetry-python-contrib/blob/main/instrumentation/opentelemetry-instrumentation-dbapi/src/opentelemetry/instrumentation/dbapi/__init__.py
 
     Args:
-        connection: the driver's.
+        integration: a `DatabaseApiIntegration`; there is one for each connection.
+        replace: gets the integration's tracer and returns another one.
     """
-
-    def __init__(self, connection: object) -> None:
-        psycopg = importlib.import_module(PSYCOPG)
-        self._integration = psycopg.DatabaseApiIntegration(
-            PSYCOPG,
-            psycopg.PsycopgInstrumentor._DATABASE_SYSTEM,
-            connection_attributes=psycopg.PsycopgInstrumentor._CONNECTION_ATTRIBUTES,
-            version=psycopg.__version__,
-            connect_module=psycopg.psycopg,
-        )
-        self._integration.get_connection_attributes(connection)
-        self._cursor_tracer = psycopg.CursorTracer(self._integration)
-
-    def start(self, cursor: object, sql: object, started_wall_ns: int) -> trace.Span:
-        """Start the span of a query that has ended."""
-        integration = self._integration
-        name = self._cursor_tracer.get_operation_name(cursor, (sql,))
-        span: trace.Span = integration._tracer.start_span(
-            name or integration.database or integration.name,
-            kind=trace.SpanKind.CLIENT,
-            start_time=started_wall_ns,
-        )
-        return span
-
-    def describe(self, span: trace.Span, cursor: object, sql: object, params: object) -> None:
-        """Set upstream's attributes."""
-        self._cursor_tracer._populate_span(span, cursor, sql, params)
+    use = "leaving Django's queries to the driver's instrumentation"
+    tracer = private(integration, "_tracer", use)
+    if tracer is not None:
+        patch(integration, "_tracer", replace)

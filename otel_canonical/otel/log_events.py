@@ -39,6 +39,7 @@ _SEVERITIES = {
     EventType.TIMEOUT: SeverityNumber.ERROR,
     EventType.LOST: SeverityNumber.ERROR,
     EventType.SLOW: SeverityNumber.WARN,
+    EventType.SLOW_QUERY: SeverityNumber.WARN,
     EventType.PARTIAL_FAILURE: SeverityNumber.WARN,
 }
 

@@ -34,13 +34,7 @@ from otel_canonical.event.event import (
 )
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.otel.current_query import while_unrecorded
-from otel_canonical.otel.sdk_internals import (
-    LazyContextSpan,
-    attribute_limit_of,
-    span_key,
-    suppression_keys,
-)
+from otel_canonical.otel.sdk_internals import LazyContextSpan, attribute_limit_of, span_key
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
 
@@ -51,9 +45,6 @@ if TYPE_CHECKING:
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
 
 _SPAN_KEY = span_key()
-
-#: In the context of a request that isn't recorded: suppresses instrumentations during its queries.
-_SUPPRESSED_WHILE_UNRECORDED = dict.fromkeys(suppression_keys(), while_unrecorded)
 
 #: The attributes of a span's event `exception` (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
@@ -96,13 +87,8 @@ class OtelRoot:
 
     def attach(self, parent: Context | None, scope: RequestScope) -> None:
         """Make the span and the scope current in this thread, greenlet or task."""
-        # One new context: each `set_value` would copy it again. Suppressing per query would need a
-        # context per query, and a cancelled query would leave its own behind.
-        ours = {
-            SCOPE_KEY: scope,
-            _SPAN_KEY: self.span,
-            **({} if self.is_recorded else _SUPPRESSED_WHILE_UNRECORDED),
-        }
+        # One new context: each `set_value` would copy it again.
+        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
         self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:

@@ -22,8 +22,16 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from otel_canonical import otel_config
 from otel_canonical._version import __version__
 from otel_canonical.event.redaction import RedactionPolicy
-from otel_canonical.otel import internal_spans, otlp_encoder, own_exports, sdk_internals
+from otel_canonical.otel import (
+    driver_instrumentations,
+    internal_spans,
+    otlp_encoder,
+    own_exports,
+    query_spans,
+    sdk_internals,
+)
 from otel_canonical.otel.call_counter import CallCounter
+from otel_canonical.otel.driver_instrumentations import Treatment
 from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.redacted_spans import RedactedSpans
@@ -35,6 +43,7 @@ from otel_canonical.otel.sampler import (
     HeadSampler,
 )
 from otel_canonical.otel.tail_sampling import TailSampling
+from otel_canonical.otel.uncounted import OURS
 from otel_canonical.patching import patch
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.settings import Settings
@@ -68,6 +77,8 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
         What opens the root of each request.
     """
     redact = redaction.text
+    treatment = Treatment.BYPASS if settings.db_spans else Treatment.UNCOUNTED
+    driver_instrumentations.treat(treatment)
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return RootFactory(None, redact)
@@ -94,8 +105,11 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
 
     def record() -> None:
         root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))
+        tracer = provider.get_tracer(OURS, __version__)
+        if settings.db_spans:
+            query_spans.make_with(tracer, redact)
         internal_spans.make_with(
-            provider.get_tracer("otel_canonical", __version__),
+            tracer,
             templates=settings.template_spans,
             caches=settings.cache_spans,
         )

@@ -19,10 +19,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext
@@ -124,24 +122,6 @@ def span_key() -> str:
     https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/trace/propagation/__init__.py
     """
     return next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
-
-
-def suppression_keys() -> tuple[str, ...]:
-    """Return the keys under which a context says that instrumentations are suppressed.
-
-    Found by asking the public API, because `_SUPPRESS_INSTRUMENTATION_KEY` is private: a rename changes
-    nothing here. https://github.com/open-telemetry/opentelemetry-python-contrib/blob/main/opentelemetry-instrumentation/src/opentelemetry/instrumentation/utils.py
-    """
-
-    @suppress_instrumentation()
-    def suppressed() -> Context:
-        return otel_context.get_current()
-
-    token = otel_context.attach(Context())
-    try:
-        return tuple(suppressed())
-    finally:
-        otel_context.detach(token)
 
 
 class LazyContextSpan(NonRecordingSpan):

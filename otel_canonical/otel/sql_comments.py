@@ -2,23 +2,14 @@
 
 Lives where the app is loaded. The comment (controller, route, `traceparent`) and its settings
 (`SQLCOMMENTER_WITH_ROUTE`…) are those of OpenTelemetry's Django instrumentation. Its middleware covers
-neither streamed bodies nor queries before the view; our wrapper around queries does. Tallies and spans
-have the text without the comment: a `traceparent` would make every text a different one.
+neither streamed bodies nor queries before the view; our wrapper around queries does. Tallies and our
+spans have the text without the comment: a `traceparent` would make every text a different one.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Mapping
-
-from opentelemetry.sdk.trace import Span
-from opentelemetry.util.types import AttributeValue
-
 from otel_canonical.otel.instrumentation_internals import QueryWrapper, query_commenter
-from otel_canonical.patching import shadow
 from otel_canonical.request.scope import RequestScope
-
-TEXT_ATTRIBUTES = frozenset(("db.query.text", "db.statement"))
 
 #: Whether the operator wants comments; set in the worker.
 is_wanted = False
@@ -45,33 +36,3 @@ def commenting(execute: QueryWrapper, scope: RequestScope) -> QueryWrapper:
         return wrapper(execute, sql, params, many, context)
 
     return execute_with_comment
-
-
-def hide_comment_from(span: Span) -> None:
-    """Remove the comment from the text that the driver's instrumentation will set on this span."""
-    itself = weakref.ref(span)  # a strong reference would make a cycle
-    set_attributes = type(span).set_attributes
-
-    def set_attributes_uncommented(attributes: Mapping[str, AttributeValue]) -> None:
-        owner = itself()
-        if owner is None:
-            return
-        set_attributes(
-            owner,
-            {
-                name: _without_comment(value)
-                if name in TEXT_ATTRIBUTES and isinstance(value, str)
-                else value
-                for name, value in attributes.items()
-            },
-        )
-
-    shadow(span, "set_attributes", set_attributes_uncommented)
-
-
-def _without_comment(text: str) -> str:
-    end = ";" if text.endswith(";") else ""
-    if not text.endswith("*/" + end):
-        return text
-    # Ours is the last comment. Its values are percent-encoded, so it holds no `*/` or ` /*` of its own.
-    return text.rpartition(" /*")[0] + end

@@ -26,10 +26,10 @@ from typing import Protocol
 from otel_canonical.pool.layout import BLOCK_WORDS, WORD, Layout
 from otel_canonical.pool.memory import SharedMemory
 
-#: What is counted. The first six are lines by `event_type`.
+#: What is counted: lines by `event_type`, and what happened to lines.
 COUNTS = (
     *("request", "timeout", "lost", "slow", "partial_failure", "pool"),
-    *("dropped", "shortened", "unshown"),
+    *("dropped", "shortened", "unshown", "slow_query"),
 )
 DROPPED = COUNTS.index("dropped")
 SHORTENED = COUNTS.index("shortened")

@@ -6,18 +6,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-from otel_canonical.event.event import CanonicalEvent, EventType, seconds
-from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.event import EventType
 from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, OPEN, Slot
-from otel_canonical.process_identity import own, when_forked
-from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
-from otel_canonical.request.composer import Composer
+from otel_canonical.process.identity import own, when_forked
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.headers import (
     FACT_HEADERS,
@@ -27,33 +23,16 @@ from otel_canonical.request.headers import (
     without_port,
 )
 from otel_canonical.request.hidden_attributes import HiddenAttributes
+from otel_canonical.request.progress import Outputs, RequestProgress
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.settings import Settings
-from otel_canonical.stacks.errors import ErrorFacts
 
 #: How often a line is tried again when signal handlers of the app's raise while it is made.
 MOST_TRIES = 3
 
 
-class Outputs(NamedTuple):
-    """Where events go.
-
-    A line is encoded before its request's slot is marked and written right behind that, so that a
-    worker that is killed in between loses the line of that moment only.
-
-    Attributes:
-        encode: returns an event's line.
-        write: writes the line of an event.
-        export: exports an event of a request; None if nothing is exported.
-    """
-
-    encode: Callable[[CanonicalEvent], bytes]
-    write: Callable[[CanonicalEvent, bytes], None]
-    export: Callable[[CanonicalEvent, RequestScope], None] | None = None
-
-
-class CanonicalLog:
+class CanonicalLog(RequestProgress):
     """Opens and closes requests, for any server and for tests.
 
     Args:
@@ -76,16 +55,11 @@ class CanonicalLog:
         *,
         times_cpu: bool = True,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, root_factory, outputs, place)
         self.header_names = FACT_HEADERS | root_factory.header_names
-        self._root_factory = root_factory
-        self._encode, self._write, self._export = outputs
-        self._redaction = RedactionPolicy(settings.redacted_names)
-        self.reconfigure(settings)
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
-        self._scoreboard = place.scoreboard if place is not None else None
         self._free_slots: list[Slot] = []
         self._new_slot = place.slot_maker(shown_sql) if place is not None else _do_nothing
         #: A word of the scoreboard, and what it was when `on_switch` was called for it.
@@ -181,12 +155,6 @@ class CanonicalLog:
         elif scope.slot is not None and scope.slot.state() != OPEN:
             self._free_slots.append(scope.slot)
             scope.slot = None
-
-    def reconfigure(self, settings: Settings) -> None:
-        """Take over settings that were switched while the worker runs."""
-        self.settings = settings
-        self._rule = AlwaysExport(settings)
-        self._composer = Composer(settings, self._redaction)
 
     def _notice_switch(self) -> None:
         generation = self._generation[0]
@@ -294,30 +262,6 @@ class CanonicalLog:
             current_scope.set(None)
         scope.root.detach()
 
-    def progress(self, scope: RequestScope) -> None:
-        """Show the request's route and view on the scoreboard."""
-        if not own[0]:
-            return
-        exempt = self.settings.slow_exempt
-        if exempt is not None:
-            names = (scope.view, scope.url_name)
-            scope.is_exempt_from_slow = any(name and exempt.match(name) for name in names)
-        if scope.slot is not None:
-            path = ""
-            if scope.url_kwargs:
-                path = self._redaction.path(scope.path, scope.url_kwargs)
-            texts = (scope.route or "", scope.view or "", path or scope.path)
-            scope.slot.write_route(scope.started_ns, texts)
-
-    def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:
-        """Write the `partial_failure` line of a failure that the app survived."""
-        self._emit(self._composer.partial_failure_event(scope, error), scope)
-
-    def _emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
-        self._write(event, self._encode(event))
-        if self._export is not None:
-            self._export(event, scope)
-
     def _disown(self) -> None:
         """Forget all requests, in a fork of the worker: they are the worker's."""
         for scope in self.in_flight.values():
@@ -325,41 +269,6 @@ class CanonicalLog:
             scope.is_open, scope.slot = False, None
         self.in_flight.clear()
         self._free_slots = []
-
-    def due(self, scope: RequestScope) -> None:
-        """Show on the scoreboard where a request is at its deadline."""
-        stuck = scope.stuck
-        if scope.slot is not None and stuck is not None:
-            after_s = seconds(stuck.seen_ns - scope.started_ns)
-            texts = (str(after_s), stuck.loc or "", stuck.cause_loc or "")
-            scope.slot.write_watched(scope.started_ns, texts)
-
-    def slow(self, scope: RequestScope) -> None:
-        """Write the `slow` line of a request that still runs."""
-        if self._scoreboard is not None:
-            scope.pool = self._scoreboard.pool_state(time.monotonic_ns())
-        if self._rule.exports_slow:
-            with guarded("deciding on a request's export"):
-                self._decide(scope, SLOW)
-        try:
-            event = self._composer.request_event(scope, EventType.SLOW)
-        except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
-            report_caught("composing an event", error)
-            event = self._composer.least_event(scope, EventType.SLOW)
-        self._emit(event, scope)
-
-    def abort(self, scope: RequestScope) -> None:
-        """Export what a request has done so far: its worker is about to be killed."""
-        if self._rule.exports_timeouts:
-            with guarded("deciding on a request's export"):
-                self._decide(scope, TIMEOUT)
-
-    def _decide(self, scope: RequestScope, reason: str | None) -> None:
-        root = scope.root
-        if reason is None or not root.is_recorded:
-            return
-        root.export_rule = reason
-        self._root_factory.export_kept(scope)
 
 
 def _do_nothing() -> None:

@@ -20,11 +20,11 @@ from otel_canonical.event.fields import (
 from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
 from otel_canonical.event.rows import (
     CACHE,
+    DETAILS,
     IDENTITY,
     LOOSE,
     POOL,
     POOL_WITH_QUEUES,
-    QUERIES,
     REQUEST,
     RESPONSE,
     TEMPLATES,
@@ -32,8 +32,10 @@ from otel_canonical.event.rows import (
     FilledRow,
 )
 from otel_canonical.pool.scoreboard import PoolState
+from otel_canonical.request.database_facts import add_database_facts, slow_query_details
 from otel_canonical.request.headers import queue_time_s
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.slow_queries import SlowQuery
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
@@ -111,14 +113,28 @@ class Composer:
         stack = self._error_stack(error, "")
         return self._event(EventType.PARTIAL_FAILURE, rows, stack, now_ns)
 
+    def slow_query_event(self, scope: RequestScope, query: SlowQuery, plan: str) -> CanonicalEvent:
+        """Return the event of a slow query and its plan, with the ids of its request."""
+        now_ns = time.time_ns()
+        rows: list[FilledRow] = [
+            self._identity(EventType.SLOW_QUERY, scope, now_ns),
+            (DETAILS, slow_query_details(query, plan)),
+        ]
+        return self._event(EventType.SLOW_QUERY, rows, "", now_ns)
+
     def _event(
         self, event_type: EventType, rows: list[FilledRow], stack: str | Stacks, now_ns: int
     ) -> CanonicalEvent:
-        event = CanonicalEvent(event_type, rows, stack, now_ns)
-        if self._settings.excluded_fields is None:
-            return event
-        pairs = without_excluded(list(event.pairs), self._settings)
-        return CanonicalEvent.of_pairs(event_type, pairs, stack, now_ns)
+        excluded = self._settings.excluded_fields
+        if excluded is None:
+            return CanonicalEvent(event_type, rows, stack, now_ns)
+        kept: list[FilledRow] = []
+        for row, values in rows:
+            if row is DETAILS:
+                kept.append((row, [value for value in values if not excluded.match(value[0])]))
+            else:
+                kept.append((LOOSE, without_excluded(list(row.pairs(values)), self._settings)))
+        return CanonicalEvent(event_type, kept, stack, now_ns)
 
     def _identity(self, event_type: EventType, scope: RequestScope, now_ns: int) -> FilledRow:
         request_id, root = scope.request_id, scope.root
@@ -306,13 +322,8 @@ def pool_row(pool: PoolState) -> FilledRow:
 
 
 def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
-    queries = scope.queries
-    if queries is not None:
-        dup_queries, dup_ns = queries.duplicates()
-        times = (queries.elapsed_ns / 1e9, dup_queries, dup_ns / 1e9)
-        rows.append((QUERIES, (queries.count, *times)))
-        if queries.errors:
-            rows.append((LOOSE, [("db_errors", queries.errors)]))
+    if scope.queries is not None:
+        add_database_facts(rows, scope.queries)
     if scope.template_renders:
         rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
     if scope.calls is not None:

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
+from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.root import NO_ROOT, Root
-from otel_canonical.request.tallies import CallTally, QueryTally
+from otel_canonical.request.tallies import CallTally
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -199,18 +200,26 @@ class RequestScope:
         """Note that the response is complete: an abort of the worker came too late for this request."""
         self.is_aborted = False
 
-    def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
-        """Count one database query. `text` is the SQL before its parameters are filled in."""
-        if not self.is_open or not own[0]:
-            return
-        if self.queries is None:
+    def query_tally(self) -> QueryTally:
+        """Return the tally of this request's database work, made when it is first needed."""
+        queries = self.queries
+        if queries is None:
             queries = QueryTally()
             # Checked again: another thread of the request may have set it meanwhile. No calls below.
             if self.queries is None:
                 self.queries = queries
-        self.queries.add_query(text, elapsed_ns, failed)
-        if self.slot is not None:
-            self.slot.set_queries(self.started_ns, self.queries.count)
+            queries = self.queries
+        return queries
+
+    def add_query(self, text: str, elapsed_ns: int, failed: bool) -> None:
+        """Count one database query. `text` is the SQL before its parameters are filled in."""
+        if not self.is_open or not own[0]:
+            return
+        queries = self.queries or self.query_tally()
+        queries.add_query(text, elapsed_ns, failed)
+        slot = self.slot
+        if slot is not None:
+            slot.set_queries(self.started_ns, queries.count)
 
     def add_call(self, system: str, elapsed_ns: int, failed: bool) -> None:
         """Count one outgoing call to `system`: http, redis, kafka…"""

@@ -14,8 +14,10 @@ from typing import Any
 from otel_canonical import otel_config
 from otel_canonical.event import bounds
 from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
-from otel_canonical.event.output import LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.patience import PATIENCE_OF_LOOP_MS
 from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.whole_prints import keep_apart
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
@@ -26,9 +28,12 @@ from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.progress import Outputs
+from otel_canonical.request.query_tally import thresholds
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.slow_queries import explaining
 from otel_canonical.servers import asgi_servers, pywsgi, thread_queue
 from otel_canonical.servers.gunicorn import GunicornAdapter
 from otel_canonical.settings import Settings
@@ -36,6 +41,7 @@ from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.text import with_locals, without_locals
 from otel_canonical.worker.alarm import ASK_STACKS
 from otel_canonical.worker.live import LiveWorker
+from otel_canonical.worker.plan_worker import PlanWorker
 from otel_canonical.worker.switches import SwitchedSettings
 from otel_canonical.worker.watchdog import Deadlines, Watchdog
 
@@ -65,15 +71,21 @@ class WorkerRuntime:
         with_app_logs: bool,
     ) -> None:
         self._settings = settings
+        self._plans: PlanWorker | None = None
         self._place = place
         self._live: LiveWorker | None = None
         self._exports = with_sdk and otel_config.exports_anything()
         self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
             line_writer.counts = place.counts()
+        if not worker_class_of(type(worker)).has_thread_per_request:
+            line_writer.output.patience.limit_ms = PATIENCE_OF_LOOP_MS
+        keep_apart(line_writer.output)
         bounds.configure(settings)
         redaction = RedactionPolicy(settings.redacted_names)
         sql_comments.want(settings.sql_commenter)
+        thresholds.n_plus_one = settings.n_plus_one
+        thresholds.slow_ns = round(settings.db_slow_seconds * 1e9)
         if with_app_logs:
             excluded = settings.excluded_fields
             has_id = excluded is None or not excluded.match("req_id")
@@ -83,7 +95,7 @@ class WorkerRuntime:
         self.log = CanonicalLog(
             settings,
             _root_factory(settings, redaction, exports_traces=exports_traces),
-            _outputs(line_writer, settings, metrics),
+            self._explaining(_outputs(line_writer, settings, metrics)),
             place,
             _deferred_signals(worker),
             times_cpu=worker_class_of(type(worker)).has_thread_per_request,
@@ -115,6 +127,22 @@ class WorkerRuntime:
         # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()
 
+    def _explaining(self, outputs: Outputs) -> Outputs:
+        """Return what also has the plans of a request's slow queries fetched, if they are wanted."""
+        after_s = self._settings.db_explain_seconds
+        if after_s is None:
+            return outputs
+        explaining.slow_ns = round(after_s * 1e9)
+        self._plans = plans = PlanWorker(lambda *found: self.log.slow_query(*found))
+
+        def export_and_explain(event: CanonicalEvent, scope: RequestScope) -> None:
+            if outputs.export is not None:
+                outputs.export(event, scope)
+            if event.event_type in ENDINGS:
+                plans.take(scope)
+
+        return Outputs(outputs.encode, outputs.write, export_and_explain)
+
     def is_ready(self) -> None:
         """Start recording crash dumps: after Gunicorn's handler of SIGABRT, which runs after the dump."""
         if self._place is not None and self._place.stacks is not None:
@@ -129,6 +157,8 @@ class WorkerRuntime:
     def shut_down(self) -> None:
         """Stop the watchdog and shut the SDK down, both within a time limit."""
         self._watchdog.stop()
+        if self._plans is not None:
+            self._plans.stop()
         if self._exports:
             shutdown.shut_down(self._settings.flush_seconds, self._losses)
 

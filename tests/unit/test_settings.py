@@ -184,6 +184,8 @@ def test_settings_are_frozen() -> None:
 def load_variables(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> dict[str, Any]:
     """Run the module as `opentelemetry-instrument` does, in an environment that holds only `environ`."""
     monkeypatch.setattr(os, "environ", environ)
+    # `runpy` warns of a module that another test has imported.
+    monkeypatch.delitem(sys.modules, "otel_canonical.environment_variables", raising=False)
     return runpy.run_module("otel_canonical.environment_variables")
 
 
@@ -255,6 +257,8 @@ def test_options_of_gunicorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_instrumentation, "execl", execl)
     for option in options_of_gunicorn():
         monkeypatch.setattr(sys, "argv", ["opentelemetry-instrument", "gunicorn", option, "value"])
-        monkeypatch.setattr(os, "environ", dict(os.environ))
+        environment = dict(os.environ)
+        monkeypatch.setattr(os, "environ", environment)
+        monkeypatch.setattr(auto_instrumentation, "environ", environment)
         auto_instrumentation.run()
         assert started.pop() == [option, "value"]

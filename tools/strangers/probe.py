@@ -87,5 +87,6 @@ def _names(view: Any, method: str) -> set[str]:
         owner = getattr(candidate, "__self__", None)
         if owner is not None:
             names.add(f"{type(owner).__qualname__}.{candidate.__name__}")
-        names.add(getattr(candidate, "__qualname__", type(candidate).__qualname__))
+        name = getattr(candidate, "__qualname__", type(candidate).__qualname__)
+        names.add(name.rpartition("<locals>.")[2])
     return names

@@ -63,23 +63,24 @@ def test_names_are_those_that_user_opted_into(
             lambda: {names[m.name] for m in list(sink.metrics) if m.name in names} == http,
             lambda: str({metric.name for metric in list(sink.metrics)}),
         )
-        # They would be those of the exported requests, passed off as those of all.
-        assert not [m.name for m in sink.metrics if m.name.startswith("db.client.")]
         assert "hunter2" not in sink.text()
 
 
-def test_drivers_record_metrics_when_user_configures_meters(tmp_path: Path) -> None:
-    """Empty is the SDK's own choice: every meter records."""
-    with traced_site(
-        tmp_path, OTEL_METRIC_EXPORT_INTERVAL="100", OTEL_PYTHON_METER_CONFIGURATOR=""
-    ) as (server, sink):
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+def test_drivers_record_metrics_of_the_apps_own_connections(sampler: str, tmp_path: Path) -> None:
+    """Django's queries are on the lines; those of other connections are recorded, exported or not."""
+    with traced_site(tmp_path, OTEL_METRIC_EXPORT_INTERVAL="100", OTEL_TRACES_SAMPLER=sampler) as (
+        server,
+        sink,
+    ):
         server.ask("/queries/")
-        eventually(
-            lambda: (
-                "db.client.operation.duration" in {metric.name for metric in list(sink.metrics)}
-            ),
-            server.report,
-        )
+        server.ask("/raw-sqlite/")
+
+        def recorded() -> set[int]:
+            name = "db.client.operation.duration"
+            return {metric.count for metric in list(sink.metrics) if metric.name == name}
+
+        eventually(lambda: recorded() == {1}, server.report)
 
 
 #: What makes a server one of OpenTelemetry's own distro, with the stable names that are our default.

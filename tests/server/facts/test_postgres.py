@@ -97,7 +97,7 @@ def site(
         ("/stream/", {"db_queries": "3", "db_dup_queries": "3"}),
         ("/executes-many/", {"db_queries": "2", "db_dup_queries": "0"}),
         ("/iterates/", {"db_queries": "1", "db_dup_queries": "0"}),
-        ("/atomically/", {"db_queries": "4", "db_dup_queries": "0"}),
+        ("/atomically/", {"db_queries": "2", "db_dup_queries": "0"}),
         ("/composed-sql/", {"db_queries": "2", "db_dup_queries": "2"}),
         ("/ok/", {}),
     ],

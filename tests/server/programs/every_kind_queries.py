@@ -128,7 +128,7 @@ def raw_psycopg(request):
 
 
 def atomically(request):
-    """One query in a transaction and one in a savepoint, that is taken and released: four."""
+    """One query in a transaction and one in a savepoint: two."""
     from django.contrib.contenttypes.models import ContentType
     from django.db import transaction
 

@@ -14,11 +14,11 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from otel_canonical.otel import call_counter
 from otel_canonical.otel.call_counter import CallCounter
-from otel_canonical.otel.current_query import INTERNAL, current_query
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.otel.sampler import CountingSampler
 from otel_canonical.otel.sdk import count_clients
+from otel_canonical.otel.uncounted import OURS, UncountedTracer
 from otel_canonical.request.scope import RequestScope
 
 
@@ -144,10 +144,21 @@ def test_query_is_counted_once_when_orm_and_driver_are_instrumented(
 def test_call_is_not_counted_again_when_django_counts_it(
     tracer: Tracer, scope: RequestScope
 ) -> None:
-    """While Django runs a query, the driver's span of it is not counted."""
-    outer = current_query.enter(INTERNAL)
+    """A driver's spans of Django's connections carry a mark; inside the next call it is gone."""
+    call(UncountedTracer(tracer), {"db.system": "postgresql"})
+    with UncountedTracer(tracer).start_as_current_span("query", kind=SpanKind.CLIENT):
+        pass
+    assert scope.queries is None
     call(tracer, {"db.system": "postgresql"})
-    current_query.leave(outer)
+    assert scope.queries is not None
+    assert scope.queries.count == 1
+
+
+def test_span_of_ours_is_no_call(counter: CallCounter, scope: RequestScope) -> None:
+    """Spans of Django's queries are made by us, and counted where they are made."""
+    provider = TracerProvider(sampler=CountingSampler(ALWAYS_ON), shutdown_on_exit=False)
+    provider.add_span_processor(counter)
+    call(provider.get_tracer(OURS), {"db.system.name": "postgresql"})
     assert scope.queries is None
 
 

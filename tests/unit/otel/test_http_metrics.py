@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.otel.http_metrics import MOST_HELD, HttpMetrics
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 

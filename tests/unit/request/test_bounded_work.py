@@ -12,7 +12,8 @@ from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.request.app_facts import set as set_fact
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 

@@ -14,16 +14,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
 from otel_canonical.request.always_export import AlwaysExport
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
+from otel_canonical.request.progress import Outputs
+from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.scope import RequestScope, StackSample, current_scope
-from otel_canonical.request.tallies import QueryTally
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import errors
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_canonical.otel.root_factory import RootFactory
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import (
     CLOCK_SKEW_S,
     ID_HEADERS,
@@ -18,6 +18,7 @@ from otel_canonical.request.headers import (
     incoming_id,
     queue_time_s,
 )
+from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")

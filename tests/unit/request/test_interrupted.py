@@ -5,28 +5,39 @@ from __future__ import annotations
 import dis
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from opentelemetry import context as otel_context
 
 import otel_canonical
 from otel_canonical.event.event import CanonicalEvent
-from otel_canonical.event.output import LineOutput, LineWriter
-from otel_canonical.interruptions import is_interruption
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.process.interruptions import is_interruption
 from otel_canonical.request import canonical_log
 from otel_canonical.request.app_facts import read_enrichers
-from otel_canonical.request.canonical_log import CanonicalLog, Outputs
+from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.settings import Settings
 
 NOP = dis.opmap["NOP"]
 OURS = str(Path(otel_canonical.__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def no_context_is_left_to_other_tests() -> Iterator[None]:
+    """Restore the context: an alarm may ring behind attaching a root's, before that is noted."""
+    token = otel_context.attach(otel_context.get_current())
+    yield
+    otel_context.detach(token)
 
 
 class TimeIsUp(Exception):

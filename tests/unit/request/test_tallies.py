@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.request.tallies import DISTINCT_SQL_TEXTS, CallTally, QueryTally
+from otel_canonical.request.query_tally import DISTINCT_SQL_TEXTS, QueryTally
+from otel_canonical.request.tallies import CallTally
 
 #: Few texts, so that some repeat; times as a clock gives them.
 RUNS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 10**12), st.booleans()))

@@ -18,6 +18,7 @@ _ROOT = __name__.partition(".")[0]
 _KNOWN = sys.stdlib_module_names | {
     *(_ROOT, "opentelemetry", "django", "gunicorn", "uvicorn", "wrapt", "google", "grpc"),
     *("asgiref", "gevent", "greenlet", "requests", "urllib3"),
+    *("psycopg", "psycopg_pool", "psycopg2", "MySQLdb", "pymysql", "oracledb"),
 }
 
 

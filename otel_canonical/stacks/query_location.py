@@ -1,0 +1,173 @@
+"""Which line of the app asked for the query that runs now. Pure: it looks at frames only.
+
+The innermost frame of the app is the line that a developer would change. In a template it is the
+template's line, followed by the line of the app that rendered it: `shop/list.html:12 < shop/views.py:9:show`.
+A view of an installed package has no frame of the app: there it is the package's innermost line. An async view awaits a query that a thread runs: there the awaiting task is
+looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from otel_canonical.stacks.location import DISPATCHER_FILE, DISPATCHERS, is_library, location
+
+#: Packages that run queries for somebody else: never the line that is looked for.
+PLUMBING = frozenset(
+    """django asgiref psycopg psycopg_pool psycopg2 MySQLdb pymysql mysql oracledb sqlite3
+    opentelemetry otel_canonical wrapt gunicorn uvicorn uvicorn_worker gevent greenlet jinja2 rest_framework
+    threading concurrent asyncio""".split()
+)
+
+#: Named if nothing else can be: a view that the app has only configured.
+FRAMEWORKS = (
+    "django.views.",
+    "django.contrib.",
+    "rest_framework.mixins",
+    "rest_framework.generics",
+)
+
+#: Installed packages are below a directory with such a name, the standard library is not.
+PACKAGES = "-packages"
+
+#: A stack deeper than this is not followed further.
+MOST_FRAMES = 1000
+#: More tasks than this are not searched for the one that awaits.
+MOST_TASKS = 500
+
+
+class _Places:
+    """What was found so far, from the innermost frame on."""
+
+    __slots__ = ("app", "app_template", "framework", "package", "template")
+
+    def __init__(self) -> None:
+        self.app: str | None = None
+        self.app_template: str | None = None
+        self.template: str | None = None
+        self.package: str | None = None
+        self.framework: str | None = None
+
+    def text(self) -> str | None:
+        """Return the location, None if there is none to name."""
+        caller = self.app or self.package
+        template = self.app_template or self.template
+        if template is None:
+            return caller or self.framework
+        return template if caller is None else f"{template} < {caller}"
+
+
+def locate() -> str | None:
+    """Return the line that asked for the query which this thread runs, None if no frame tells."""
+    places = _Places()
+    awaited: FrameType | None = None
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MOST_FRAMES):
+        if frame is None:
+            break
+        code = frame.f_code
+        if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
+            awaited = frame
+            break
+        if _is_found(frame, places):
+            break
+        frame = frame.f_back
+    if places.app is None and awaited is not None:
+        for frame in _awaiting(awaited):
+            if not is_library(frame.f_code.co_filename):
+                places.app = _location(frame)
+                break
+    return places.text()
+
+
+def _is_found(frame: FrameType, places: _Places) -> bool:
+    """Take note of one frame; return whether the search ends with it."""
+    code = frame.f_code
+    name = code.co_name
+    if not is_library(code.co_filename):
+        jinja = frame.f_globals.get("__jinja_template__")
+        if jinja is not None:
+            _note_template(
+                places, f"{jinja.name}:{jinja.get_corresponding_lineno(frame.f_lineno)}", True
+            )
+            return False
+        places.app = _location(frame)
+        return True
+    if name == "render_annotated" and places.app_template is None:
+        node = frame.f_locals.get("self")
+        origin, token = getattr(node, "origin", None), getattr(node, "token", None)
+        if origin is not None and token is not None:
+            line = f"{origin.template_name or origin.name}:{token.lineno}"
+            _note_template(places, line, not is_library(str(origin.name)))
+            return False
+    if name in DISPATCHERS and code.co_filename.endswith(DISPATCHER_FILE):
+        # What is further out is middleware and the server: they did not ask for what the view asks.
+        return True
+    if places.package is None and PACKAGES in code.co_filename:
+        if _package_of(frame) not in PLUMBING:
+            places.package = _location(frame)
+        elif places.framework is None and frame.f_globals["__name__"].startswith(FRAMEWORKS):
+            places.framework = _location(frame)
+    return False
+
+
+def _note_template(places: _Places, line: str, is_app: bool) -> None:
+    if is_app:
+        if places.app_template is None:
+            places.app_template = line
+    elif places.template is None and places.package is None:
+        places.template = line
+
+
+def _location(frame: FrameType) -> str:
+    return location((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__") or ""
+    return name.partition(".")[0]
+
+
+def _awaiting(handler: FrameType) -> list[FrameType]:
+    """Return the frames of the task that awaits a thread, the innermost first.
+
+    Args:
+        handler: asgiref's frame in the thread. It shares a list with the coroutine that awaits.
+    """
+    loop, shared = handler.f_locals.get("loop"), handler.f_locals.get("task_context")
+    if loop is None or shared is None:
+        return []
+    likely: list[FrameType] = []
+    for task in list(asyncio.all_tasks(loop))[:MOST_TASKS]:
+        frames = list(_frames_of(task.get_coro()))
+        if frames and frames[-1].f_locals.get("task_context") is shared:
+            return frames[::-1]
+        if frames and _is_opaque(task.get_coro()) and not likely:
+            # `async for` awaits through an object that doesn't show its frame.
+            likely = frames[::-1]
+    return likely
+
+
+def _frames_of(coroutine: Any) -> Iterator[FrameType]:
+    for _ in range(MOST_FRAMES):
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is None:
+            return
+        yield frame
+        coroutine = coroutine.cr_await
+
+
+def _is_opaque(coroutine: Any) -> bool:
+    """Return whether a task awaits an async generator."""
+    for _ in range(MOST_FRAMES):
+        awaited = getattr(coroutine, "cr_await", None)
+        if awaited is None:
+            return False
+        if type(awaited).__name__.startswith("async_generator_"):
+            return True
+        coroutine = awaited
+    return False

@@ -1,0 +1,156 @@
+"""Plans of slow queries: fetched after the response, on a connection of their own, never of a write."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import Databases, at, database_site, traced_databases
+from tests.support.servers import Line, Server, eventually
+
+#: Every query that takes 50 ms is explained.
+EXPLAIN = {"OTEL_PYTHON_CANONICAL_DB_EXPLAIN_SECONDS": "0.05"}
+
+
+def slow_queries(server: Server) -> list[Line]:
+    """Return the `slow_query` lines so far."""
+    return [line for line in server.lines() if line["event_type"] == "slow_query"]
+
+
+def wait_for_plan(server: Server, line: Line) -> Line:
+    """Return the one `slow_query` line of a request."""
+    found = eventually(
+        lambda: [plan for plan in slow_queries(server) if plan["req_id"] == line["req_id"]],
+        server.report,
+    )
+    assert len(found) == 1
+    return found[0]
+
+
+def ask(server: Server, path: str) -> Line:
+    """Send a request; return its line, which is not the one of a plan."""
+    server.get(path, X_Request_ID=path.strip("/"))
+
+    def ended() -> list[Line]:
+        return [
+            line
+            for line in server.lines()
+            if line["req_id"] == path.strip("/") and line["event_type"] == "request"
+        ]
+
+    [line] = eventually(ended, server.report)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [
+        ("sqlite3", "SCAN auth_permission"),
+        ("psycopg", "auth_permission"),
+        ("psycopg-pool", "auth_permission"),
+        ("psycopg2", "auth_permission"),
+        ("mysqlclient", "table=auth_permission"),
+        ("pymysql", "table=auth_permission"),
+    ],
+)
+def test_slow_query_has_a_line_with_its_plan(
+    driver: str, expected: str, databases: Databases, tmp_path: Path
+) -> None:
+    """Joined to the request by its ids; literals and parameters are not shown."""
+    with database_site(tmp_path, databases.settings(driver), **EXPLAIN) as server:
+        line = ask(server, "/slow_select/")
+        plan = wait_for_plan(server, line)
+        assert (plan["trace_id"], plan["db_alias"]) == (line["trace_id"], "default")
+        assert expected in plan["db_plan"]
+        assert plan["db_query"].startswith("SELECT ")
+        assert plan["db_query_loc"] == at("slow_select", "slow_select")
+        assert float(plan["db_query_time"]) >= 0.05
+        assert "hunter2" not in server.report()
+        assert "4711" not in plan["db_plan"]
+
+
+@pytest.mark.parametrize("driver", ["sqlite3", "psycopg", "mysqlclient"])
+def test_writes_and_several_statements_have_no_plan(
+    driver: str, databases: Databases, tmp_path: Path
+) -> None:
+    """What isn't a single SELECT isn't asked about: asking might run it."""
+    with database_site(tmp_path, databases.settings(driver), **EXPLAIN) as server:
+        ask(server, "/slow_write/")
+        # The next plan is fetched after those that would have been.
+        wait_for_plan(server, ask(server, "/slow_select/"))
+        assert len(slow_queries(server)) == 1
+
+
+@pytest.mark.parametrize("driver", ["sqlite3", "psycopg", "mysqlclient"])
+def test_plan_is_not_fetched_inside_the_requests_transaction(
+    driver: str, databases: Databases, tmp_path: Path
+) -> None:
+    """The connection of a plan sees nothing of what the request has not committed."""
+    with database_site(tmp_path, databases.settings(driver), SITE_ATOMIC="1", **EXPLAIN) as server:
+        line = ask(server, "/slow_in_transaction/")
+        assert line["resp_status"] == "200"
+        server.wait_for("no plan of a slow query on 'default'")
+        # One that needs nothing uncommitted has its plan.
+        wait_for_plan(server, ask(server, "/slow_select/"))
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "mysqlclient"])
+def test_database_that_is_down_costs_a_warning(
+    driver: str, databases: Databases, tmp_path: Path
+) -> None:
+    """No plan, no error, and the answers are the database's own affair."""
+    settings = databases.settings(driver)
+    with database_site(tmp_path, settings, SITE_BREAKS_AFTER="1", **EXPLAIN) as server:
+        line = ask(server, "/slow_select/")
+        assert line["resp_status"] == "200"
+        server.wait_for("no plan of a slow query on 'default'")
+        assert slow_queries(server) == []
+
+
+def test_latency_is_what_it_was(databases: Databases, tmp_path: Path) -> None:
+    """The response is out before the plan is asked for, and the same query is explained once."""
+    with database_site(tmp_path, databases.settings("psycopg"), **EXPLAIN) as server:
+        started = time.monotonic()
+        lines = [server.ask("/three/")[1] for _ in range(3)]
+        first = ask(server, "/slow_select/")
+        wait_for_plan(server, first)
+        assert time.monotonic() - started < 60
+        for _ in range(3):
+            server.get("/slow_select/")
+        server.wait_for_lines(1 + len(lines) + 1 + 1 + 3)
+        assert len(slow_queries(server)) == 1
+
+
+def test_plan_is_on_span_and_log_event(databases: Databases, tmp_path: Path) -> None:
+    """An event of the query's span, which ends when the query did; a log event of its own."""
+    with traced_databases(tmp_path, databases.settings("psycopg"), **EXPLAIN) as (server, sink):
+        line = ask(server, "/slow_select/")
+        plan = wait_for_plan(server, line)
+        root = sink.root_of(line)
+        [span] = eventually(
+            lambda: [span for span in sink.children_of(root) if "pg_sleep" in str(span)],
+            server.report,
+        )
+        [event] = span.events
+        assert event.name == "db.plan"
+        assert "auth_permission" in event.attributes["canonical.db.plan"]
+        assert span.ended_ns <= root.ended_ns
+        [log] = eventually(
+            lambda: [log for log in list(sink.logs) if log.event_name == "canonical.slow_query"],
+            server.report,
+        )
+        assert (log.trace_id, log.severity) == (line["trace_id"], "WARN")
+        assert log.attributes["canonical.db.plan"] == event.attributes["canonical.db.plan"]
+        # Fetching the plan is none of the app's traces.
+        assert not [span for span in sink.spans if "EXPLAIN" in str(span.attributes)]
+        assert plan["sampled"] == "true"
+
+
+def test_nothing_is_explained_by_default(databases: Databases, tmp_path: Path) -> None:
+    """Plans are an opt-in."""
+    with database_site(tmp_path, databases.settings("psycopg")) as server:
+        ask(server, "/slow_select/")
+        ask(server, "/three/")
+        assert slow_queries(server) == []

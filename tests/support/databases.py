@@ -1,0 +1,95 @@
+"""The databases that `programs/databases.py` may be served on, started when a test first asks for one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.mariadb import mariadb
+from tests.support.otlp_sink import otlp_sink
+from tests.support.postgres import postgres
+from tests.support.servers import PROGRAMS, Server, gunicorn
+from tests.support.traced_site import Traced
+
+#: Each of Django's ways to a database that is tested.
+DRIVERS = ("sqlite3", "psycopg", "psycopg-pool", "psycopg2", "mysqlclient", "pymysql")
+
+#: The site's modules with marked lines.
+SOURCES = (PROGRAMS / "databases.py", PROGRAMS / "databases_n1.py")
+
+
+class Databases:
+    """A PostgreSQL and a MariaDB, each started once and stopped in the end."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._settings: dict[str, dict[str, str]] = {}
+
+    def settings(self, driver: str) -> dict[str, str]:
+        """Return the variables that put the site on a driver's database."""
+        return {"SITE_DRIVER": driver, **self._server(driver)}
+
+    def mysql_over_tcp(self) -> dict[str, str]:
+        """Return the variables that put the site on MariaDB's port."""
+        self._server("mysqlclient")
+        return self._mysql.settings(over_tcp=True)
+
+    def _server(self, driver: str) -> dict[str, str]:
+        kind = "mysql" if "mysql" in driver else "psycopg" if "psycopg" in driver else ""
+        if kind and kind not in self._settings:
+            if kind == "mysql":
+                self._mysql = self._stack.enter_context(mariadb())
+                self._settings[kind] = self._mysql.settings()
+            else:
+                self._settings[kind] = {"SITE_POSTGRES": self._stack.enter_context(postgres())}
+        return self._settings.get(kind, {})
+
+
+@contextlib.contextmanager
+def databases() -> Iterator[Databases]:
+    """Yield the databases, none of them started yet."""
+    with contextlib.ExitStack() as stack:
+        yield Databases(stack)
+
+
+@contextlib.contextmanager
+def database_site(
+    directory: Path, settings: dict[str, str], *arguments: str, **environment: str
+) -> Iterator[Server]:
+    """Serve `programs/databases.py`, its tables made."""
+    with gunicorn(
+        *("databases", directory, *arguments),
+        **{"SITE_DIRECTORY": str(directory), **settings, **environment},
+    ) as server:
+        assert server.get("/migrates/").status == 200, server.report()
+        yield server
+
+
+@contextlib.contextmanager
+def traced_databases(
+    directory: Path, settings: dict[str, str], *arguments: str, **environment: str
+) -> Iterator[Traced]:
+    """Serve `programs/databases.py`, everything exported at once; when left, all is exported."""
+    with otlp_sink() as sink:
+        exporting = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "20",
+            "OTEL_BLRP_SCHEDULE_DELAY": "20",
+        }
+        with database_site(
+            directory, {**settings, **exporting}, *arguments, **environment
+        ) as server:
+            yield Traced(server, sink)
+
+
+def at(mark: str, function: str) -> str:
+    """Return the location of the site's line that ends in `# MARK mark`, in a function."""
+    found = [
+        f"{path.name}:{number}:{function}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if line.endswith(f"# MARK {mark}")
+    ]
+    assert len(found) == 1, f"{len(found)} lines are marked {mark}"
+    return found[0]
