@@ -13,7 +13,7 @@ export PYTHON
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? 3 * cores : 24)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak bench clean
+.PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak mutants bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,8 +56,12 @@ wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without th
 matrix: $(TEST) ## Smoke-test the wheel: Pythons that are here, Djangos, Gunicorns; ARGS=--corners for few
 	@$(VENV)/bin/python tools/try_wheel.py --matrix $(ARGS)
 
-soak: $(TEST) ## The long versions: kills, recycles, timeouts, reloads, ill collectors, 10,000 requests per worker class
+soak: $(TEST) ## The long versions: kills, recycles, timeouts, reloads, ill collectors, others' applications
 	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly -m soak $(ARGS)
+	@$(VENV)/bin/python tools/strangers/compare.py
+
+mutants: $(TEST) ## Change the code in small ways and see whether unit tests notice; ARGS="stacks/location.py --all"
+	@$(VENV)/bin/python tools/mutants.py $(ARGS)
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)

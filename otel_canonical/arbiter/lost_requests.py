@@ -190,8 +190,10 @@ class LostRequests:
             ("event_type", kind.value),
             ("ts", timestamp(now_ns)),
             *_request_pairs(request, is_exported=request.is_exported or rule is not None),
-            ("resp_time", seconds(ended_ns - request.started_ns)),
         ]
+        if request.status is not None:
+            pairs.append(("resp_status", request.status))
+        pairs.append(("resp_time", seconds(ended_ns - request.started_ns)))
         if not is_timeout:
             pairs.append(("lost_cause", lost_cause))
         if location is not None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from types import CellType, FunctionType, MethodType
+from inspect import CO_VARARGS
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 #: Wrappers in wrappers that are followed; it also ends a circle.
 MOST_WRAPPERS = 20
+
+#: How the first argument of a view is called.
+REQUESTS = ("request", "req", "_request")
 
 #: The most views whose names are kept: a site may make views as it goes.
 MOST_VIEWS = 4096
@@ -105,7 +109,7 @@ def _wrapped(view: Any) -> Any:
     if not isinstance(view, FunctionType) or "<locals>" not in view.__qualname__:
         return None
     # A decorator without `functools.wraps`: the one function that its wrapper holds.
-    functions = [held for held in _held_by(view) if _is_view(held)]
+    functions = [held for held in _held_by(view) if _is_view(held, view.__code__)]
     return functions[0] if len(functions) == 1 else None
 
 
@@ -116,9 +120,20 @@ def _held_by(function: Any) -> Iterator[Any]:
             yield cell.cell_contents
 
 
-def _is_view(held: Any) -> bool:
-    return isinstance(held, (FunctionType, MethodType, functools.partial)) or (
-        callable(held) and hasattr(held, "view_class")
+def _is_view(held: Any, wrapper: CodeType) -> bool:
+    """Return whether what a wrapper holds may be the view that it calls, not a helper."""
+    if isinstance(held, functools.partial) or (callable(held) and hasattr(held, "view_class")):
+        return True
+    if not isinstance(held, (FunctionType, MethodType)):
+        return False
+    code = getattr(held, "__code__", None)
+    if code is None or not wrapper.co_argcount or code.co_flags & CO_VARARGS:
+        return True
+    # A wrapper that names the request passes it on.
+    first = int(isinstance(held, MethodType))
+    return first < code.co_argcount and code.co_varnames[first] in (
+        *REQUESTS,
+        wrapper.co_varnames[0],
     )
 
 

@@ -29,6 +29,11 @@ NOT_SQL = frozenset(
     neo4j opensearch redis valkey""".split()
 )
 
+#: Systems that are spoken to over HTTP: that request is no call of its own.
+OVER_HTTP = frozenset(
+    """aws_api aws_dynamodb couchbase couchdb dynamodb elasticsearch opensearch""".split()
+)
+
 #: Bounds the calls in progress: a span that is never ended must not stay here for ever.
 MOST_OPEN_CALLS = 10_000
 
@@ -94,12 +99,15 @@ class CallCounter(SpanProcessor):
             scope.add_call(system, elapsed_ns, failed)
 
     def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
-        """Return whether the parent span is the same call: an ORM's query around its driver's."""
+        """Return whether the parent span is the same call: an ORM's query around its driver's, say."""
         parent = self._calls.get(span.parent.span_id) if span.parent is not None else None
         if parent is None:
             return False
-        outer = parent[1]
-        return system == (system_of(outer.attributes or {}) or system_of_scope(_scope_name(outer)))
+        span_of_parent = parent[1]
+        outer = system_of(span_of_parent.attributes or {}) or system_of_scope(
+            _scope_name(span_of_parent)
+        )
+        return system == outer or (system == "http" and outer in OVER_HTTP)
 
 
 def system_of(attributes: Mapping[str, AnyValue]) -> str | None:

@@ -93,7 +93,7 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
     # Instrumentations that a configuration file has set up already hold tracers with their own sampler.
     for tracer in sdk_internals.tracers_of(provider):
         tracer.sampler = sampler
-    patch(provider, "get_tracer", functools.partial(_counting_clients, sampler))
+    count_clients(provider, sampler)
     provider.add_span_processor(CallCounter())
     root_tracer, head_sampler = _root_tracer(provider, sampler)
     export_kept = None
@@ -124,18 +124,13 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
     return root_factory
 
 
-def _counting_clients(
-    sampler: CountingSampler, get_tracer: Callable[..., trace.Tracer]
-) -> Callable[..., trace.Tracer]:
+def count_clients(provider: TracerProvider, sampler: CountingSampler) -> None:
     """Have the spans of client libraries recorded as calls, also in requests that aren't exported."""
-
-    def get_tracer_of_client(name: str, *args: object, **kwargs: object) -> trace.Tracer:
-        tracer = get_tracer(name, *args, **kwargs)
-        if name in CLIENT_TRACERS and isinstance(tracer, SdkTracer):
+    for name in CLIENT_TRACERS:
+        # Made now: the provider gives the library the same one when it asks.
+        tracer = provider.get_tracer(name)
+        if isinstance(tracer, SdkTracer):
             tracer.sampler = ClientSampler(sampler)
-        return tracer
-
-    return get_tracer_of_client
 
 
 def _root_tracer(

@@ -26,6 +26,7 @@ class SharedMemory:
 
     Attributes:
         bytes: all of it.
+        quarters: all of it as unsigned 2-byte numbers.
         halves: all of it as unsigned 4-byte numbers.
         words: all of it as signed 8-byte numbers.
         fd: the memfd; None if the memory is anonymous.
@@ -49,6 +50,7 @@ class SharedMemory:
         # A core dump that goes through a pipe would hold all that was never touched.
         with contextlib.suppress(OSError, AttributeError):
             self.bytes.madvise(mmap.MADV_DONTDUMP)
+        self.quarters = memoryview(self.bytes).cast("H")
         self.halves = memoryview(self.bytes).cast("I")
         self.words = memoryview(self.bytes).cast("q")
 

@@ -17,6 +17,7 @@ each (never by `struct.pack_into`, which writes zeros first)::
      48  int64   waiting since, monotonic ns: positive for a query, negative for `system`; 0 = not waiting
      56  uint32  the number of the text that names the called `system`, as for SQL
      60  uint16  bytes of the user's text; 0 = not known
+     62  uint16  status of the response whose head was sent; 0 = none was
      64  `REQUEST_TEXTS`, zero bytes between them, then the sequence again
    1064  `ROUTE_TEXTS`
    2048  `WATCH_TEXTS`, written by the worker's watchdog; all else by the thread that serves
@@ -63,7 +64,7 @@ USER_TEXTS = {"user": 128}
 
 #: The head as `Slot.open` writes it: what is not known yet is 0.
 _OPENING = struct.Struct("=QBBH12xQQQ16x")
-_HEAD = struct.Struct("=QBBHHHIIQQQqIH2x")
+_HEAD = struct.Struct("=QBBHHHIIQQQqIHH")
 _SEQUENCE = struct.Struct("=Q")
 _LENGTH = struct.Struct("=H")
 _STATE_AT = 8
@@ -74,6 +75,7 @@ _SQL_AT = 20
 _SINCE_AT = 48
 _SYSTEM_AT = 56
 _USER_LENGTH_AT = 60
+_STATUS_AT = 62
 _REQUEST_LIMITS = tuple(REQUEST_TEXTS.values())
 _ROUTE_LIMITS = tuple(ROUTE_TEXTS.values())
 _WATCH_LIMITS = tuple(WATCH_TEXTS.values())
@@ -101,6 +103,8 @@ class OpenRequest:
     waiting_since_ns: int | None = None
     #: The number of the text that names what is called; 0 for a query.
     system_number: int = 0
+    #: Of the response whose head was sent; None if none was.
+    status: int | None = None
 
 
 class Slot:
@@ -109,7 +113,8 @@ class Slot:
     Later writes pass the request's `started_ns` and are ignored if the slot has been reused: the
     watchdog, or a thread that the request has left behind, may come too late.
 
-    `django.queries` shows a query's beginning itself, without a call, as `begin_query` does.
+    `django.queries` shows a query's beginning itself, without a call, as `begin_query` does;
+    `servers.gunicorn` shows a response's status so, as `set_status` does.
 
     Args:
         memory: the scoreboard.
@@ -120,12 +125,13 @@ class Slot:
 
     __slots__ = (
         *("_active_at", "_at", "_busy_at", "_busy_ns", "_memory", "_queries_at", "_sequence"),
-        *("_state_at", "_system_at", "halves", "since_at", "sql_at", "sql_texts"),
-        *("started_ns", "words"),
+        *("_state_at", "_system_at", "halves", "quarters", "since_at", "sql_at", "sql_texts"),
+        *("started_ns", "status_at", "words"),
     )
 
     def __init__(self, memory: SharedMemory, at: int, busy_at: int, active_at: int) -> None:
         self._memory = memory.bytes
+        self.quarters = memory.quarters
         self.halves = memory.halves
         self.words = memory.words
         self._at = at
@@ -134,6 +140,7 @@ class Slot:
         self.sql_at = (at + _SQL_AT) // 4
         self._system_at = (at + _SYSTEM_AT) // 4
         self.since_at = (at + _SINCE_AT) // 8
+        self.status_at = (at + _STATUS_AT) // 2
         self._busy_at = busy_at // 8
         self._active_at = active_at // 8
         self._sequence = 0
@@ -193,6 +200,11 @@ class Slot:
             self.halves[self._queries_at] = count & 0xFFFFFFFF
             self.words[self.since_at] = 0
 
+    def set_status(self, started_ns: int, status: int) -> None:
+        """Show the status of a response whose head was sent."""
+        if self.started_ns == started_ns:
+            self.quarters[self.status_at] = status
+
     def begin_call(self, started_ns: int, now_ns: int, system_number: int) -> None:
         """Show that the request has begun to call another system at `now_ns` (monotonic)."""
         if self.started_ns == started_ns:
@@ -248,7 +260,7 @@ def parse(slot: bytes) -> OpenRequest | None:
     _, state, exported, length, route_length, watch_length, queries, sql = head[:8]
     if state != OPEN:
         return None
-    thread_id, started_ns, started_wall_ns, since_ns, system, user_length = head[8:]
+    thread_id, started_ns, started_wall_ns, since_ns, system, user_length, status = head[8:]
     texts = _unpacked(slot, REQUEST_START, length, REQUEST_TEXTS)
     texts |= _unpacked(slot, ROUTE_START, route_length, ROUTE_TEXTS)
     texts |= _unpacked(slot, USER_START, user_length, USER_TEXTS)
@@ -264,6 +276,7 @@ def parse(slot: bytes) -> OpenRequest | None:
         sql_number=sql,
         waiting_since_ns=abs(since_ns) or None,
         system_number=system if since_ns < 0 else 0,
+        status=status or None,
     )
 
 

@@ -188,6 +188,14 @@ class RequestScope:
             self.first_byte_ns = time.monotonic_ns()
             self.status = status
 
+    def note_head(self, status: int) -> None:
+        """Note that the head of the response was sent just now."""
+        self.first_byte_ns = time.monotonic_ns()
+        self.status, self.bytes_written = status, 0
+        # An application may send anything as its status.
+        if self.slot is not None and type(status) is int and 0 < status < MOST_STATUS:
+            self.slot.set_status(self.started_ns, status)
+
     def note_answered(self) -> None:
         """Note that the response is complete: an abort of the worker came too late for this request."""
         self.is_aborted = False
@@ -231,6 +239,9 @@ class RequestScope:
             self.app = {}
         self.app[key] = value
 
+
+#: A slot has two bytes for a status.
+MOST_STATUS = 1 << 16
 
 #: Functions that read late facts into a scope that is about to be closed, called in order. One that
 #: fails loses its own facts only.

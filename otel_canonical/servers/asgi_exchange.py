@@ -160,10 +160,9 @@ class Exchange:
         return self.is_complete
 
     def _note_head(self) -> None:
-        scope = self._scope
-        scope.first_byte_ns = time.monotonic_ns()
-        scope.status = self._status
-        scope.bytes_written = 0
+        if self._status is not None:
+            with guarded("noting the head of a response"):
+                self._scope.note_head(self._status)
 
     def refused(self, status: int, error: ErrorFacts | None) -> None:
         """Note that the server has answered, whatever the application is still going to do."""

@@ -233,6 +233,14 @@ class GunicornAdapter:
                 add_if_missing(resp.headers, RESPONSE_ID_HEADER, scope.request_id)
             result = send_headers(resp)
             scope.first_byte_ns = time.monotonic_ns()
+            try:
+                scope.status = status = resp.status_code
+                slot = scope.slot
+                # As `Slot.set_status` does, without its call.
+                if slot is not None and slot.started_ns == scope.started_ns:
+                    slot.quarters[slot.status_at] = status
+            except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
+                report_caught("noting the status of a response", error)
             return result
 
         return send_headers_and_note

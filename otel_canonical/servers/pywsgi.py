@@ -11,7 +11,6 @@ handler for each connection, of a class that the worker names; we put a subclass
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -162,9 +161,8 @@ def _handler_class(base: Any, requests: _Requests) -> Any:
                     scope.client_gone = True
                 raise
             if scope is not None and scope.first_byte_ns is None:
-                scope.first_byte_ns = time.monotonic_ns()
-                scope.status = self.code
-                scope.bytes_written = 0
+                with guarded("noting the head of a response"):
+                    scope.note_head(self.code)
 
         def _write(self, data: Any) -> None:
             super()._write(data)

@@ -70,21 +70,20 @@ def locate_stack(frames: list[Frame]) -> StackLocation | None:
     """Return the location of a running stack, given its frames from the outermost to the innermost.
 
     The frames that started the process, and the app's middleware, are on every request's stack. So the
-    frames that Django's handler called come first: there the app's outermost frame is the view. If none
-    of these is the app's, the frames that Gunicorn called (middleware, streamed bodies). While a server
-    reads or writes, that is the cause, not a line of the server's.
+    frames that Django's handler called come first: there the app's outermost frame is the view, and in
+    a view of a library no frame is the app's. Without a view, the frames that Gunicorn called count
+    (middleware, streamed bodies). While a server reads or writes, that is the cause, not a line of the
+    server's.
     """
     if not frames:
         return None
     waits_for = waits_for_client(frames)
     view = _above_last(frames, _is_django_dispatcher)
-    served = _above_last(frames, _is_gunicorn)
-    for called in (view, served):
-        if any(not is_library(frame[0]) for frame in called):
-            return _locate(called, waits_for)
-    if view or any(_is_gunicorn(frame) for frame in frames):
+    if view:
+        return _locate(view, waits_for)
+    if any(_is_gunicorn(frame) for frame in frames):
         # What is below Gunicorn is what has started it: a script, perhaps one of the app's.
-        return _locate(view or served or frames[-1:], waits_for)
+        return _locate(_above_last(frames, _is_gunicorn) or frames[-1:], waits_for)
     return _locate(frames, waits_for)
 
 

@@ -126,16 +126,21 @@ def _of_thread(innermost: FrameType | None, crossings: int) -> list[FrameType]:
 
 
 def _followed(stack: list[FrameType], crossings: int) -> list[FrameType]:
-    """Return a thread's stack and, if it waits in `async_to_sync`, the frames of that coroutine."""
-    for position in range(len(stack) - 1, -1, -1):
-        code = stack[position].f_code
-        if _is(code, "thread_handler"):
-            # The thread works for that coroutine meanwhile: these frames are the innermost ones.
-            break
-        if crossings and _is(code, "__call__"):
-            awaitable = stack[position].f_locals.get("awaitable")
+    """Return a thread's stack and, if it waits in `async_to_sync`, the frames of that coroutine.
+
+    The thread may work for that coroutine meanwhile: then these frames come behind the coroutine's.
+    """
+    for position, frame in enumerate(stack):
+        if crossings and _is(frame.f_code, "__call__"):
+            awaitable = frame.f_locals.get("awaitable")
             if hasattr(awaitable, "cr_frame"):
-                return stack[: position + 1] + _of_coroutine(awaitable, crossings - 1)
+                followed = _of_coroutine(awaitable, crossings - 1)
+                behind = stack[position + 1 :]
+                if stack[-1] in followed or not any(
+                    _is(later.f_code, "thread_handler") for later in behind
+                ):
+                    return stack[: position + 1] + followed
+                break
     return stack
 
 

@@ -10,11 +10,16 @@ from otel_canonical.event.fields import FieldValue
 from otel_canonical.event.registry import faults
 
 
-def check_event(pairs: Iterable[tuple[str, FieldValue]]) -> None:
-    """Fail if an event has a key, a type, an order or a combination that the registry doesn't know."""
+def faults_of(pairs: Iterable[tuple[str, FieldValue]]) -> list[str]:
+    """Return every key, type, order or combination of an event that the registry doesn't know."""
     found = list(pairs)
-    event_type = EventType(dict(found)["event_type"])
-    wrong = list(faults(event_type, found))
+    return list(faults(EventType(dict(found)["event_type"]), found))
+
+
+def check_event(pairs: Iterable[tuple[str, FieldValue]]) -> None:
+    """Fail if an event is not what the registry allows."""
+    found = list(pairs)
+    wrong = faults_of(found)
     assert not wrong, f"{wrong}\n{found}"
 
 

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.request.composer import Composer
+from tests.support.event_checks import faults_of
 from tests.support.servers import PROGRAMS
+
+
+@pytest.fixture(autouse=True)
+def events_are_well_formed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hold every event that is composed in a test against the registry of fields."""
+    wrong: list[str] = []
+
+    def checked(compose: Callable[..., CanonicalEvent]) -> Callable[..., CanonicalEvent]:
+        def compose_and_check(*arguments: Any) -> CanonicalEvent:
+            event = compose(*arguments)
+            wrong.extend(faults_of(event.pairs))
+            return event
+
+        return compose_and_check
+
+    for name in ("request_event", "least_event", "partial_failure_event"):
+        monkeypatch.setattr(Composer, name, checked(getattr(Composer, name)))
+    yield
+    assert not wrong, wrong
 
 
 @pytest.fixture(scope="session")

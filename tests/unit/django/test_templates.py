@@ -7,6 +7,7 @@ import contextvars
 import itertools
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,3 +76,21 @@ def test_times_are_of_all_threads_when_two_end_at_once(
     event = event_of(view)
     assert (event["tpl_renders"], event["tpl_time"]) == (2, 2.0)
     assert (event["cache_misses"], event["cache_time"]) == (2, 2.0)
+
+
+def test_renders_of_template_partials_are_patched_where_django_has_them() -> None:
+    """Django 6: `page.html#row` is a `PartialTemplate`, whose `render` is its own."""
+
+    class Template:
+        def render(self, context: object) -> str:
+            return "template"
+
+    class PartialTemplate:
+        def render(self, context: object) -> str:
+            return "partial"
+
+    before = PartialTemplate.render
+    templates.wrap_template(SimpleNamespace(Template=Template, PartialTemplate=PartialTemplate))
+    assert PartialTemplate.render is not before
+    assert (Template().render(None), PartialTemplate().render(None)) == ("template", "partial")
+    templates.wrap_template(SimpleNamespace(Template=Template))

@@ -42,6 +42,32 @@ def named(view: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def routed(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Choose a view at each request, as wagtail does; what it holds is a helper."""
+
+    def chosen_by(kwargs: dict[str, Any]) -> Callable[..., Any]:
+        return globals()["answer"] if not kwargs else view
+
+    def router(request: Any, **kwargs: Any) -> Any:
+        return chosen_by(kwargs)(request)
+
+    return router
+
+
+def checked(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap without `functools.wraps`, naming the request."""
+
+    def wrapper(request: Any, *args: Any) -> Any:
+        return view(request, *args)
+
+    return wrapper
+
+
+def short(req: Any) -> HttpResponse:
+    """Answer."""
+    return HttpResponse("yes")
+
+
 class Page(View):
     """A class-based view."""
 
@@ -92,6 +118,10 @@ def view_of(pattern: Any, url: str = "/view/", method: str = "get") -> str:
         (named(answer), f"{HERE}.answer"),
         (nameless(named(nameless(answer))), f"{HERE}.answer"),
         (functools.partial(nameless(answer)), f"{HERE}.answer"),
+        (checked(answer), f"{HERE}.answer"),
+        (checked(short), f"{HERE}.short"),
+        (checked(Site().change), f"{HERE}.Site.change"),
+        (routed(answer), f"{HERE}.router"),
         (Page.as_view(), f"{HERE}.Page"),
         (nameless(Page.as_view()), f"{HERE}.Page"),
         (Site().change, f"{HERE}.Site.change"),

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.event.event import (
+    CanonicalEvent,
+    EventType,
+    least_important_first,
+    seconds,
+    timestamp,
+)
 
 #: From 1970 to 2200, in nanoseconds since the epoch.
 MOMENTS = st.integers(0, 7_258_118_400 * 10**9)
@@ -93,3 +99,13 @@ def test_timestamp_is_right_when_threads_ask_for_different_seconds() -> None:
 def test_seconds_are_to_the_microsecond(elapsed_ns: int, shown: float) -> None:
     """Six digits are all that a line shows."""
     assert seconds(elapsed_ns) == shown
+
+
+def test_least_important_is_first() -> None:
+    """The app's, then stacks, then ours from the end of the line, at last identity and outcome."""
+    names = """http.request.id http.response.status_code canonical.db.queries canonical.cache.hits
+    app.plan code.stacktrace app.items""".split()
+    assert list(least_important_first(dict.fromkeys(names, 1))) == [
+        *("app.items", "app.plan", "code.stacktrace", "canonical.cache.hits"),
+        *("canonical.db.queries", "http.response.status_code", "http.request.id"),
+    ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.event.fields import FIELDS, PATTERNS, PROTECTED, attribute_of
+from otel_canonical.event.fields import FIELDS, PATTERNS, PROTECTED, attribute_of, field_value
 
 EVERYTHING = FIELDS + PATTERNS
 
@@ -83,3 +83,35 @@ def test_attribute_of_key(key: str, attribute: str) -> None:
 def test_apps_keys_stay_apart(key: str) -> None:
     """Whatever an app calls its fact, it is none of ours on the span."""
     assert attribute_of("app_" + key) == "app." + key
+
+
+class Rate(float):
+    """A float of the app's own."""
+
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+
+class Count(int):
+    """An integer of the app's own."""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, True),
+        (0.5, 0.5),
+        (7, 7),
+        (Count(7), 7),
+        (Rate(0.5), 0.5),
+        (2**63 - 1, 2**63 - 1),
+        (-(2**63), -(2**63)),
+        (2**63, str(2**63)),
+        ("text", "text"),
+        ([1], "[1]"),
+    ],
+)
+def test_value_of_an_app_is_a_scalar(value: object, shown: object) -> None:
+    """Of Python's own type; what a store's integers can't hold is a text."""
+    found = field_value(value)
+    assert (found, type(found)) == (shown, type(shown))

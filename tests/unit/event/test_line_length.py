@@ -212,3 +212,14 @@ def test_work_when_shortening_does_not_grow_with_the_length() -> None:
     pairs: list[tuple[str, FieldValue]] = [(f"key_{number}", number) for number in range(10)]
     fit([*pairs, ("a", "x" * LONG), ("b", "é" * 1_000_000)], encode, PIPE_BUF, ())
     assert calls <= MOST_ENCODINGS
+
+
+@encoders
+def test_bound_holds_to_the_byte_when_pairs_are_left_out(encode: Encoder) -> None:
+    """At every bound: no line is longer, and none is shorter by more than a pair."""
+    pairs: list[tuple[str, FieldValue]] = [*IDENTITY, *((f"k{n:03}", True) for n in range(200))]
+    pair = len(encode([*pairs, ("k999", True)])) - len(encode(pairs))
+    for max_bytes in range(SHORTEST_BOUND, SHORTEST_BOUND + 2 * pair):
+        line, is_shortened = fit(pairs, encode, max_bytes, PROTECTED)
+        assert is_shortened
+        assert max_bytes - pair < len(line) <= max_bytes

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from otel_canonical._version import __version__
-from otel_canonical.pool import layout, slots
+from otel_canonical.pool import counters, layout, slots
 from otel_canonical.pool.layout import layout_of
 from otel_canonical.pool.scoreboard import Scoreboard
 
@@ -57,3 +57,17 @@ def test_scoreboard_cannot_be_shortened() -> None:
     assert board.memory.fd is not None
     with pytest.raises(PermissionError):
         os.ftruncate(board.memory.fd, 0)
+
+
+def test_words_are_distinct_and_within_their_block() -> None:
+    """Each has one meaning: a number that is given twice would be two counts in one word."""
+    names = """PID NUMBER STARTED_NS BOOTED_NS USED_SLOTS HEARTBEAT_FD WAKE_FD ANSWER_FD DUMP_FD
+    DUMP_SIGNAL WATCHDOG_TID QUEUED_SPANS QUEUED_LOGS""".split()
+    listeners = range(counters.LISTENERS, counters.LISTENERS + counters.MOST_LISTENERS)
+    words = [*range(len(counters.COUNTS)), *listeners, *(getattr(counters, name) for name in names)]
+    assert len(set(words)) == len(words)
+    assert max(words) < layout.BLOCK_WORDS
+    pool = [layout.BACKLOG, layout.BACKLOG_SEEN_NS, layout.WORKERS, layout.USED_BLOCKS]
+    pool += [layout.SWITCHES_GENERATION, layout.FACTS_GENERATION]
+    assert len(set(pool)) == len(pool)
+    assert max(pool) < layout.HEAD_SIZE // layout.WORD

@@ -51,9 +51,10 @@ def test_request_is_read_as_it_was_written() -> None:
     slot.set_queries(22, 7)
     slot.write_route(22, ("route/", "app.view", "/redacted/"))
     slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_status(22, 503)
     request = slot.read()
     assert request is not None
-    assert request.queries == 7
+    assert (request.queries, request.status) == (7, 503)
     assert (request.texts["route"], request.texts["path"]) == ("route/", "/redacted/")
     assert request.watched == {"after_s": "1.5", "loc": "a.py:1:f", "cause_loc": "b.py:2:g"}
 
@@ -65,12 +66,14 @@ def test_new_request_has_nothing_of_the_one_before() -> None:
     slot.set_queries(22, 7)
     slot.write_route(22, ("route/", "app.view", "/"))
     slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_status(22, 503)
     slot.set_state(IDLE)
     assert slot.read() is None
     open_slot(slot)
     request = slot.read()
     assert request is not None
     assert (request.queries, request.watched, request.texts.get("route")) == (0, {}, None)
+    assert request.status is None
 
 
 def test_new_request_gets_nothing_that_is_noted_of_the_one_before() -> None:
@@ -82,9 +85,11 @@ def test_new_request_gets_nothing_that_is_noted_of_the_one_before() -> None:
     slot.set_queries(22, 7)
     slot.write_route(22, ("route/", "app.view", "/"))
     slot.write_watched(22, ("1.5", "a.py:1:f", "b.py:2:g"))
+    slot.set_status(22, 503)
     request = slot.read()
     assert request is not None
     assert (request.queries, request.watched, request.texts.get("route")) == (0, {}, None)
+    assert request.status is None
 
 
 def test_slot_is_not_open_while_its_line_is_written() -> None:
@@ -177,3 +182,26 @@ def test_waiting_requests_are_summed_where_workers_queue() -> None:
     scoreboard.free_block(1)
     assert scoreboard.pool_state(0).waiting == 4
     assert Scoreboard(8, 2).pool_state(0).waiting is None
+
+
+def test_slot_shows_what_is_waited_for() -> None:
+    """A query, a call to another system, or neither; and since when."""
+    slot = first_slot()
+    open_slot(slot)
+    shown = []
+    for change in (
+        lambda: None,
+        lambda: slot.begin_query(22, 100, 5),
+        lambda: slot.set_queries(22, 1),
+        lambda: slot.begin_call(22, 200, 6),
+        lambda: slot.end_call(22),
+    ):
+        change()
+        request = slot.read()
+        assert request is not None
+        shown.append((request.waiting_since_ns, request.system_number, request.sql_number))
+    assert shown == [(None, 0, 0), (100, 0, 5), (None, 0, 5), (200, 6, 5), (None, 0, 5)]
+    slot.begin_query(21, 300, 7)
+    slot.begin_call(21, 300, 7)
+    assert slot.read() is not None
+    assert slot.read().waiting_since_ns is None  # type: ignore[union-attr]

@@ -286,7 +286,8 @@ def test_line_is_written_when_a_value_is_of_another_type(
     """A row's quick way can't write it; the other way can."""
     log = a_log(events)
     scope = opened(log)
-    scope.status, scope.bytes_written, scope.first_byte_ns = "200", 0, 0  # type: ignore[assignment]
+    scope.status, scope.bytes_written = "200", 0  # type: ignore[assignment]
+    scope.first_byte_ns = scope.started_ns
     log.close(scope)
     output = LineOutput(str(tmp_path / "lines"))
     LineWriter(output, "logfmt", 4096).emit(events[0])
@@ -333,3 +334,78 @@ def test_event_knows_the_moment_that_its_line_shows(events: list[CanonicalEvent]
     [event] = events
     assert event.made_wall_ns is not None
     assert dict(event.pairs)["ts"] == timestamp(event.made_wall_ns)
+
+
+#: As a sample has it, the innermost frame last.
+STACK = '  File "a.py", line 1, in f\n  File "b.py", line 2, in g\n'
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_slow_event_has_where_it_was_seen(events: list[CanonicalEvent], is_stuck: bool) -> None:
+    """Whether or not the deadline has been seen as well; its stack leaves with the event."""
+    log = a_log(events)
+    scope = opened(log)
+    scope.slow = StackSample(scope.started_ns + 2 * 10**9, "a.py:1:f", "b.py:2:g", STACK)
+    if is_stuck:
+        scope.stuck = StackSample(
+            scope.started_ns + 10**9, "c.py:3:h", "d.py:4:i", "an earlier one"
+        )
+    log.slow(scope)
+    [event] = events
+    facts = dict(event.pairs)
+    assert (facts["slow_loc"], facts["slow_cause_loc"]) == ("a.py:1:f", "b.py:2:g")
+    assert facts["slow_stack"] == "b.py:2:g < a.py:1:f"
+    assert facts.get("timeout_loc") == ("c.py:3:h" if is_stuck else None)
+    assert facts.get("timeout_seen") == (1.0 if is_stuck else None)
+    assert event.attributes()["code.stacktrace"] == ("an earlier one" if is_stuck else STACK)
+    log.close(scope)
+
+
+def test_signals_wait_while_the_line_of_an_interrupted_request_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One more would interrupt it again."""
+    signals = DeferredSignals()
+    deferred: list[bool] = []
+
+    def quit_here(scope: RequestScope) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
+    outputs = Outputs(lambda event: b"", lambda event, line: deferred.append(signals.are_deferred))
+    log = CanonicalLog(Settings(), RootFactory(None, str), outputs, signals=signals)
+    scope = opened(log)
+    with pytest.raises(SystemExit):
+        log.close(scope)
+    assert deferred == [True]
+    assert not signals.are_deferred
+
+
+@pytest.mark.parametrize("place", ["loc", "cause_loc", "template", "message"])
+def test_what_is_not_known_of_an_error_is_left_out(
+    place: str, events: list[CanonicalEvent]
+) -> None:
+    """And the rest is shown."""
+    facts = {"loc": "a.py:1:f", "cause_loc": "b.py:2:g", "template": "p.html:3", "message": "no"}
+    facts[place] = "" if place == "message" else None  # type: ignore[assignment]
+    log = a_log(events)
+    scope = opened(log)
+    scope.error = errors.ErrorFacts(type="ValueError", **facts)  # type: ignore[arg-type]
+    log.close(scope)
+    [event] = events
+    names = {"message": "exc_msg"}
+    wanted = {names.get(name, f"exc_{name}"): value for name, value in facts.items() if value}
+    shown = {key: value for key, value in event.pairs if key.startswith("exc_")}
+    assert shown == {"exc_type": "ValueError", **wanted}
+
+
+def test_place_that_may_not_be_named_is_left_out(events: list[CanonicalEvent]) -> None:
+    """While the server writes there is a cause, and no location."""
+    log = a_log(events)
+    scope = opened(log)
+    scope.slow = scope.stuck = StackSample(scope.started_ns, None, "writing to the client", "")
+    log.close(scope)
+    facts = dict(events[0].pairs)
+    assert facts["slow_cause_loc"] == facts["timeout_cause_loc"] == "writing to the client"
+    assert facts["deadline_exceeded"] is True
+    assert not {"slow_loc", "timeout_loc", "slow_stack"} & facts.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import re
 import sys
 import traceback
@@ -221,3 +222,18 @@ def test_rest_is_shown_when_an_exception_is_hostile() -> None:
     except Hostile as error:
         facts = errors.of_error(error)
     assert (facts.type, facts.message, facts.template) == ("Hostile", "the message", None)
+
+
+def test_last_frame_is_the_callers_when_modules_are_skipped() -> None:
+    """The code that asked the socket, not the socket's own."""
+
+    def decodes() -> None:
+        json.loads("no json")
+
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        decodes()
+    innermost = errors.last_frame(caught.value)
+    asked = errors.last_frame(caught.value, ("json",))
+    assert innermost is not None
+    assert asked is not None
+    assert (innermost.f_globals["__name__"], asked.f_code.co_name) == ("json.decoder", "decodes")

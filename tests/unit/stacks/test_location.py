@@ -219,6 +219,7 @@ SCRIPT = ("/usr/local/bin/gunicorn", 6, "<module>")
 SERVED = [SCRIPT, (f"{PACKAGES}/gunicorn/workers/sync.py", 2, "handle_request")]
 MODULE = [("/usr/lib/python3.11/runpy.py", 1, "_run_code"), *SERVED[1:]]
 DISPATCHED = [*SERVED, (f"{DJANGO}/core/handlers/base.py", 4, "_get_response")]
+MIDDLEWARE = ("/usr/src/app/shop/middleware.py", 3, "__call__")
 OSCAR = (f"{PACKAGES}/oscar/views.py", 7, "basket")
 ADMIN = (f"{DJANGO}/contrib/admin/options.py", 8, "changelist_view")
 SLEEPS = ("/usr/lib/python3.11/ssl.py", 9, "read")
@@ -229,6 +230,10 @@ SENDS = ("/usr/lib/python3.11/socket.py", 3, "sendall")
     ("stack", "loc", "cause"),
     [
         ([*DISPATCHED, OSCAR, SLEEPS], "oscar/views.py:7:basket", "ssl.py:9:read"),
+        (
+            [*SERVED, MIDDLEWARE, DISPATCHED[-1], OSCAR, SLEEPS],
+            *("oscar/views.py:7:basket", "ssl.py:9:read"),
+        ),
         ([*DISPATCHED, ADMIN], "django/contrib/admin/options.py:8:changelist_view", "view"),
         ([*DISPATCHED, (f"{DJANGO}/views/generic/base.py", 1, "view")], None, "base.py:1:view"),
         (
