@@ -140,12 +140,12 @@ def test_own_connection_keeps_the_drivers_span(
     """What the app opens by itself is none of ours."""
     with traced_databases(tmp_path, databases.settings(driver)) as (server, sink):
         _, line = server.ask("/own_connection/")
-        scopes = [(text_of(span), span.scope) for span in queries(sink, line)]
+        scopes = {text_of(span): span.scope for span in queries(sink, line)}
         name = "psycopg" if driver == "psycopg-pool" else driver
-        assert scopes == [
-            ("SELECT ?", "otel_canonical"),
-            ("SELECT ?", f"opentelemetry.instrumentation.{name}"),
-        ]
+        assert scopes == {
+            "SELECT ?": "otel_canonical",
+            "SELECT ? + ?": f"opentelemetry.instrumentation.{name}",
+        }
         assert line["db_queries"] == "2"
 
 
