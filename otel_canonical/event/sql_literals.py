@@ -11,20 +11,21 @@ import re
 
 _PLACEHOLDER = "?"
 
-_LITERALS = re.compile(
-    r"""
+_PATTERN = r"""
     '(?:[^'\\]|''|\\[^'])*(?:'|\\'.*|$)     # a text, also one that was cut; databases differ in whether \'
                                             # ends one, so what follows may be one, too
     | \$(\w*)\$ .*? (?:\$\1\$|$)              # PostgreSQL's dollar quotes
-    | "([^"\n]*)(?:"|$)                      # in double quotes: a name, or no name
+    | {in_double_quotes}
     | (?<![\w.$%:@?]) \d[\w.]*                 # a number
-    """,
-    re.VERBOSE | re.DOTALL,
+"""
+_FLAGS = re.VERBOSE | re.DOTALL
+_LITERALS = re.compile(_PATTERN.format(in_double_quotes=r'"([^"\n]*)(?:"|$)'), _FLAGS)
+_MYSQL_LITERALS = re.compile(
+    _PATTERN.format(in_double_quotes=r'"(?:[^"\\]|""|\\[^"])*(?:"|\\".*|$)'), _FLAGS
 )
 _is_no_name = re.compile(r"[^\w.$ -]").search
 _is_quoted_name = re.compile(r'"\."').search
 _may_hold_literal = re.compile(r"['\"$]|(?<![\w.$%:@?])\d").search
-
 
 _is_mysql_in_use: list[bool] = []
 
@@ -46,7 +47,9 @@ def without_literals(sql: str) -> str:
     """Return a statement with `?` in the place of each value."""
     if not _may_hold_literal(sql):
         return sql
-    return _LITERALS.sub(_shown if quotes_names(sql) else _PLACEHOLDER, sql)
+    if quotes_names(sql):
+        return _LITERALS.sub(_shown, sql)
+    return _MYSQL_LITERALS.sub(_PLACEHOLDER, sql)
 
 
 def _shown(literal: re.Match[str]) -> str:

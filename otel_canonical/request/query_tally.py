@@ -74,7 +74,7 @@ class QueryTally(CallTally):
     """What one request asked of its databases."""
 
     __slots__ = (
-        *("_by_shape", "_by_text", "_locations_left", "_suspect_runs", "_suspects"),
+        *("_by_shape", "_by_text", "_locations_left", "_suspect_runs", "_suspects", "_texts_left"),
         *("connect_ns", "connects", "fetch_ns", "rows", "txn_ns"),
         *("slow", "slowest_loc", "slowest_ns", "slowest_text"),
     )
@@ -88,6 +88,7 @@ class QueryTally(CallTally):
         self._suspects: list[_Suspect] = []
         self._suspect_runs = thresholds.n_plus_one
         self._locations_left = MOST_LOCATIONS
+        self._texts_left = DISTINCT_SQL_TEXTS
         #: Connections opened, and the time in that, in waiting for a pool and in health checks.
         self.connects = self.connect_ns = 0
         #: Time in BEGIN, COMMIT, ROLLBACK and savepoints.
@@ -124,13 +125,20 @@ class QueryTally(CallTally):
             self.slowest_loc = self._locate()
 
     def _add_text(self, text: str, elapsed_ns: int) -> None:
-        shape = _shapes.get(text) or shape_of(text)
+        # No calls of `get` and `len` where there are other ways: this runs for most queries. Another
+        # thread may empty `_shapes` at any moment.
+        try:
+            shape = _shapes[text]
+        except KeyError:
+            shape = shape_of(text)
         by_shape: list[Any] | None = None
         if shape != text:
-            by_shape = self._by_shape.get(shape)
-            if by_shape is None and len(self._by_shape) < DISTINCT_SQL_TEXTS:
+            if shape in self._by_shape:
+                by_shape = self._by_shape[shape]
+            elif len(self._by_shape) < DISTINCT_SQL_TEXTS:
                 by_shape = self._by_shape[shape] = [0, 0]
-        if len(self._by_text) < DISTINCT_SQL_TEXTS:
+        if self._texts_left > 0:
+            self._texts_left -= 1
             self._by_text[text] = [1, elapsed_ns, by_shape]
         if by_shape is not None:
             self._add_to_shape(text, by_shape, elapsed_ns)

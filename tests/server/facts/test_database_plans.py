@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,17 @@ import pytest
 from tests.support.databases import Databases, at, database_site, traced_databases
 from tests.support.servers import Line, Server, eventually
 
-#: Every query that takes 50 ms is explained.
-EXPLAIN = {"OTEL_PYTHON_CANONICAL_DB_EXPLAIN_SECONDS": "0.05"}
+#: The slow ones take 0.2 s. On a busy machine others may, too, such as those that make the tables.
+EXPLAIN = {"OTEL_PYTHON_CANONICAL_DB_EXPLAIN_SECONDS": "0.15"}
 
 
 def slow_queries(server: Server) -> list[Line]:
-    """Return the `slow_query` lines so far."""
-    return [line for line in server.lines() if line["event_type"] == "slow_query"]
+    """Return the `slow_query` lines so far of requests for slow views."""
+    return [
+        line
+        for line in server.lines()
+        if line["event_type"] == "slow_query" and line["req_id"].startswith("slow_")
+    ]
 
 
 def wait_for_plan(server: Server, line: Line) -> Line:
@@ -66,7 +69,7 @@ def test_slow_query_has_a_line_with_its_plan(
         assert expected in plan["db_plan"]
         assert plan["db_query"].startswith("SELECT ")
         assert plan["db_query_loc"] == at("slow_select", "slow_select")
-        assert float(plan["db_query_time"]) >= 0.05
+        assert float(plan["db_query_time"]) >= 0.15
         assert "hunter2" not in server.report()
         assert "4711" not in plan["db_plan"]
 
@@ -109,18 +112,23 @@ def test_database_that_is_down_costs_a_warning(
         assert slow_queries(server) == []
 
 
-def test_latency_is_what_it_was(databases: Databases, tmp_path: Path) -> None:
-    """The response is out before the plan is asked for, and the same query is explained once."""
+def test_plan_is_fetched_behind_the_response_and_once(databases: Databases, tmp_path: Path) -> None:
+    """The request's line, written with the last byte, stands before the plan's; a shape has one plan a minute."""
     with database_site(tmp_path, databases.settings("psycopg"), **EXPLAIN) as server:
-        started = time.monotonic()
-        lines = [server.ask("/three/")[1] for _ in range(3)]
         first = ask(server, "/slow_select/")
-        wait_for_plan(server, first)
-        assert time.monotonic() - started < 60
-        for _ in range(3):
-            server.get("/slow_select/")
-        server.wait_for_lines(1 + len(lines) + 1 + 1 + 3)
-        assert len(slow_queries(server)) == 1
+        plan = wait_for_plan(server, first)
+        # The request's line is written when its last byte is out.
+        assert [
+            line["event_type"] for line in server.lines() if line["req_id"] == first["req_id"]
+        ] == [*("request", "slow_query")]
+        assert plan["ts"] >= first["ts"]
+        assert first["db_queries"] == "1"
+        for number in range(3):
+            server.get("/slow_select/", X_Request_ID=f"slow_{number}")
+            server.line_of(f"slow_{number}")
+        # Plans come one after another: this one is behind all that could be of those three.
+        wait_for_plan(server, ask(server, "/slow_other/"))
+        assert [line["req_id"] for line in slow_queries(server)] == ["slow_select", "slow_other"]
 
 
 def test_plan_is_on_span_and_log_event(databases: Databases, tmp_path: Path) -> None:

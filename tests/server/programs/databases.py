@@ -302,6 +302,14 @@ def slow_select(request):
     return HttpResponse("slow")
 
 
+def slow_other(request):
+    """Another slow query than `slow_select`'s."""
+    with default().cursor() as cursor:
+        cursor.execute(slow_sql("auth_permission") + " ORDER BY id", ["hunter2"])
+        cursor.fetchall()
+    return HttpResponse("slow")
+
+
 def slow_write(request):
     sleep = sleeping(0.2).removeprefix("SELECT ")
     with default().cursor() as cursor:
@@ -414,7 +422,7 @@ def streams(request):
 
 
 VIEWS = [
-    *(secret_error, slow_select, slow_write, slow_in_transaction),
+    *(secret_error, slow_select, slow_other, slow_write, slow_in_transaction),
     *(migrates, ok, three, twenty, procedure, fetches, slowest, atomic, on_commit, threads),
     *(own_connection, streams),
     *(getattr(databases_n1, name) for name in dir(databases_n1) if name.startswith("n1_")),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from otel_canonical.event import bounds
 from otel_canonical.event.event import TRUNCATED_ATTRIBUTE, CanonicalEvent, EventType
 from otel_canonical.event.fields import field_value
+from otel_canonical.event.rows import DETAILS, LOOSE
 
 MOST = bounds.limits.value
 
@@ -98,3 +99,16 @@ def test_event_of_too_many_values_loses_the_least_important() -> None:
     assert size_of(attributes) <= bounds.limits.event
     assert (attributes["http.route"], attributes["http.request.id"]) == ("r/", "a")
     assert 100 < len(attributes) < 20_000
+
+
+def test_lists_count_and_give_way_whole() -> None:
+    """A list of texts is as many bytes as its texts; it is left out rather than shortened."""
+    small = (("db_n1_queries", None, ("a" * 2000,) * 5),)
+    rows = ((LOOSE, (("event_type", "request"), ("req_route", "r/"))), (DETAILS, small))
+    kept = CanonicalEvent(EventType.REQUEST, rows).attributes()
+    assert kept["canonical.db.n1.queries"] == ("a" * 2000,) * 5
+    large = (("db_n1_queries", None, ("x" * 20_000,) * 5),)
+    attributes = CanonicalEvent(EventType.REQUEST, (*rows[:1], (DETAILS, large))).attributes()
+    assert attributes["http.route"] == "r/"
+    assert attributes[TRUNCATED_ATTRIBUTE] is True
+    assert "canonical.db.n1.queries" not in attributes
