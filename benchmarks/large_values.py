@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 
 from otel_canonical.event.event import CanonicalEvent
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.request.app_facts import set as set_fact
 from otel_canonical.request.canonical_log import CanonicalLog

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_canonical import otel_config, process_identity
+from otel_canonical import otel_config
 from otel_canonical.arbiter import code_snapshot, gunicorn, settings_check
 from otel_canonical.arbiter.arbiter import ArbiterSide
 from otel_canonical.django import setup as django_setup
@@ -23,7 +23,8 @@ from otel_canonical.internal_errors import warn
 from otel_canonical.otel_environment import exports, variables
 from otel_canonical.patching import when_imported
 from otel_canonical.pool import identity
-from otel_canonical.process_identity import own
+from otel_canonical.process import identity as process_identity
+from otel_canonical.process.identity import own
 from otel_canonical.request import log_ids
 from otel_canonical.settings import read_settings
 from otel_canonical.stacks.errors import report_with

@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
-from otel_canonical.interruptions import is_interruption
+from otel_canonical.process import error_log
+from otel_canonical.process.interruptions import is_interruption
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 STRICT_VARIABLE = "OTEL_CANONICAL_STRICT"
 REPORT_INTERVAL_S = 60.0
+#: After a report that could not be written, because the error log's reader hangs.
+RETRY_INTERVAL_S = 1.0
 #: The most frames in a report, before the process has a policy for it.
 MOST_FRAMES = 20
 
@@ -49,13 +52,15 @@ def report(doing: str, error: BaseException | None = None) -> None:
     if error is not None and is_interruption(error):
         raise error
     again = _how_often_held_back(doing)
-    if again is not None:
-        logger.error(
-            "otel-canonical failed while %s; the request was not affected%s%s",
-            escaped(doing),
-            _and_before(again),
-            "" if error is None else f"\n{_policy.describe(error)}",
-        )
+    if again is not None and not error_log.log(
+        logger,
+        logging.ERROR,
+        "otel-canonical failed while %s; the request was not affected%s%s",
+        escaped(doing),
+        _and_before(again),
+        "" if error is None else f"\n{_policy.describe(error)}",
+    ):
+        _hold_back(doing, again)
 
 
 def report_caught(doing: str, error: Exception) -> None:
@@ -82,14 +87,16 @@ def report_app_code(doing: str, error: BaseException) -> None:
 
 def tell(what: str) -> None:
     """Warn of something that is not our error. The caller keeps it rare."""
-    logger.warning("otel-canonical: %s", _said(what))
+    error_log.log(logger, logging.WARNING, "otel-canonical: %s", _said(what))
 
 
 def warn(what: str) -> None:
     """Warn of something that is not our error, at most once a minute per `what`."""
     again = _how_often_held_back(what)
-    if again is not None:
-        logger.warning("otel-canonical: %s%s", _said(what), _and_before(again))
+    if again is not None and not error_log.log(
+        logger, logging.WARNING, "otel-canonical: %s%s", _said(what), _and_before(again)
+    ):
+        _hold_back(what, again)
 
 
 def set_policy(clean: Callable[[str], str], describe: Callable[[BaseException], str]) -> None:
@@ -141,6 +148,12 @@ def _how_often_held_back(what: str) -> int | None:
         return None
     _last_said_monotonic[what] = now
     return _held_back.pop(what, 0)
+
+
+def _hold_back(what: str, again: int) -> None:
+    """Note that the error log took no report of `what`: its reader hangs. Try again soon."""
+    _last_said_monotonic[what] -= REPORT_INTERVAL_S - RETRY_INTERVAL_S
+    _held_back[what] = _held_back.get(what, 0) + again + 1
 
 
 def _and_before(again: int) -> str:

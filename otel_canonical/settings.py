@@ -34,7 +34,7 @@ class Settings:
         "stdout",
         setting_values.output,
         "stdout",
-        "Where lines go: `stdout`, `stderr` or the path of a file (reopened on SIGUSR1).",
+        "Where lines go: `stdout` (or `-`), `stderr`, or a path; a file is reopened on SIGUSR1.",
     )
     format: str = _setting("logfmt", setting_values.line_format, "logfmt", "`logfmt` or `json`.")
     max_line: int = _setting(

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from otel_canonical import process_identity
 from otel_canonical.django import setup as django_setup
 from otel_canonical.event import logfmt
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.otel.root_factory import RootFactory
+from otel_canonical.process import identity as process_identity
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings

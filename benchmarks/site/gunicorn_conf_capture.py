@@ -13,7 +13,7 @@ def post_worker_init(worker: Any) -> None:
     """Wrap the emitter: what it is given is written to a file, then goes on as ever."""
     from otel_canonical.event import rows
     from otel_canonical.event.event import CanonicalEvent
-    from otel_canonical.event.output import LineWriter
+    from otel_canonical.event.line_writer import LineWriter
 
     names = {id(row): name for name, row in vars(rows).items() if name.isupper()}
     target = os.open(os.environ["BENCHMARK_EVENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

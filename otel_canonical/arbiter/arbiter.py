@@ -10,18 +10,21 @@ import os
 import socket
 from typing import Any
 
-from otel_canonical import otel_config, process_identity
+from otel_canonical import otel_config
 from otel_canonical._version import __version__
+from otel_canonical.arbiter import gunicorn
 from otel_canonical.arbiter.live_pool import LivePool
 from otel_canonical.arbiter.lost_requests import LostRequests
 from otel_canonical.arbiter.pool_sampler import PoolSampler
 from otel_canonical.arbiter.reporter_process import ReporterProcess
-from otel_canonical.event.output import open_line_writer
+from otel_canonical.event.line_writer import open_line_writer
+from otel_canonical.event.whole_prints import keep_apart
 from otel_canonical.pool import identity
 from otel_canonical.pool.counters import no_counts
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
+from otel_canonical.process import identity as process_identity
 from otel_canonical.settings import Settings
 
 
@@ -46,6 +49,7 @@ class ArbiterSide:
         self.line_writer = open_line_writer(
             settings, arbiter.cfg, self._counts, arbiter.log.warning
         )
+        self._share_output()
         emit = self.line_writer.emit
         self._reporter = ReporterProcess(*_exported(settings), arguments=lambda: [self.pool_name])
         self._ledger = PoolLedger(_shape(arbiter), self._counts)
@@ -61,7 +65,7 @@ class ArbiterSide:
             "otel-canonical %s: one %s line per request on %s; %s",
             __version__,
             self.settings.format,
-            self.line_writer.output.target,
+            self.line_writer.output.described(),
             otel_config.describe(),
         )
         if self._ledger.scoreboards()[-1].memory.fd is None:
@@ -73,6 +77,12 @@ class ArbiterSide:
         self._reporter.send_sample(sample)
         self._live_pool.take(sample)
 
+    def _share_output(self) -> None:
+        """Come to terms with what else is written to where the lines go."""
+        output = self.line_writer.output
+        keep_apart(output)
+        gunicorn.unblock_error_log(output.is_same_file)
+
     def reconfigure(self, arbiter: Any, settings: Settings) -> None:
         """Take over the configuration of a reload (SIGHUP). Workers of before keep what they have."""
         previous, self.settings = self.settings, settings
@@ -80,10 +90,13 @@ class ArbiterSide:
             self._reporter.close()
             return
         former = self.line_writer
-        if previous != settings:
+        # What could not be opened before may be there now.
+        if previous != settings or former.output.is_substitute:
             self.line_writer = open_line_writer(
                 settings, arbiter.cfg, self._counts, arbiter.log.warning
             )
+        # Gunicorn has made its handlers anew.
+        self._share_output()
         emit = self.line_writer.emit
         self._ledger.reshape(_shape(arbiter))
         self._lost_requests.reconfigure(settings, emit)

@@ -6,6 +6,8 @@ hooks keep running, before or after ours. Nothing here imports Gunicorn.
 
 from __future__ import annotations
 
+import functools
+import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch, wrapped
+from otel_canonical.process import error_log
 
 Hook = Callable[..., None]
 
@@ -157,6 +160,17 @@ def after_reopening_files(log: Any, reopen: Callable[[], None]) -> None:
         return reopen_all_files
 
     patch(log, "reopen_files", reopening_ours)
+
+
+def unblock_error_log(is_same_file: Callable[[int], bool]) -> None:
+    """Have Gunicorn's messages given up, not waited for, where our lines may have filled their pipe.
+
+    Args:
+        is_same_file: whether what is written to a descriptor goes where our lines go.
+    """
+    for handler in logging.getLogger("gunicorn.error").handlers:
+        if error_log.writes_to(handler, is_same_file):
+            patch(handler, "emit", functools.partial(error_log.unblocked, handler))
 
 
 def leave_if_told(worker: Any) -> None:

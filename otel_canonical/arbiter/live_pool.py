@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from otel_canonical._version import __version__
-from otel_canonical.internal_errors import guarded
+from otel_canonical.internal_errors import guarded, tell
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, utilization
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.pool.switches import Switches, as_switches, unexpired
@@ -115,11 +115,11 @@ class LivePool:
         }
         before, self._switched = self._switched, living
         for name in before.keys() - living.keys():
-            self._arbiter.log.warning("otel-canonical: %s is as configured again", name)
+            tell(f"{name} is as configured again")
         for name, (text, until_ns) in living.items():
             if before.get(name) != (text, until_ns):
                 how_long = f" for {math.ceil((until_ns - now_ns) / 1e9)} s" if until_ns else ""
-                self._arbiter.log.warning("otel-canonical: switched %s=%s%s", name, text, how_long)
+                tell(f"switched {name}={text}{how_long}")
 
 
 def _configured_bind(cfg: Any) -> list[str]:

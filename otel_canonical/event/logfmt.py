@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from otel_canonical.internal_errors import is_apps_own
-from otel_canonical.interruptions import is_interruption
+from otel_canonical.process.interruptions import is_interruption
 
 FieldValue = str | int | float | bool
 

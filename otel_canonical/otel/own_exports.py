@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from otel_canonical.internal_errors import guarded
 from otel_canonical.otel.sdk_internals import exporter_of, log_processors, span_processors
 from otel_canonical.patching import patch
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 
 
 def keep_to_this_process() -> None:

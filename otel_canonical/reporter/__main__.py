@@ -32,6 +32,7 @@ from otel_canonical.otel.export_losses import ExportLosses
 from otel_canonical.otel.root_span import sampling_attributes
 from otel_canonical.otel.sampler import Rates, rates_of
 from otel_canonical.pool.identity import identity_attributes
+from otel_canonical.reporter import standard_error
 from otel_canonical.reporter.pool_metrics import PoolMetrics
 from otel_canonical.request.reports import (
     LEFT_TO_ARBITER,
@@ -147,6 +148,7 @@ def main() -> None:
     for number in LEFT_TO_ARBITER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_ARBITER)
+    standard_error.never_wait()
     # The arbiter has read the same settings, and said what is wrong with them.
     settings = read_settings(os.environ, lambda text: None)
     bounds.configure(settings)

@@ -13,7 +13,7 @@ from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, OPEN, Slot
-from otel_canonical.process_identity import own, when_forked
+from otel_canonical.process.identity import own, when_forked
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.headers import (
     FACT_HEADERS,

@@ -10,7 +10,7 @@ from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.place import Place
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
 from otel_canonical.request.root import RootFactory

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.root import NO_ROOT, Root
 from otel_canonical.request.tallies import CallTally

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_canonical.patching import patch
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 
 
 def count_waiting(worker: Any, waiting: memoryview[int]) -> None:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 
 from otel_canonical.pool.memory import make_memfd
-from otel_canonical.process_identity import when_forked
+from otel_canonical.process.identity import when_forked
 from otel_canonical.stacks.location import Frame
 
 #: The most bytes of a dump that are read. The interpreter writes at most 100 threads of 100 frames.

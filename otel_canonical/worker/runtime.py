@@ -14,8 +14,10 @@ from typing import Any
 from otel_canonical import otel_config
 from otel_canonical.event import bounds
 from otel_canonical.event.event import ENDINGS, CanonicalEvent, has_failed
-from otel_canonical.event.output import LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.patience import PATIENCE_OF_LOOP_MS
 from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.whole_prints import keep_apart
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import logs, sdk, shutdown, sql_comments
 from otel_canonical.otel.export_losses import ExportLosses
@@ -76,6 +78,9 @@ class WorkerRuntime:
         self._losses = _set_up_sdk(place) if with_sdk else None
         if place is not None:
             line_writer.counts = place.counts()
+        if not worker_class_of(type(worker)).has_thread_per_request:
+            line_writer.output.patience.limit_ms = PATIENCE_OF_LOOP_MS
+        keep_apart(line_writer.output)
         bounds.configure(settings)
         redaction = RedactionPolicy(settings.redacted_names)
         sql_comments.want(settings.sql_commenter)

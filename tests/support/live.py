@@ -17,7 +17,7 @@ COMMAND_S = 60.0
 
 #: Worker class, its arguments, the application.
 CLASSES = {
-    "gthread": (("-k", "gthread", "--threads", "4"), "live"),
+    "gthread": (("-k", "gthread", "--threads", "8"), "live"),
     "gevent": (("-k", "gevent"), "live"),
     "asgi": (("-k", "asgi"), "live:asgi"),
     "uvicorn": (("-k", "uvicorn_worker.UvicornWorker"), "live:asgi"),

@@ -257,6 +257,8 @@ def test_options_of_gunicorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_instrumentation, "execl", execl)
     for option in options_of_gunicorn():
         monkeypatch.setattr(sys, "argv", ["opentelemetry-instrument", "gunicorn", option, "value"])
-        monkeypatch.setattr(os, "environ", dict(os.environ))
+        environment = dict(os.environ)
+        monkeypatch.setattr(os, "environ", environment)
+        monkeypatch.setattr(auto_instrumentation, "environ", environment)
         auto_instrumentation.run()
         assert started.pop() == [option, "value"]

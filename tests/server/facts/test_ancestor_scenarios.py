@@ -40,6 +40,10 @@ EXAMPLES = {
             "db_time": SECONDS,
             "db_dup_queries": "2",
             "db_dup_time": SECONDS,
+            "db_connects": "1",
+            "db_connect_time": SECONDS,
+            "db_fetch_time": SECONDS,
+            "db_rows": r"\d+",
         },
     ),
     "404 response from Django": (

@@ -383,7 +383,7 @@ def own_connection(request):
     with default().cursor() as cursor:
         cursor.execute("SELECT 1")
     connection = open_own()
-    connection.cursor().execute("SELECT 2")
+    connection.cursor().execute("SELECT 1 + 1")
     connection.close()
     return HttpResponse("both")
 

@@ -10,7 +10,8 @@ import pytest
 from otel_canonical.event import logfmt
 from otel_canonical.event.chosen_fields import KNOWN_KEYS_LIMIT, LineFields
 from otel_canonical.event.event import CanonicalEvent, EventType
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 
 PAIRS = [
     ("ts", "2026-01-01T00:00:00.000Z"),

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from otel_canonical import internal_errors
-from otel_canonical.event import output
-from otel_canonical.event.output import _STANDARD_OUTPUTS, PATIENCE_MS, LineOutput, report, select
+from otel_canonical.event import output, patience
+from otel_canonical.event.output import LineOutput, report
+from otel_canonical.event.patience import PATIENCE_MS
+from otel_canonical.event.targets import STANDARD_STREAMS
+from otel_canonical.process import descriptors
 from tests.support.lines import PIPE_BUF, pipe
 
 
@@ -29,21 +32,18 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, BaseException | 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a full output up at once."""
-    monkeypatch.setattr(output, "PATIENCE_MS", 0)
+    monkeypatch.setattr(patience, "PATIENCE_MS", 0)
 
 
 @contextlib.contextmanager
 def output_to(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineOutput]:
     """Make a LineOutput whose standard output is this descriptor."""
-    monkeypatch.setitem(_STANDARD_OUTPUTS, "stdout", descriptor)
+    monkeypatch.setitem(STANDARD_STREAMS, "stdout", descriptor)
     output = LineOutput("stdout")
     try:
         yield output
     finally:
-        if output._fd != descriptor:
-            os.close(output._fd)
-        if output._socket is not None:
-            output._socket.close()
+        output.close()
 
 
 @pytest.mark.usefixtures("no_patience")
@@ -71,15 +71,11 @@ def test_only_first_line_waits_when_pipe_is_full(monkeypatch: pytest.MonkeyPatch
     """A reader that hangs holds one request up for a moment, not every one; when it is back, again one."""
     waited_ms: list[int] = []
 
-    class Poll:
-        def register(self, descriptor: int, events: int) -> None:
-            """Any descriptor will do."""
+    def has_room(descriptor: int, wait_ms: int) -> bool:
+        waited_ms.append(wait_ms)
+        return False
 
-        def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
-            waited_ms.append(timeout_ms)
-            return []
-
-    monkeypatch.setattr(select, "poll", Poll)
+    monkeypatch.setattr(descriptors, "has_room", has_room)
     line = b"x" * (PIPE_BUF - 1) + b"\n"
     with pipe() as (reader, writer):
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BUF)

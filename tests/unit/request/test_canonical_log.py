@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard

@@ -15,11 +15,12 @@ from opentelemetry import context as otel_context
 
 import otel_canonical
 from otel_canonical.event.event import CanonicalEvent
-from otel_canonical.event.output import LineOutput, LineWriter
-from otel_canonical.interruptions import is_interruption
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
+from otel_canonical.process.interruptions import is_interruption
 from otel_canonical.request import canonical_log
 from otel_canonical.request.app_facts import read_enrichers
 from otel_canonical.request.canonical_log import CanonicalLog

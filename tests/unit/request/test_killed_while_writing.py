@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import otel_canonical
-from otel_canonical import process_identity
-from otel_canonical.event.output import LineOutput, LineWriter
+from otel_canonical.event.line_writer import LineWriter
+from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.pool.slots import CLOSING
+from otel_canonical.process import identity as process_identity
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings
@@ -65,6 +66,7 @@ def test_almost_no_line_is_missing_when_workers_are_killed_while_they_write(tmp_
         os.waitpid(pid, 0)
         os.close(file)
         writer.output.close()
+        [slot] = place.slots()
         asked = entered.read_text().split()
         written = re.findall(r" req_id=(r\d+)\n", lines.read_text())
         assert len(written) == len(set(written))

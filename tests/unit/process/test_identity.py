@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from otel_canonical import process_identity
-from otel_canonical.process_identity import own
+from otel_canonical.process import identity as process_identity
+from otel_canonical.process.identity import own
 from tests.support.forks import exit_status, fork
 
 UNSEEN = """
 import ctypes, os
-from otel_canonical.process_identity import own
+from otel_canonical.process.identity import own
 assert own[0]
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
