@@ -63,7 +63,7 @@ class LineCounter:
         rest = b""
         while chunk := os.read(self._pipe, PIPE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
-            requests = sum(line.startswith(b"event_type=request ") for line in lines)
+            requests = sum(b" event_type=request " in line for line in lines)
             self.others += len(lines) - requests
             self.bytes += len(chunk)
             self.lines += requests

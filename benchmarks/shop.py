@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -117,8 +118,10 @@ def open_shop(home: Path, workers: int, variables: Mapping[str, str]) -> Iterato
 def read_lines(server: Server, sent: int) -> list[bytes]:
     """Return the lines of a shop that has closed; fail unless each request has its one."""
     lines = server.lines.read_bytes().splitlines(keepends=True)
-    marks = (b"event_type=request ", b'{"event_type":"request",')
-    ended = sum(line.startswith(marks) for line in lines)
+    is_ending = re.compile(
+        rb'(?:ts=\S+ event_type=request |\{"ts":"[^"]+","event_type":"request",)'
+    ).match
+    ended = sum(is_ending(line) is not None for line in lines)
     if ended != sent:
         raise SystemExit(f"{sent} requests, {ended} lines\n{server.tail()}")
     return lines

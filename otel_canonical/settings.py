@@ -6,121 +6,14 @@ default used instead.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from otel_canonical import setting_values
+
 PREFIX = "OTEL_PYTHON_CANONICAL_"
-
-#: Below this a line cannot hold its ids, path and outcome.
-SMALLEST_MAX_LINE = 512
-
-#: Below this an event cannot hold its fields.
-SMALLEST_MAX_EVENT = 4096
-
-
-def _boolean(text: str) -> bool:
-    match text.strip().lower():
-        case "true" | "1" | "yes" | "on":
-            return True
-        case "false" | "0" | "no" | "off":
-            return False
-    raise ValueError("true or false")
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError("a number of seconds") from None
-    if not 0 < number < float("inf"):
-        raise ValueError("more than 0 seconds")
-    return number
-
-
-def _runs(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise ValueError("a number of runs") from None
-    if number < 2:
-        raise ValueError("at least 2 runs")
-    return number
-
-
-def _line_bytes(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise ValueError("a number of bytes") from None
-    if number < SMALLEST_MAX_LINE:
-        raise ValueError(f"at least {SMALLEST_MAX_LINE} bytes")
-    return number
-
-
-def _event_bytes(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise ValueError("a number of bytes") from None
-    if number < SMALLEST_MAX_EVENT:
-        raise ValueError(f"at least {SMALLEST_MAX_EVENT} bytes")
-    return number
-
-
-def _line_format(text: str) -> str:
-    if text.strip().lower() not in ("logfmt", "json"):
-        raise ValueError("logfmt or json")
-    return text.strip().lower()
-
-
-def _log_events(text: str) -> str:
-    if text.strip().lower() == "sampled":
-        return "sampled"
-    try:
-        return "true" if _boolean(text) else "false"
-    except ValueError:
-        raise ValueError("true, sampled or false") from None
-
-
-def _output(text: str) -> str:
-    if not text.strip():
-        raise ValueError("stdout, stderr or a file path")
-    return text.strip()
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """Return the parts of a list that is separated by commas."""
-    return tuple(name for part in text.split(",") if (name := part.strip()))
-
-
-def _url_patterns(text: str) -> re.Pattern[str] | None:
-    patterns = names_in(text)
-    if not patterns:
-        return None
-    try:
-        return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
-    except re.error as error:
-        raise ValueError(f"regular expressions separated by commas ({error})") from None
-
-
-def _field_globs(text: str) -> re.Pattern[str] | None:
-    globs = names_in(text)
-    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)) if globs else None
-
-
-ALWAYS_EXPORTED = ("errors", "timeouts", "lost", "slow")
-
-
-def _always_exported(text: str) -> frozenset[str]:
-    named = frozenset(name.lower() for name in names_in(text))
-    if "all" in named:
-        return frozenset(ALWAYS_EXPORTED)
-    if not named <= frozenset(ALWAYS_EXPORTED):
-        raise ValueError(f"any of {', '.join(ALWAYS_EXPORTED)}, separated by commas, or all")
-    return named
 
 
 def _setting(default: Any, parse: Callable[[str], Any], shown: str, meaning: str) -> Any:
@@ -132,161 +25,180 @@ class Settings:
     """What the operator chose. Field `max_line` is the variable `OTEL_PYTHON_CANONICAL_MAX_LINE`."""
 
     enabled: bool = _setting(
-        True, _boolean, "true", "`false` switches everything off: no line, no span, no hook."
+        True,
+        setting_values.boolean,
+        "true",
+        "`false` switches everything off: no line, no span, no hook.",
     )
     output: str = _setting(
         "stdout",
-        _output,
+        setting_values.output,
         "stdout",
         "Where lines go: `stdout` (or `-`), `stderr`, or a path; a file is reopened on SIGUSR1.",
     )
-    format: str = _setting("logfmt", _line_format, "logfmt", "`logfmt` or `json`.")
+    format: str = _setting("logfmt", setting_values.line_format, "logfmt", "`logfmt` or `json`.")
     max_line: int = _setting(
         4096,
-        _line_bytes,
+        setting_values.line_bytes,
         "4096",
         "Longest line, in bytes, newline included. The default is Linux's PIPE_BUF: up to it, "
         "lines of many workers on one pipe never interleave.",
     )
     max_event: int = _setting(
         65_536,
-        _event_bytes,
+        setting_values.event_bytes,
         "65536",
         "Largest event on span and log event, in bytes. The default is what Loki takes as structured "
         "metadata. Stacks are shortened first, then the app's values.",
     )
     query_string: bool = _setting(
-        False, _boolean, "false", "`true` adds `req_query`, with secret parameters redacted."
+        False,
+        setting_values.boolean,
+        "false",
+        "`true` adds `req_query`, with secret parameters redacted.",
     )
     response_request_id: bool = _setting(
         False,
-        _boolean,
+        setting_values.boolean,
         "false",
         "`true` sends `req_id` back as the response header `X-Request-ID`.",
     )
     excluded_urls: re.Pattern[str] | None = _setting(
         None,
-        _url_patterns,
+        setting_values.url_patterns,
         "(none)",
         "Regular expressions separated by commas; a request whose path matches one gets no line "
         "and no span. For health checks.",
     )
     excluded_fields: re.Pattern[str] | None = _setting(
         None,
-        _field_globs,
+        setting_values.field_globs,
         "(none)",
         "Field globs separated by commas (`req_user_agent,user_*`) that leave neither on the line "
         "nor on the span.",
     )
+    fields: tuple[str, ...] = _setting(
+        (),
+        setting_values.names_in,
+        "(all)",
+        "Field globs separated by commas: only these are on the line, in this order (`req_*,resp_*,*`). "
+        "`ts` and `event_type` always come first; spans and log events keep all fields.",
+    )
     redacted_names: tuple[str, ...] = _setting(
-        (), names_in, "(none)", "More names, separated by commas, whose values are redacted."
+        (),
+        setting_values.names_in,
+        "(none)",
+        "More names, separated by commas, whose values are redacted.",
     )
     log_events: str = _setting(
         "true",
-        _log_events,
+        setting_values.log_events,
         "true",
         "Whether each event leaves as an OpenTelemetry log event, too, when logs are exported: `true`, "
         "`false`, or `sampled`: those of requests whose trace is exported, and of all that failed.",
     )
     pool_metrics: bool = _setting(
         True,
-        _boolean,
+        setting_values.boolean,
         "true",
         "`false` keeps the pool's metrics from being exported, and saves the process that does it.",
     )
     pool_interval_seconds: float | None = _setting(
         None,
-        _seconds,
+        setting_values.seconds,
         "(off)",
         "Write a `pool` line every so often: how full the pool was, who started and died.",
     )
     app_logs: bool = _setting(
         True,
-        _boolean,
+        setting_values.boolean,
         "true",
         "`false` keeps the app's own log records from leaving with the logs signal when logs are "
         "exported.",
     )
     template_spans: bool = _setting(
         True,
-        _boolean,
+        setting_values.boolean,
         "true",
         "`false` makes no spans of template renders in exported requests.",
     )
     cache_spans: bool = _setting(
         True,
-        _boolean,
+        setting_values.boolean,
         "true",
         "`false` makes no spans of cache look-ups and writes in exported requests.",
     )
     db_spans: bool = _setting(
         True,
-        _boolean,
+        setting_values.boolean,
         "true",
         "`false` makes no spans of Django's queries, and leaves them to the instrumentation of the "
         "database's driver, if that is installed.",
     )
     n_plus_one: int = _setting(
         5,
-        _runs,
+        setting_values.runs,
         "5",
         "How often a query must run in a request to be named as `db_n1`, with its line of code.",
     )
     db_slow_seconds: float = _setting(
-        0.1, _seconds, "0.1", "A query that takes longer is named as `db_slowest`."
+        0.1, setting_values.seconds, "0.1", "A query that takes longer is named as `db_slowest`."
     )
     db_explain_seconds: float | None = _setting(
         None,
-        _seconds,
+        setting_values.seconds,
         "(off)",
         "A SELECT that takes longer gets a `slow_query` line with the database's plan, fetched after "
         "the response on a connection of its own. PostgreSQL, MariaDB, MySQL, SQLite.",
     )
     sql_commenter: bool = _setting(
         False,
-        _boolean,
+        setting_values.boolean,
         "false",
         "`true` adds a comment to Django's SQL that names view, route and trace (sqlcommenter), for the "
         "database's own log. No two texts are the same then: prepared statements are not used again.",
     )
     always_export: frozenset[str] = _setting(
         frozenset(),
-        _always_exported,
+        setting_values.always_exported,
         "(none)",
         "`errors`, `timeouts`, `lost`, `slow`, separated by commas, or `all`: requests whose trace is "
         "exported whatever the sampler says. Spans of all requests are recorded for it, see below.",
     )
     flush_seconds: float = _setting(
         2.0,
-        _seconds,
+        setting_values.seconds,
         "2",
         "How long a worker that leaves, or is aborted, may take to export what it still holds.",
     )
     timeout_margin_seconds: float = _setting(
         0.5,
-        _seconds,
+        setting_values.seconds,
         "0.5",
         "How long before Gunicorn's `timeout` a request is looked at, to say where it is stuck.",
     )
     slow_seconds: float | None = _setting(
         None,
-        _seconds,
+        setting_values.seconds,
         "(off)",
         "A request that runs longer gets a `slow` line at once, with its stack, and goes on.",
     )
     slow_interval_seconds: float | None = _setting(
-        None, _seconds, "(once)", "Report a request that is still slow again after this time."
+        None,
+        setting_values.seconds,
+        "(once)",
+        "Report a request that is still slow again after this time.",
     )
     slow_exempt: re.Pattern[str] | None = _setting(
         None,
-        _field_globs,
+        setting_values.field_globs,
         "(none)",
         "Globs separated by commas; views (`shop.views.report`) and URL names (`shop:export`) that "
         "may be slow.",
     )
     slow_locals: bool = _setting(
         False,
-        _boolean,
+        setting_values.boolean,
         "false",
         "`true` adds the local variables of the app's frames to stacks, secrets redacted, shortened.",
     )

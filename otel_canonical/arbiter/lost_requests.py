@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from otel_canonical.arbiter.exit_causes import ExitCauses
+from otel_canonical.event.chosen_fields import without_excluded
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.internal_errors import guarded, tell, warn
@@ -22,7 +23,7 @@ from otel_canonical.pool.ledger import PoolLedger
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING, OpenRequest
 from otel_canonical.request.always_export import AlwaysExport
-from otel_canonical.request.composer import pool_row, without_excluded
+from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.reports import LostRequestReport, TraceIds
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import crash_dump
@@ -32,6 +33,10 @@ from otel_canonical.stacks.location import Frame, StackLocation, locate_stack
 TELL_INTERVAL_S = 60.0
 #: At the end Gunicorn kills the last workers without waiting for their death; we wait this long.
 LAST_DEATHS_S = 1.0
+
+#: Keys of the line, and the text of the slot that each shows.
+WHAT = {"req_method": "method", "req_path": "path"}
+WHO = {"req_route": "route", "resp_view": "view", "req_client": "client", "req_host": "host"}
 
 
 class LostRequests:
@@ -187,13 +192,13 @@ class LostRequests:
         if request.is_exported or request.is_kept:
             rule = self._rule.reason_when_lost(kind, ended_ns - request.started_ns)
         pairs: list[tuple[str, FieldValue]] = [
-            ("event_type", kind.value),
             ("ts", timestamp(now_ns)),
-            *_request_pairs(request, is_exported=request.is_exported or rule is not None),
+            ("event_type", kind.value),
+            *_text_pairs(request, WHAT),
+            *([("resp_status", request.status)] if request.status is not None else ()),
+            ("resp_time", seconds(ended_ns - request.started_ns)),
+            *_text_pairs(request, WHO),
         ]
-        if request.status is not None:
-            pairs.append(("resp_status", request.status))
-        pairs.append(("resp_time", seconds(ended_ns - request.started_ns)))
         if not is_timeout:
             pairs.append(("lost_cause", lost_cause))
         if location is not None:
@@ -208,7 +213,8 @@ class LostRequests:
         row, values = pool_row(place.scoreboard.pool_state(ended_ns))
         pairs += row.pairs(values)
         pairs.append(("g_pid", pid))
-        shown = without_excluded(pairs, self._settings)
+        pairs += _id_pairs(request, is_exported=request.is_exported or rule is not None)
+        shown = without_excluded(pairs, self._settings.excluded_fields)
         event = CanonicalEvent.of_pairs(kind, shown, stack, now_ns)
         self._emit(event)
         self._send(_report_of(event, request, ended_ns, rule))
@@ -234,7 +240,13 @@ def _report_of(
     )
 
 
-def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str, FieldValue]]:
+def _text_pairs(request: OpenRequest, keys: Mapping[str, str]) -> Iterator[tuple[str, FieldValue]]:
+    for key, name in keys.items():
+        if request.texts.get(name):
+            yield key, request.texts[name]
+
+
+def _id_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str, FieldValue]]:
     texts = request.texts
     pairs: list[tuple[str, FieldValue]] = []
     if texts.get("request_id"):
@@ -243,16 +255,6 @@ def _request_pairs(request: OpenRequest, *, is_exported: bool) -> list[tuple[str
         pairs.append(("trace_id", texts["trace_id"]))
         pairs.append(("span_id", texts["span_id"]))
         pairs.append(("sampled", is_exported))
-    for key, name in (
-        ("req_method", "method"),
-        ("req_path", "path"),
-        ("req_host", "host"),
-        ("req_route", "route"),
-        ("req_client", "client"),
-        ("resp_view", "view"),
-    ):
-        if texts.get(name):
-            pairs.append((key, texts[name]))
     return pairs
 
 

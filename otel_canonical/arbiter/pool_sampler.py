@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from otel_canonical.event.chosen_fields import without_excluded
 from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, utilization
-from otel_canonical.request.composer import pool_row, without_excluded
+from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.settings import Settings
 
 #: The least time between two samples: Gunicorn's main loop runs once a second, and after every signal.
@@ -70,8 +71,8 @@ class PoolSampler:
     def _write_line(self, sample: PoolSample) -> None:
         before, self._written = self._written, sample
         pairs: list[tuple[str, FieldValue]] = [
-            ("event_type", EventType.POOL.value),
             ("ts", timestamp()),
+            ("event_type", EventType.POOL.value),
         ]
         row, values = pool_row(sample.state)
         pairs += row.pairs(values)
@@ -85,4 +86,5 @@ class PoolSampler:
         for name, count in sample.counts.items():
             if count > before.counts[name]:
                 pairs.append((f"g_lines_{name}", count - before.counts[name]))
-        self._emit(CanonicalEvent.of_pairs(EventType.POOL, without_excluded(pairs, self._settings)))
+        shown = without_excluded(pairs, self._settings.excluded_fields)
+        self._emit(CanonicalEvent.of_pairs(EventType.POOL, shown))

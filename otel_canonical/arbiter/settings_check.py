@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_canonical.event.fields import FIELDS, PATTERNS
-from otel_canonical.settings import Settings, names_in, variable_of
+from otel_canonical.setting_values import names_in
+from otel_canonical.settings import Settings, variable_of
 
 #: The parts of a glob that match one character.
 _ONE_CHARACTER = re.compile(r"\[[^]]*\]|\?")

@@ -6,10 +6,11 @@ What could not be written is counted, and reported by `event.output`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from otel_canonical.event import json_lines, line_length, logfmt
+from otel_canonical.event.chosen_fields import LineFields
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.fields import PROTECTED, FieldValue
 from otel_canonical.event.output import LineOutput
@@ -30,14 +31,21 @@ class LineWriter:
         format_: one of `ENCODERS`.
         max_bytes: of a line, newline included.
         counts: where lines are counted, `counters.COUNTS`; a worker has its own on the scoreboard.
+        fields: those of a line, if the operator has chosen some; see `LineFields`.
     """
 
     def __init__(
-        self, output: LineOutput, format_: str, max_bytes: int, counts: Counts | None = None
+        self,
+        output: LineOutput,
+        format_: str,
+        max_bytes: int,
+        counts: Counts | None = None,
+        fields: Sequence[str] = (),
     ) -> None:
         self.output = output
         self._encode = ENCODERS[format_]
-        self._is_logfmt = format_ == "logfmt"
+        self._fields = LineFields(fields) if fields else None
+        self._is_plain = format_ == "logfmt" and self._fields is None
         self._max_bytes = max_bytes
         self.counts = counts if counts is not None else no_counts()
 
@@ -48,16 +56,21 @@ class LineWriter:
     def encode(self, event: CanonicalEvent) -> bytes:
         """Return the event's line, shortened if it is too long."""
         try:
-            text = event.as_logfmt() if self._is_logfmt else self._encode(event.pairs)
+            text = event.as_logfmt() if self._is_plain else self._encode(self._pairs(event))
         except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             # A value of a type that a row's quick way can't write.
             report_caught("encoding an event", error)
-            text = self._encode(event.pairs)
+            text = self._encode(self._pairs(event))
         line = (text + "\n").encode("utf-8", "replace")
         if len(line) > self._max_bytes:
-            line, shortened = line_length.fit(event.pairs, self._encode, self._max_bytes, PROTECTED)
+            line, shortened = line_length.fit(
+                self._pairs(event), self._encode, self._max_bytes, PROTECTED
+            )
             self.counts[SHORTENED] += shortened
         return line
+
+    def _pairs(self, event: CanonicalEvent) -> Sequence[tuple[str, FieldValue]]:
+        return event.pairs if self._fields is None else self._fields.chosen(event.pairs)
 
     def write(self, event: CanonicalEvent, line: bytes) -> None:
         """Write a line and count it; in a fork of this process do nothing.
@@ -108,4 +121,4 @@ def open_line_writer(
             f"{variable}={output.target!r} is {os.devnull} in a daemon, so "
             "nobody will read the lines; set it to the path of a file"
         )
-    return LineWriter(output, settings.format, settings.max_line, counts)
+    return LineWriter(output, settings.format, settings.max_line, counts, settings.fields)

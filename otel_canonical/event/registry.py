@@ -110,8 +110,8 @@ def faults(event_type: EventType, pairs: Iterable[tuple[str, FieldValue]]) -> It
             yield f"{key}={value!r}: not of type {field.type}"
         elif field.unit == "s" and not float(value) >= 0:
             yield f"{key}={value!r}: no duration"
-    if keys[:1] != ["event_type"]:
-        yield "event_type is not the first key"
+    if keys[:2] != ["ts", "event_type"]:
+        yield "the first keys are not ts and event_type"
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         yield f"{key}: twice"
     for before, behind in pairwise(keys):

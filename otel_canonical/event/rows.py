@@ -42,7 +42,7 @@ class Row(Protocol):
 
 
 class PlainRow:
-    """Fields that are always present and need no quotes: numbers, durations, ids that we make.
+    """Fields that are always present and need no quotes: numbers, durations, ids, checked texts.
 
     Durations are floats in seconds, written to the microsecond. Booleans are passed as the texts `true`
     and `false`.
@@ -169,13 +169,12 @@ DETAILS = DetailsRow()
 FilledRow = tuple[Row, Values]
 
 # The rows of an event, in the order of the line.
-IDENTITY = PlainRow("event_type", "ts", "req_id", "trace_id", "span_id", "sampled")
-REQUEST = TextRow(
-    *("req_method", "req_path", "req_host", "req_scheme", "req_proto", "req_query", "req_route"),
-    *("req_referrer", "req_user_agent", "req_client", "req_bytes", "req_queue_time"),
-    *("user_id", "resp_view"),
+HEAD = PlainRow("ts", "event_type", "req_method", "req_path", "resp_status", "resp_time")
+REQUESTER = TextRow(
+    *("req_route", "resp_view", "user_id", "req_client", "req_host", "req_scheme", "req_proto"),
+    *("req_query", "req_referrer", "req_user_agent", "req_bytes", "req_queue_time"),
 )
-RESPONSE = PlainRow("resp_status", "resp_bytes", "resp_time", "resp_cpu_time", "resp_ttfb")
+RESPONSE = PlainRow("resp_bytes", "resp_ttfb", "resp_cpu_time")
 QUERIES = PlainRow(
     *("db_queries", "db_time", "db_dup_queries", "db_dup_time", "db_fetch_time", "db_rows")
 )
@@ -187,4 +186,5 @@ POOL = PlainRow("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active
 POOL_WITH_QUEUES = PlainRow(
     *("g_w_count", "g_w_active", "g_backlog", "g_t_count", "g_t_active", "g_t_waiting")
 )
-WORKER = PlainRow("g_pid", "g_w_requests")
+IDS = PlainRow("g_pid", "g_w_requests", "req_id")
+TRACED_IDS = PlainRow("g_pid", "g_w_requests", "req_id", "trace_id", "span_id", "sampled")

@@ -25,7 +25,7 @@ from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.internal_errors import report_caught, warn
 from otel_canonical.otel.propagator import HEADERS, headers_read_by
-from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot
+from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot, UnnamedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
 from otel_canonical.patching import shadow
 from otel_canonical.pool.slots import EXPORTED, KEPT
@@ -56,6 +56,7 @@ class RootFactory:
         redact: removes the secrets from a text.
         export_kept: exports the kept spans of a request that the sampler has dropped; None if such
             requests are not recorded.
+        names_all: whether log events are exported, which carry the ids of requests without a span, too.
     """
 
     def __init__(
@@ -63,8 +64,11 @@ class RootFactory:
         recording: Recording | None,
         redact: Callable[[str], str],
         export_kept: Callable[[RequestScope], None] | None = None,
+        *,
+        names_all: bool = False,
     ) -> None:
         self._recording = recording
+        self._names_all = names_all or recording is not None
         self.keeps_unsampled = export_kept is not None
         self._export_kept = export_kept
         self._redact = redact
@@ -78,6 +82,7 @@ class RootFactory:
         """Make spans from now on."""
         if recording.head_sampler is not None:
             recording.head_sampler.begin()
+        self._names_all = True
         self._recording = recording
 
     def export_kept(self, scope: RequestScope) -> None:
@@ -101,7 +106,10 @@ class RootFactory:
                 root = _unexported(caller, digits)
                 root.is_excluded = True
             elif self._recording is None:
-                root = _unexported(caller, digits)
+                if caller is None and not self._names_all:
+                    root = UnnamedRoot(digits[16:], digits[:16], None)
+                else:
+                    root = _unexported(caller, digits)
             else:
                 root = self._sampled(scope, self._recording, parent, caller, digits)
         except Exception as error:  # noqa: BLE001  # reported; a user's sampler may raise anything

@@ -66,6 +66,8 @@ class OtelRoot:
     #: Whether the operator keeps this URL out of spans and metrics.
     is_excluded: bool = False
     is_recorded: bool = False
+    #: Whether the line shows the ids; see `request.root.Root.is_named`.
+    is_named: bool = True
     mark: int = UNEXPORTED
     #: The probability with which the sampler took it, None where that is unknown.
     sample_rate: float | None = None
@@ -156,6 +158,12 @@ class UnexportedRoot(OtelRoot, LazyContextSpan):
             trace_flags=TraceFlags(flags),
             trace_state=self.trace_state,
         )
+
+
+class UnnamedRoot(UnexportedRoot):
+    """The root of a request without a caller, where nothing is exported: its ids name nothing."""
+
+    is_named = False
 
 
 class RootSpan(OtelRoot):

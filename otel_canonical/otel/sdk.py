@@ -101,7 +101,7 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
         tail_sampling = TailSampling(functools.partial(_exporting_processors, provider))
         provider.add_span_processor(tail_sampling)
         export_kept = tail_sampling.release
-    root_factory = RootFactory(None, redact, export_kept)
+    root_factory = RootFactory(None, redact, export_kept, names_all=otel_config.exports("logs"))
 
     def record() -> None:
         root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))

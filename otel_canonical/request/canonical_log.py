@@ -133,8 +133,8 @@ class CanonicalLog(RequestProgress):
                 *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
                 (
                     scope.request_id,
-                    root.trace_id,
-                    root.span_id,
+                    root.trace_id if root.is_named else "",
+                    root.span_id if root.is_named else "",
                     root.caller_span_id if root.caller is not None else "",
                     method,
                     scope.host or "",

@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import AnyStr
 
+from otel_canonical.event.bounds import limits
+from otel_canonical.event.redaction import MARGIN
+
 #: Headers that say something of the request itself. Names as Gunicorn spells them.
 OWN_HEADERS = frozenset(("HOST", "REFERER", "USER-AGENT", "CONTENT-LENGTH"))
 #: Headers that carry a request id, the most telling first. Names as Gunicorn spells them.
@@ -82,3 +85,11 @@ def queue_time_s(headers: Mapping[str, str], now_s: float) -> float | None:
                     return round(max(waited_s, 0.0), 6)
                 break
     return None
+
+
+def as_meant(text: str) -> str:
+    """Return a text that WSGI has decoded as Latin-1, decoded as UTF-8; what is never shown is left out."""
+    text = text[: 4 * limits.value + MARGIN]
+    if text.isascii():
+        return text
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -33,7 +33,7 @@ def _stamping(handle: Handle) -> Handle:
 
 
 def stamp(record: logging.LogRecord) -> None:
-    """Set `req_id`, `trace_id` and `span_id` as the request's line has them, `-` outside one.
+    """Set `req_id`, `trace_id` and `span_id` as the request's line has them, `-` for one that it lacks.
 
     Background tasks of an ASGI application run behind their request's line, under its ids.
     """
@@ -43,10 +43,12 @@ def stamp(record: logging.LogRecord) -> None:
     scope = current_scope.get()
     if scope is not None and not (scope.is_open or scope.is_left_later):
         scope = None
-    if scope is None or not scope.root.trace_id:
+    if scope is None:
         ids = (NO_ID, NO_ID, NO_ID)
-    else:
+    elif scope.root.is_named:
         ids = (scope.request_id, scope.root.trace_id, scope.root.span_id)
+    else:
+        ids = (scope.request_id, NO_ID, NO_ID)
     attributes.setdefault("req_id", ids[0])
     attributes.setdefault("trace_id", ids[1])
     attributes.setdefault("span_id", ids[2])

@@ -31,6 +31,10 @@ class Root(Protocol):
         """16 hex digits; empty if the request has no trace."""
 
     @property
+    def is_named(self) -> bool:
+        """Whether the ids name anything: spans or log events are exported, or the caller has sent a trace."""
+
+    @property
     def is_exported(self) -> bool:
         """Whether the trace is exported, as far as that is known yet."""
 
@@ -72,7 +76,7 @@ class NoRoot:
     """The root of a scope that hasn't been given one: no ids, nothing exported, nothing to undo."""
 
     trace_id = span_id = caller_span_id = ""
-    is_exported = is_recorded = False
+    is_exported = is_recorded = is_named = False
     mark = UNEXPORTED
     caller: object | None = None
     export_rule: str | None = None

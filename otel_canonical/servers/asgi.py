@@ -20,7 +20,7 @@ from typing import Any
 
 from otel_canonical.internal_errors import guarded
 from otel_canonical.request.canonical_log import CanonicalLog
-from otel_canonical.request.composer import as_meant
+from otel_canonical.request.headers import as_meant
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers.asgi_exchange import (
     Application,

@@ -23,8 +23,7 @@ from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
-from otel_canonical.request.composer import as_meant
-from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing
+from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing, as_meant
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.servers import gunicorn_objects
 from otel_canonical.stacks import errors

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from otel_canonical.request.composer import as_meant
+from otel_canonical.request.headers import as_meant
 from otel_canonical.stacks import errors
 
 #: Modules in which a socket is written to, whoever asked for it.

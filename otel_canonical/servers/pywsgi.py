@@ -17,8 +17,7 @@ from typing import Any
 from otel_canonical.internal_errors import guarded
 from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
-from otel_canonical.request.composer import as_meant
-from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing
+from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing, as_meant
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers.gunicorn_objects import GONE
 from otel_canonical.stacks import errors

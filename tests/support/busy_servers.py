@@ -84,7 +84,7 @@ def assert_nothing_is_left(server: Server, directory: Path) -> None:
     )
     report = server.report()
     # Gunicorn's control socket has some of its own, when it is closed around a client.
-    tracebacks = re.findall(r"(?s)Traceback.*?(?=\n\[|\nevent_type=|\Z)", report)
+    tracebacks = re.findall(r"(?s)Traceback.*?(?=\n\[|\nts=|\Z)", report)
     assert not [text for text in tracebacks if "otel_canonical/" in text]
     assert "it is lost" not in report  # what a leaving worker says of telemetry it could not export
 

@@ -15,7 +15,7 @@ PIPE_BUF = 4096
 
 def canonical(text: str) -> list[Line]:
     """Return the canonical lines of a text."""
-    return [logfmt.parse(line) for line in text.splitlines() if line.startswith("event_type=")]
+    return [logfmt.parse(line) for line in text.splitlines() if line.startswith("ts=")]
 
 
 def keys(line: Iterable[str]) -> list[str]:

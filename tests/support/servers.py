@@ -104,7 +104,7 @@ class Server:
         """Return the canonical lines so far; a line still being written doesn't count."""
         text = self.stdout.read_bytes().decode()
         complete = text[: text.rfind("\n") + 1].splitlines()
-        ours = [line for line in complete if line.startswith("event_type=")]
+        ours = [line for line in complete if line.startswith("ts=")]
         for line in ours:
             if line not in self.checked:
                 check_line(line)

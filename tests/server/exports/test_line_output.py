@@ -15,6 +15,7 @@ import pytest
 
 from otel_canonical.event import logfmt
 from tests.support.lines import PIPE_BUF, canonical, keys, pipe
+from tests.support.raw_requests import send
 from tests.support.servers import Server, eventually, gunicorn
 
 
@@ -67,11 +68,21 @@ def test_line_is_same_event_when_format_is_json(tmp_path: Path) -> None:
         events.append(json.loads(text) if name == "json" else logfmt.parse(text))
     plain, structured = events
     assert keys(structured) == keys(plain)
-    constant = [key for key in plain if key in ("event_type", "req_id") or key.startswith("req_")]
+    constant = [key for key in plain if key == "event_type" or key.startswith("req_")]
     assert [structured[key] for key in constant] == [plain[key] for key in constant]
     assert isinstance(structured["resp_status"], int)
     assert isinstance(structured["resp_time"], float)
-    assert structured["sampled"] is False
+
+
+def test_line_has_chosen_fields_in_chosen_order(tmp_path: Path) -> None:
+    """`FIELDS=`: of requests that were served and of those that were lost."""
+    wanted = "resp_time,req_path,lost_cause,req_id"
+    with gunicorn("stuck", tmp_path, OTEL_PYTHON_CANONICAL_FIELDS=wanted) as server:
+        server.get("/ok/", X_Request_ID="served")
+        send(server, "/exits-hard/")
+        served, lost = server.wait_for_lines(2)
+    assert list(served) == ["ts", "event_type", "resp_time", "req_path", "req_id"]
+    assert list(lost) == ["ts", "event_type", "resp_time", "req_path", "lost_cause", "req_id"]
 
 
 def read_until(reader: int, text: bytes, server: Server) -> str:
@@ -122,7 +133,7 @@ def test_lines_of_many_workers_are_whole_when_they_share_a_pipe(tmp_path: Path) 
     lines = b"".join(received).decode().splitlines(keepends=True)
     assert all(line.endswith("\n") and len(line.encode()) <= PIPE_BUF for line in lines)
     parsed = [logfmt.parse(line) for line in lines]
-    assert {next(iter(line)) for line in parsed} == {"event_type"}
+    assert {tuple(line)[:2] for line in parsed} == {("ts", "event_type")}
     assert len({tuple(line)[-1] for line in parsed} - {"truncated"}) <= 1
     assert Counter(line["req_id"] for line in parsed) == Counter(
         f"t{thread}-{number}" for thread in range(threads) for number in range(each)

@@ -184,4 +184,3 @@ def test_partial_failure_and_request_are_joined(ancestor_site: Server) -> None:
         },
     )
     assert not [key for key in request if key.startswith("exc_")]
-    assert failure["trace_id"] == request["trace_id"]

@@ -76,7 +76,6 @@ def test_partial_failure_has_own_line_at_once(site: Server, tmp_path: Path) -> N
     eventually(lambda: len(_lines_of(site, "part")) == 2, site.report)
     [_, line] = _lines_of(site, "part")
     assert (failure["event_type"], line["event_type"]) == ("partial_failure", "request")
-    assert failure["trace_id"] == line["trace_id"]
     assert (failure["exc_type"], failure["exc_msg"]) == ("Error", "Oh noes!")
     assert re.fullmatch(r"every_kind_facts\.py:\d+:will_throw", failure["exc_loc"])
     assert re.fullmatch(r"every_kind\.py:\d+:raise_deep", failure["exc_cause_loc"])

@@ -76,8 +76,6 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
     variable = {}
     for key, pattern in {
         "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
-        "trace_id": r"[0-9a-f]{32}",
-        "span_id": r"[0-9a-f]{16}",
         "resp_time": r"0\.\d+",
         "resp_cpu_time": r"0\.\d+",
         "resp_ttfb": r"0\.\d+",
@@ -89,27 +87,23 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
         variable[key] = line[key]
     assert list(line.items()) == list(
         {
-            "event_type": "request",
             "ts": variable["ts"],
-            "req_id": request_id,
-            "trace_id": variable["trace_id"],
-            "span_id": variable["span_id"],
-            "sampled": "false",
+            "event_type": "request",
             "req_method": "GET",
             "req_path": "/ok/",
+            "resp_status": "200",
+            "resp_time": variable["resp_time"],
+            "req_route": "ok/",
+            "resp_view": "every_kind.ok",
+            "req_client": "127.0.0.1",
             "req_host": "localhost",
             "req_scheme": "http",
             "req_proto": "1.1",
-            "req_route": "ok/",
             "req_referrer": "http://from.example",
             "req_user_agent": "probe/1.0",
-            "req_client": "127.0.0.1",
-            "resp_view": "every_kind.ok",
-            "resp_status": "200",
             "resp_bytes": "2",
-            "resp_time": variable["resp_time"],
-            "resp_cpu_time": variable["resp_cpu_time"],
             "resp_ttfb": variable["resp_ttfb"],
+            "resp_cpu_time": variable["resp_cpu_time"],
             "g_w_count": "1",
             "g_w_active": "1",
             "g_backlog": variable["g_backlog"],
@@ -117,8 +111,24 @@ def test_whole_line_when_nothing_special_happens(site: Server) -> None:
             "g_t_active": "1",
             "g_pid": variable["g_pid"],
             "g_w_requests": variable["g_w_requests"],
+            "req_id": request_id,
         }.items()
     )
+    text = next(text for text in site.stdout.read_text().splitlines() if request_id in text)
+    assert re.search(
+        r" req_method=GET req_path=/ok/ resp_status=200 resp_time=0\.\d{6} ", text[:120]
+    )
+
+
+def test_line_names_trace_when_caller_has_sent_one(site: Server) -> None:
+    """Ids of a trace stand last, and only where they name something: here nothing is exported."""
+    caller = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    site.get("/ok/", X_Request_ID="traced-by-caller", **caller)
+    line = site.line_of("traced-by-caller")
+    assert list(line)[-4:] == ["req_id", "trace_id", "span_id", "sampled"]
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert line["span_id"] != "b7ad6b7169203331"
+    assert line["sampled"] == "false"
 
 
 def test_line_has_exception_when_view_raises(site: Server) -> None:

@@ -210,7 +210,7 @@ def active_when_told(site: Server, *, at_least: int, at_most: int) -> None:
 
     def seen() -> tuple[int, int]:
         slow_lines = [line for line in site.lines() if line["event_type"] == "slow"]
-        running = {line["trace_id"] for line in slow_lines}
+        running = {line["req_id"] for line in slow_lines}
         return len(running), int(slow_lines[-1]["g_t_active"]) if slow_lines else 0
 
     eventually(

@@ -16,10 +16,8 @@ Pairs = list[tuple[str, FieldValue]]
 
 GOOD: dict[EventType, Pairs] = {
     EventType.REQUEST: [
-        ("event_type", "request"),
         ("ts", "2026-01-01T00:00:00.000Z"),
-        ("req_id", "a"),
-        ("sampled", True),
+        ("event_type", "request"),
         ("resp_status", 200),
         ("resp_time", 0.5),
         ("deadline_exceeded", True),
@@ -30,16 +28,18 @@ GOOD: dict[EventType, Pairs] = {
         ("app_plan", "pro"),
         ("g_w_count", 1),
         ("g_pid", 7),
+        ("req_id", "a"),
+        ("sampled", True),
     ],
     EventType.LOST: [
-        ("event_type", "lost"),
         ("ts", "2026-01-01T00:00:00.000Z"),
+        ("event_type", "lost"),
         ("lost_cause", "SIGKILL"),
         ("lost_loc", "a.py:1:f"),
     ],
     EventType.POOL: [
-        ("event_type", "pool"),
         ("ts", "2026-01-01T00:00:00.000Z"),
+        ("event_type", "pool"),
         ("g_utilization", 0.5),
         ("g_w_started", 2),
         ("g_w_died_oom", 1),
@@ -68,13 +68,16 @@ def test_well_formed_event_has_no_fault(event_type: EventType) -> None:
         ([("event_type", "request"), ("resp_time", -1.0)], "resp_time=-1.0: no duration"),
         ([("event_type", "request"), ("db_queries", True)], "db_queries=True: not of type int"),
         ([("event_type", "request"), ("lost_cause", "oom")], "lost_cause: not on a `request`"),
-        ([("event_type", "request"), ("g_pid", 1), ("req_id", "a")], "req_id: behind g_pid"),
+        ([("event_type", "request"), ("req_id", "a"), ("g_pid", 1)], "g_pid: behind req_id"),
         (
             [("event_type", "request"), ("app_a", 1), ("redis_calls", 1)],
             "redis_calls: behind app_a",
         ),
         ([("event_type", "request"), ("app_a", 1), ("app_a", 2)], "app_a: twice"),
-        ([("ts", "now"), ("event_type", "request")], "event_type is not the first key"),
+        (
+            [("event_type", "request"), ("ts", "now")],
+            "the first keys are not ts and event_type",
+        ),
     ],
 )
 def test_fault_is_named(pairs: Pairs, fault: str) -> None:

@@ -68,7 +68,7 @@ def test_almost_no_line_is_missing_when_workers_are_killed_while_they_write(tmp_
         writer.output.close()
         [slot] = place.slots()
         asked = entered.read_text().split()
-        written = re.findall(r" req_id=(r\d+) ", lines.read_text())
+        written = re.findall(r" req_id=(r\d+)\n", lines.read_text())
         assert len(written) == len(set(written))
         [slot] = place.slots()
         shown = slot.read() if slot.state() != CLOSING else None
