@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 LOG_PREFIX = "log:"
 
@@ -41,10 +41,18 @@ def _level(text: str) -> int:
     return level
 
 
-#: The settings that can be switched, and how their values are read.
-SETTINGS: Mapping[str, Callable[[str], Any]] = {
-    "slow_seconds": _seconds,
-    "query_string": _boolean,
+class Switch(NamedTuple):
+    """A setting that can be switched, and how its value is read."""
+
+    setting: str
+    read: Callable[[str], Any]
+
+
+#: The settings that can be switched, by the names that `otel-canonical set` has for them.
+SETTINGS: Mapping[str, Switch] = {
+    "slow_seconds": Switch("slow_seconds", _seconds),
+    "explain_seconds": Switch("db_explain_seconds", _seconds),
+    "query_string": Switch("query_string", _boolean),
 }
 
 
@@ -57,7 +65,7 @@ def value_of(name: str, text: str) -> Any:
     """
     if name.startswith(LOG_PREFIX):
         return _level(text)
-    return SETTINGS[name](text)
+    return SETTINGS[name].read(text)
 
 
 def as_switches(content: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:

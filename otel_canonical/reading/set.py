@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="[PID] NAME=VALUE",
-        help="slow_seconds=2, query_string=true, log:LOGGER=LEVEL; NAME= takes one back; none: "
+        help="slow_seconds=2, explain_seconds=1, query_string=true, log:LOGGER=LEVEL; NAME= takes one back; none: "
         "show what is switched",
     )
     parser.add_argument("--pid-file", type=Path, metavar="FILE", help="Gunicorn's --pid file")

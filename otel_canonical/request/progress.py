@@ -51,7 +51,7 @@ class RequestProgress:
         self, settings: Settings, root_factory: RootFactory, outputs: Outputs, place: Place | None
     ) -> None:
         self._root_factory = root_factory
-        self._encode, self._write, self._export = outputs
+        self.put_out_by(outputs)
         self._redaction = RedactionPolicy(settings.redacted_names)
         self._scoreboard = place.scoreboard if place is not None else None
         self.reconfigure(settings)
@@ -61,6 +61,10 @@ class RequestProgress:
         self.settings = settings
         self._rule = AlwaysExport(settings)
         self._composer = Composer(settings, self._redaction)
+
+    def put_out_by(self, outputs: Outputs) -> None:
+        """Let other outputs take the events from now on."""
+        self._encode, self._write, self._export = outputs
 
     def progress(self, scope: RequestScope) -> None:
         """Show the request's route and view on the scoreboard."""

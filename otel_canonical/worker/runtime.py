@@ -92,10 +92,11 @@ class WorkerRuntime:
             logs.export_app_logs(redaction, with_request_id=has_id)
         metrics = _http_metrics() if with_sdk else None
         exports_traces = not with_sdk or otel_config.exports("traces")
+        self._outputs = _outputs(line_writer, settings, metrics)
         self.log = CanonicalLog(
             settings,
             _root_factory(settings, redaction, exports_traces=exports_traces),
-            self._explaining(_outputs(line_writer, settings, metrics)),
+            self._explaining(settings.db_explain_seconds),
             place,
             _deferred_signals(worker),
             times_cpu=worker_class_of(type(worker)).has_thread_per_request,
@@ -127,13 +128,18 @@ class WorkerRuntime:
         # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()
 
-    def _explaining(self, outputs: Outputs) -> Outputs:
-        """Return what also has the plans of a request's slow queries fetched, if they are wanted."""
-        after_s = self._settings.db_explain_seconds
-        if after_s is None:
+    def _explaining(self, after_s: float | None) -> Outputs:
+        """Return what also has the plans of a request's slow queries fetched, if they are wanted.
+
+        Once they were, it stays: a request that is open now may have queries that wait for their plans.
+        """
+        explaining.slow_ns = sys.maxsize if after_s is None else round(after_s * 1e9)
+        outputs = self._outputs
+        if after_s is None and self._plans is None:
             return outputs
-        explaining.slow_ns = round(after_s * 1e9)
-        self._plans = plans = PlanWorker(lambda *found: self.log.slow_query(*found))
+        if self._plans is None:
+            self._plans = PlanWorker(lambda *found: self.log.slow_query(*found))
+        plans = self._plans
 
         def export_and_explain(event: CanonicalEvent, scope: RequestScope) -> None:
             if outputs.export is not None:
@@ -174,6 +180,7 @@ class WorkerRuntime:
 
     def _reconfigure(self, settings: Settings) -> None:
         self.log.reconfigure(settings)
+        self.log.put_out_by(self._explaining(settings.db_explain_seconds))
         self._watchdog.set_slow(settings.slow_seconds)
 
     def due(self, scope: RequestScope) -> None:

@@ -54,7 +54,7 @@ class SwitchedSettings:
                 if name.startswith(LOG_PREFIX):
                     levels[name.removeprefix(LOG_PREFIX)] = value_of(name, text)
                 elif name in SETTINGS:
-                    values[name] = value_of(name, text)
+                    values[SETTINGS[name].setting] = value_of(name, text)
         self._switch_levels(levels)
         settings = dataclasses.replace(self._settings, **values)
         if settings != self._in_force:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import Databases, at, database_site, traced_databases
+from tests.support.live import otel_canonical
 from tests.support.servers import Line, Server, eventually
 
 #: The slow ones take 0.2 s. On a busy machine others may, too, such as those that make the tables.
@@ -72,6 +73,18 @@ def test_slow_query_has_a_line_with_its_plan(
         assert float(plan["db_query_time"]) >= 0.15
         assert "hunter2" not in server.report()
         assert "4711" not in plan["db_plan"]
+
+
+def test_plans_are_switched_on_while_the_pool_runs(databases: Databases, tmp_path: Path) -> None:
+    """And off again: from then on a slow query has none."""
+    with database_site(tmp_path, databases.settings("sqlite3")) as server:
+        ask(server, "/slow_in_transaction/")
+        assert otel_canonical("set", str(server.pid), "explain_seconds=0.15").returncode == 0
+        plan = wait_for_plan(server, ask(server, "/slow_select/"))
+        assert "SCAN auth_permission" in plan["db_plan"]
+        assert len(slow_queries(server)) == 1
+        assert otel_canonical("set", str(server.pid), "explain_seconds=").returncode == 0
+        assert "is switched" in otel_canonical("set", str(server.pid)).stdout
 
 
 @pytest.mark.parametrize("driver", ["sqlite3", "psycopg", "mysqlclient"])

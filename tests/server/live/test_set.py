@@ -120,7 +120,10 @@ def test_slow_requests_and_query_strings_are_switched(tmp_path: Path) -> None:
         ("slow_seconds=soon", "is not a number of seconds"),
         ("query_string=perhaps", "is not true or false"),
         ("log:shop=LOUD", "is not the name of a level"),
-        ("max_line=100", "can't be switched; what can: slow_seconds, query_string, log:LOGGER"),
+        (
+            "max_line=100",
+            "can't be switched; what can: slow_seconds, explain_seconds, query_string, log:LOGGER",
+        ),
         ("nonsense", "is not NAME=VALUE"),
     ],
 )
