@@ -14,6 +14,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
 import importlib
 import itertools
 import os
@@ -100,7 +101,13 @@ def mutants_of(path: str) -> Iterator[Mutant]:
 
 
 def _tree_of(path: str) -> ast.Module:
-    return ast.parse((REPOSITORY / "otel_canonical" / path).read_text())
+    return ast.parse(_source_of(path))
+
+
+@functools.cache
+def _source_of(path: str) -> str:
+    # Read once: somebody may go on working while mutants are tried.
+    return (REPOSITORY / "otel_canonical" / path).read_text()
 
 
 def _changeable(node: ast.AST) -> Iterator[ast.expr]:

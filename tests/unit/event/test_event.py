@@ -103,7 +103,7 @@ def test_seconds_are_to_the_microsecond(elapsed_ns: int, shown: float) -> None:
 
 def test_least_important_is_first() -> None:
     """The app's, then stacks, then ours from the end of the line, at last identity and outcome."""
-    names = """http.request.id http.response.status_code canonical.db.queries canonical.cache.hits
+    names = """http.request.id canonical.db.queries canonical.cache.hits http.response.status_code
     app.plan code.stacktrace app.items""".split()
     assert list(least_important_first(dict.fromkeys(names, 1))) == [
         *("app.items", "app.plan", "code.stacktrace", "canonical.cache.hits"),

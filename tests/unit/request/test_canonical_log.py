@@ -409,3 +409,11 @@ def test_place_that_may_not_be_named_is_left_out(events: list[CanonicalEvent]) -
     assert facts["slow_cause_loc"] == facts["timeout_cause_loc"] == "writing to the client"
     assert facts["deadline_exceeded"] is True
     assert not {"slow_loc", "timeout_loc", "slow_stack"} & facts.keys()
+
+
+def test_first_to_close_a_request_is_told_so(events: list[CanonicalEvent]) -> None:
+    """Whoever comes later has written nothing."""
+    log = a_log(events)
+    scope = opened(log)
+    assert (log.close(scope), log.close(scope)) == (True, False)
+    assert len(events) == 1
