@@ -85,7 +85,7 @@ def test_pool_line_tells_what_happened_since_the_last(tmp_path: Path) -> None:
         lines = pool_lines(site)
         requests = [line for line in site.lines() if line["event_type"] != "pool"]
     assert len(requests) == 4
-    assert list(lines[0])[:5] == ["event_type", "ts", "g_w_count", "g_w_active", "g_backlog"]
+    assert list(lines[0])[:5] == ["ts", "event_type", "g_w_count", "g_w_active", "g_backlog"]
     assert (lines[0]["g_t_count"], lines[-1]["g_w_count"]) == ("2", "0")
     totals = {
         key: sum(int(line.get(key, 0)) for line in lines)

@@ -44,7 +44,9 @@ class Busy:
     def start(self, count: int) -> None:
         """Send `count` requests that stay."""
         for _ in range(count):
-            thread = threading.Thread(target=send, args=(self._site, f"/waits/?for={self._gate}"))
+            # Its request's id is made of the path.
+            path = f"/waits/?for={self._gate}&n={len(self._threads)}"
+            thread = threading.Thread(target=send, args=(self._site, path))
             thread.start()
             self._threads.append(thread)
 

@@ -172,6 +172,7 @@ def test_workers_and_pool_are_told(tmp_path: Path) -> None:
         assert all(worker["heartbeat"] is not None for worker in workers)
         os.kill(workers[0]["pid"], signal.SIGKILL)
         eventually(lambda: ps(site)["deaths"] == {"SIGKILL": 1}, site.report)
+        eventually(lambda: len(ps(site)["workers"]) == 3, site.report)
         text = otel_canonical("ps", str(site.pid))
         assert text.returncode == 0
         assert "workers 3 of 3" in text.stdout

@@ -11,6 +11,7 @@ import signal
 import threading
 
 from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.event.output import LineOutput
 from otel_canonical.request import canonical_log
 from otel_canonical.request.scope import current_scope, readers
 
@@ -71,15 +72,15 @@ def while_encoded(worker):
 
 def behind_write(worker):
     """When its line is written, before anybody knows."""
-    write = os.write
+    write = LineOutput.write
 
-    def write_and_tell(fd, data):
-        count = write(fd, data)
-        if b"event_type=" in data and f"req_id={MARK}".encode() in data:
+    def write_and_tell(output, line):
+        is_written = write(output, line)
+        if f"req_id={MARK}".encode() in line:
             tell()
-        return count
+        return is_written
 
-    os.write = write_and_tell
+    LineOutput.write = write_and_tell
 
 
 PATCHES = (before_hook, while_opened, while_read, while_encoded, behind_write)
