@@ -10,10 +10,14 @@ from tests.support.mariadb import mariadb
 from tests.support.otlp_sink import otlp_sink
 from tests.support.postgres import postgres
 from tests.support.servers import PROGRAMS, Server, gunicorn
+from tests.support.soak import IS_SOAK
 from tests.support.traced_site import Traced
 
 #: Each of Django's ways to a database that is tested.
 DRIVERS = ("sqlite3", "psycopg", "psycopg-pool", "psycopg2", "mysqlclient", "pymysql")
+
+#: One for each database where what is tested hardly depends on the driver; all of them in `make soak`.
+SOME_DRIVERS = DRIVERS if IS_SOAK else ("sqlite3", "psycopg", "mysqlclient")
 
 #: The site's modules with marked lines.
 SOURCES = (PROGRAMS / "databases.py", PROGRAMS / "databases_n1.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import DRIVERS, Databases, database_site
+from tests.support.databases import DRIVERS, SOME_DRIVERS, Databases, database_site
 from tests.support.servers import Line, Server, gunicorn
 
 #: Counted alike by every driver, whether a connection is new or kept.
@@ -91,7 +91,8 @@ def test_query_of_own_connection_is_counted_once(site: Server) -> None:
     assert counts(site, "/own_connection/")["db_queries"] == "2"
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.soak
+@pytest.mark.parametrize("driver", SOME_DRIVERS)
 def test_requests_in_transactions_count_the_same(
     driver: str, databases: Databases, tmp_path: Path
 ) -> None:
@@ -102,7 +103,8 @@ def test_requests_in_transactions_count_the_same(
         assert float(line["db_txn_time"]) > 0
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.soak
+@pytest.mark.parametrize("driver", SOME_DRIVERS)
 def test_debugging_counts_the_same(driver: str, databases: Databases, tmp_path: Path) -> None:
     """Under DEBUG Django logs queries; on SQLite it asks the database how to show them."""
     with database_site(tmp_path, databases.settings(driver), SITE_DEBUG="1") as server:
