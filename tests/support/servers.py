@@ -254,6 +254,13 @@ def gunicorn(
     )
 
 
+#: Installed for the tests of outgoing calls only: each imports a large library into every worker.
+LARGE_INSTRUMENTATIONS = (
+    "aiobotocore,aiohttp-client,botocore,celery,confluent_kafka,grpc_aio_client,grpc_aio_server,"
+    "grpc_client,grpc_server,httpx,httpx2,redis"
+)
+
+
 def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Return an environment with nothing in it but what a shell needs, strictness, and `more`."""
     base = {
@@ -261,6 +268,7 @@ def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
         "HOME": str(home),
         "OTEL_CANONICAL_STRICT": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": LARGE_INSTRUMENTATIONS,
     }
     kept = {name: os.environ[name] for name in ("COVERAGE_PROCESS_START",) if name in os.environ}
     return {**base, **kept, **more}

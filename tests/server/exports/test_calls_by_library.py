@@ -49,7 +49,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str
                 running_redis(tmp_path_factory.mktemp("cluster"), is_cluster=True)
             ),
         }
-        server = stack.enter_context(gunicorn("calls", directory, "--timeout", "60"))
+        everything = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ""}
+        server = stack.enter_context(gunicorn("calls", directory, "--timeout", "60", **everything))
         yield server, urlencode(addresses)
 
 

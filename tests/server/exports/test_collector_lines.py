@@ -26,8 +26,8 @@ from tests.support.servers import eventually, gunicorn
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEAD = {
-    "event_type": "request",
     "ts": "2026-11-21T03:58:34.283Z",
+    "event_type": "request",
     "req_id": "",
     "trace_id": TRACE,
     "span_id": SPAN,
@@ -178,7 +178,7 @@ def test_severity_is_that_of_the_log_event(
 
     ours = kind_of(EventType(event["event_type"]), event.get("resp_status"))
     assert ours.severity_text == severity
-    write(lines_file, [logfmt.encode(({**event} | {"req_id": "a"}).items())])
+    write(lines_file, [logfmt.encode({"ts": HEAD["ts"], **event, "req_id": "a"}.items())])
     [log] = read(reader, 1)
     name = f"canonical.{event['event_type']}"
     assert (log.severity, log.event_name, log.body) == (severity, name, name)
@@ -189,7 +189,7 @@ def test_other_lines_go_on_as_they_are(reader: Collector, lines_file: Path) -> N
     others = [
         'hello "world"',
         '{"level": "info"}',
-        'event_type=request req_path="cut',
+        'ts=2026-11-21T03:58:34.283Z event_type=request req_path="cut',
     ]
     write(lines_file, others)
     logs = read(reader, len(others))

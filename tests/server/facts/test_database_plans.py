@@ -58,7 +58,7 @@ def test_slow_query_has_a_line_with_its_plan(
     with database_site(tmp_path, databases.settings(driver), **EXPLAIN) as server:
         line = ask(server, "/slow_select/")
         plan = wait_for_plan(server, line)
-        assert (plan["trace_id"], plan["db_alias"]) == (line["trace_id"], "default")
+        assert (plan["req_id"], plan["db_alias"]) == (line["req_id"], "default")
         assert f"{expected}auth_permission" in plan["db_plan"]
         assert plan["db_query"].startswith("SELECT ")
         assert plan["db_query_loc"] == at("slow_select", "slow_select")

@@ -160,7 +160,7 @@ def test_start_does_not_wait_for_the_reader_of_a_fifo(tmp_path: Path) -> None:
         eventually(lambda: not set(before) & set(server.workers()), server.report)
         eventually(server.workers, server.report)
         server.get("/ok/", X_Request_ID="to-the-fifo")
-        eventually(lambda: b"req_id=to-the-fifo " in _read(reader), server.report)
+        eventually(lambda: b"req_id=to-the-fifo\n" in _read(reader), server.report)
         os.close(reader)
 
 
@@ -258,7 +258,7 @@ def fill_again_and_again(tmp_path: Path, disk: Path) -> None:
     def ask(server: Server, client: int) -> None:
         number = 0
         while not done.is_set():
-            request_id = f"client{client}-{number}"
+            request_id = f"client{client}-{number:05}"
             user_agent = "u" * (number * 37 % 900)
             assert server.get("/ok/", X_Request_ID=request_id, User_Agent=user_agent).status == 200
             sent[request_id] += 1
@@ -295,8 +295,8 @@ def fill_again_and_again(tmp_path: Path, disk: Path) -> None:
     whole, torn = [], []
     for line in lines.read_text().splitlines():
         found = logfmt.parse(line)
-        # The pool's facts and the worker's pid end a line.
-        (whole if re.search(r" g_pid=\d+( g_w_requests=\d+)?", line) else torn).append(line)
+        # The id ends a line.
+        (whole if re.search(r" req_id=client\d-\d{5}$", line) else torn).append(line)
         assert line.count("event_type=") <= 1, line
         assert found.get("req_id", "client").startswith("client"[: len(found.get("req_id", ""))])
     ids = Counter(logfmt.parse(line)["req_id"] for line in whole)

@@ -148,6 +148,8 @@ def test_nothing_is_left_of_a_line_that_an_exception_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal's handler may raise at any moment: what was not spliced must not precede the next line."""
+    # Ignored in a job that a shell has put into the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with connected("FIFO", tmp_path) as (reader, writer):
         with as_nobody():
             outlet = open_outlet(writer)
@@ -155,6 +157,7 @@ def test_nothing_is_left_of_a_line_that_an_exception_cut_off(
             patch.setattr(os, "splice", lambda *args, **kwargs: signal.raise_signal(signal.SIGINT))
             with pytest.raises(KeyboardInterrupt):
                 outlet.write(outlet.fd, b"cut off\n")
+        signal.signal(signal.SIGINT, before)
         outlet.write(outlet.fd, b"next\n")
         assert read_now(reader) == b"next\n"
 
