@@ -52,6 +52,8 @@ def mariadb() -> Iterator[MariaDb]:
     directory = Path(tempfile.mkdtemp(prefix="otc-my-"))
     user = pwd.getpwuid(os.geteuid()).pw_name
     data, log = directory / "data", directory / "log"
+    # A server that starts removes temporary tables from its directory, also those of others.
+    environment = {**os.environ, "TMPDIR": str(directory)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,6 +66,7 @@ def mariadb() -> Iterator[MariaDb]:
             check=True,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=environment,
         )
         address = MariaDb(str(directory / "socket"), port)
         process = subprocess.Popen(
@@ -75,6 +78,7 @@ def mariadb() -> Iterator[MariaDb]:
             ],
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=environment,
         )
     try:
         eventually(lambda: _has_database(address), lambda: log.read_text(errors="replace"))
