@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -67,7 +68,11 @@ def test_what_was_exported_is_not(tmp_path: Path) -> None:
         for _ in range(REQUESTS):
             server.get("/ok/")
         eventually(lambda: len(sink.spans) == len(sink.logs) == REQUESTS, server.report)
+        # Batches go one after the other: when this one is here, the answer to the others was read.
+        server.get("/ok/")
+        eventually(lambda: len(sink.spans) == len(sink.logs) == REQUESTS + 1, server.report)
         [worker] = server.workers()
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: server.workers() not in ([], [worker]), server.report)
-        assert "were lost with workers" not in server.stderr.read_text()
+        found = re.search(r"(\d+) spans and (\d+) log records were lost", server.stderr.read_text())
+        assert found is None or max(int(count) for count in found.groups()) <= 1

@@ -205,8 +205,9 @@ def fib(n):
 def waits_for_lock(request):
     """SQLite waits for a lock that another connection holds for a while."""
     seconds = float(request.GET["s"])
-    name = str(DIRECTORY / f"lock{threading.get_ident()}.sqlite3")
-    holder = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+    # Threads of two workers may have the same ident.
+    name = str(DIRECTORY / f"lock{os.getpid()}-{threading.get_ident()}.sqlite3")
+    holder = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
     holder.execute("CREATE TABLE IF NOT EXISTS t (x)")
     holder.execute("BEGIN EXCLUSIVE")
     threading.Timer(seconds, lambda: holder.execute("COMMIT")).start()
