@@ -20,8 +20,9 @@ from otel_canonical.event.fields import FieldValue
 from otel_canonical.internal_errors import guarded, tell, warn
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.ledger import PoolLedger
+from otel_canonical.pool.open_request import OpenRequest
 from otel_canonical.pool.place import Place
-from otel_canonical.pool.slots import CLOSING, OpenRequest
+from otel_canonical.pool.slots import CLOSING
 from otel_canonical.request.always_export import AlwaysExport
 from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.reports import LostRequestReport, TraceIds

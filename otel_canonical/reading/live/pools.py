@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from otel_canonical.pool import counters, layout, slots
+from otel_canonical.pool.open_request import OpenRequest
 from otel_canonical.pool.query_texts import read_text
-from otel_canonical.pool.slots import OpenRequest
 from otel_canonical.reading.live import processes
 from otel_canonical.reading.live.pages import FoundPool, Page
 from otel_canonical.reading.live.shapes import LivePool, LiveRequest, LiveWorker, age_of
