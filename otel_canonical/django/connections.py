@@ -17,6 +17,7 @@ from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import driver_instrumentations
 from otel_canonical.otel.query_spans import carried_scope
 from otel_canonical.patching import patch
+from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.scope import current_scope
 
 #: Methods that control transactions. `set_autocommit` itself isn't one: it runs the app's `on_commit`.
@@ -68,9 +69,7 @@ def _timing_connect(connect: Callable[[Any], None]) -> Callable[[Any], None]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            scope = current_scope.get() or carried_scope()
-            if scope is not None and scope.is_open:
-                queries = scope.queries or scope.query_tally()
+            if (queries := _open_tally()) is not None:
                 queries.connect_ns += elapsed_ns
                 queries.connects += is_open
 
@@ -120,12 +119,17 @@ def _timing_check(is_usable: Callable[[Any], bool]) -> Callable[[Any], bool]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            scope = current_scope.get() or carried_scope()
-            if scope is not None and scope.is_open:
-                queries = scope.queries or scope.query_tally()
+            if (queries := _open_tally()) is not None:
                 queries.connect_ns += elapsed_ns
 
     return is_usable_timed
+
+
+def _open_tally() -> QueryTally | None:
+    scope = current_scope.get() or carried_scope()
+    if scope is None or not scope.is_open:
+        return None
+    return scope.queries or scope.query_tally()
 
 
 def _timing_control(control: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,9 +144,7 @@ def _timing_control(control: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            scope = current_scope.get() or carried_scope()
-            if scope is not None and scope.is_open:
-                queries = scope.queries or scope.query_tally()
+            if (queries := _open_tally()) is not None:
                 queries.txn_ns += elapsed_ns
 
     return control_timed
