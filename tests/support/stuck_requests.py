@@ -29,6 +29,11 @@ def busy_worker(site: Server) -> int | None:
     return None
 
 
+def reads_a_head(worker: int) -> bool:
+    """Return whether a sync worker waits for the rest of a request's head: on x86-64, in recvfrom."""
+    return Path(f"/proc/{worker}/syscall").read_text().split()[0] == "45"
+
+
 def line_after_shutdown(site: Server) -> Line:
     """Stop a server while it serves a request that outlasts the shutdown; return its one line."""
     client = threading.Thread(target=send, args=(site, "/sleeps/"))

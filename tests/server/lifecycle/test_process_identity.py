@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.otlp_sink import otlp_sink
+from tests.support.otlp_sink import OtlpSink, SunkLog, otlp_sink
 from tests.support.raw_requests import begin
 from tests.support.servers import eventually, gunicorn
 
 CLASSES = {"sync": (), "gthread": ("-k", "gthread", "--threads", "2")}
+
+
+def events_of(sink: OtlpSink) -> list[SunkLog]:
+    """Return the log events that were exported."""
+    return [record for record in sink.logs if record.event_name]
 
 
 @pytest.mark.parametrize("name", list(CLASSES))
@@ -39,6 +44,9 @@ def test_fork_of_a_worker_writes_and_exports_nothing(name: str, tmp_path: Path) 
             assert float(line["resp_cpu_time"]) >= 0, view
             assert line["g_t_active"] == "1", view
             sink.root_of(line)
+        # A killed worker exports nothing more: its log events have to be there before.
+        answered = len(server.lines())
+        eventually(lambda: len(events_of(sink)) == answered, server.report)
         hanging = begin(server, "/hangs/", "killed")
         server.wait_for("hanging")
         os.kill(server.workers()[0], signal.SIGKILL)
@@ -48,13 +56,6 @@ def test_fork_of_a_worker_writes_and_exports_nothing(name: str, tmp_path: Path) 
         assert {line["event_type"] for line in lines} == {"request", "lost"}
         roots = [sink.root_of(line) for line in lines]
         assert len({root.span_id for root in roots}) == len(lines)
-        events = eventually(
-            lambda: (
-                found
-                if len(found := [one for one in sink.logs if one.event_name]) >= len(lines)
-                else []
-            ),
-            server.report,
-        )
-        assert len(events) == len(lines)
+        eventually(lambda: len(events_of(sink)) >= len(lines), server.report)
+        assert len(events_of(sink)) == len(lines)
         assert not [span for span in sink.spans if span.name == "child"]

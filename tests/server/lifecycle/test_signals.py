@@ -16,6 +16,7 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+from tests.support.stuck_requests import reads_a_head
 
 
 def test_each_request_has_its_line_when_workers_are_recycled(tmp_path: Path) -> None:
@@ -163,3 +164,17 @@ def test_worker_that_quits_at_any_moment_of_a_request(
         assert line["resp_status"] == answer.split()[1].decode()
         assert (after["req_id"], after["resp_status"]) == ("after", "200")
         assert after["g_t_active"] == "1"
+
+
+def test_worker_that_quits_while_it_reads_a_head(tmp_path: Path) -> None:
+    """The request has one line: what was read of it, and the 500 that Gunicorn answers."""
+    with gunicorn("stuck", tmp_path) as server, server.connect() as connection:
+        [worker] = server.workers()
+        connection.sendall(b"GET /ok/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: unread\r\n")
+        eventually(lambda: reads_a_head(worker), server.report)
+        os.kill(worker, signal.SIGQUIT)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 500 ")
+        [line] = server.wait_for_lines(1)
+        assert (line["req_path"], line["resp_status"]) == ("/ok/", "500")
+        assert line["exc_type"] == "SystemExit"
+        assert line["req_id"] != "unread"
