@@ -32,13 +32,13 @@ SET_UP = re.compile(
 )
 
 
-#: Which names of attributes a site has opted into; those of before on two drivers, on all in `make soak`.
+#: Which names of attributes a site has opted into; those of before on one driver, on all in `make soak`.
 OPTED_IN = [
     (driver, conventions)
     for driver in DRIVERS
     for conventions in ("http,database", "", "http/dup,database/dup")
     if driver != "psycopg-pool"
-    and (IS_SOAK or conventions == "http,database" or driver in ("sqlite3", "psycopg"))
+    and (IS_SOAK or conventions == "http,database" or driver == "sqlite3")
 ]
 
 
