@@ -15,8 +15,15 @@ from tests.support.worker_classes import ASGI, CLASSES
 
 REQUESTS = (60, 200)[IS_SOAK]
 MOST = {
-    **{"queries": 6, "renders": 4, "hits": 3, "misses": 3, "calls": 2, "timers": 3},
-    **{"commits": 2, "threads": 2, "streamed": 3},
+    "queries": 6,
+    "renders": 4,
+    "hits": 3,
+    "misses": 3,
+    "calls": 2,
+    "timers": 3,
+    "commits": 2,
+    "threads": 2,
+    "streamed": 3,
 }
 
 pytestmark = pytest.mark.soak
