@@ -8,8 +8,8 @@ import itertools
 import mmap
 import os
 import re
-import select
 import resource
+import select
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
