@@ -15,6 +15,7 @@ from typing import Any
 from otel_canonical.django import databases
 from otel_canonical.internal_errors import guarded, guarded_call, report_caught
 from otel_canonical.otel import query_spans, sql_comments
+from otel_canonical.otel.prepared_spans import made
 from otel_canonical.otel.query_spans import ConnectionFacts, carried_scope
 from otel_canonical.patching import patch, supply
 from otel_canonical.request import slow_queries
@@ -92,7 +93,9 @@ class QueryCounter:
             if facts is None:
                 facts = query_spans.facts_of(databases.server_of(context["connection"]))
                 self.facts = facts
-            span = query_spans.start(facts, text, is_procedure=context.get("is_procedure", False))
+            span = query_spans.start(
+                facts, text, scope, is_procedure=context.get("is_procedure", False)
+            )
         except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`: samplers may be anybody's
             report_caught("starting the span of a query", error)
         failed = True
@@ -106,6 +109,7 @@ class QueryCounter:
             return result
         except BaseException as error:
             if span is not None:
+                span = made(span)
                 query_spans.fail(span, databases.failure_of(error))
             raise
         finally:
@@ -118,7 +122,7 @@ class QueryCounter:
             if span is not None:
                 if slow is not None and scope is not None and scope.root.is_exported:
                     # Ended when its plan is known, or there will be none.
-                    slow.span, slow.ended_wall_ns = span, time.time_ns()
+                    slow.span, slow.ended_wall_ns = made(span), time.time_ns()
                 else:
                     span.end()
 
