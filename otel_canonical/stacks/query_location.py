@@ -71,18 +71,16 @@ def locate() -> str | None:
     places = _Places()
     awaited: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
-    for _ in range(MOST_FRAMES):
-        if frame is None:
-            break
+    left = MOST_FRAMES
+    while frame is not None and left:
+        left -= 1
         code = frame.f_code
-        if id(code) in _passed:
-            frame = frame.f_back
-            continue
-        if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
-            awaited = frame
-            break
-        if _is_found(frame, places):
-            break
+        if id(code) not in _passed:
+            if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
+                awaited = frame
+                break
+            if _is_found(frame, places):
+                break
         frame = frame.f_back
     if places.app is None and awaited is not None:
         for frame in _awaiting(awaited):
