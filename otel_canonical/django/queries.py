@@ -74,8 +74,11 @@ class QueryCounter:
                 queries.add_query(text, elapsed_ns, failed)
                 if elapsed_ns > explaining.slow_ns and not (many or failed):
                     _note_slow(queries, context, text, params, elapsed_ns)
-                if scope.slot is not None:
-                    scope.slot.set_queries(scope.started_ns, queries.count)
+                slot = scope.slot
+                # A copy of `Slot.set_queries`, without its call.
+                if slot is not None and slot.started_ns == scope.started_ns:
+                    slot.halves[slot.queries_at] = queries.count & 0xFFFFFFFF
+                    slot.words[slot.since_at] = 0
 
     def _run_in_span(
         self,
@@ -209,8 +212,13 @@ def fetchmany(self: Any, *args: Any, **kwargs: Any) -> Any:
     with self.db.wrap_database_errors:
         rows = self.cursor.fetchmany(*args, **kwargs)
     scope = current_scope.get() or carried_scope()
-    if scope is not None:
-        _add_rows(self, scope, time.perf_counter_ns() - started_ns, len(rows))
+    if scope is not None and scope.is_open:
+        # A copy of `_add_rows`, without its call: the ORM fetches each query's rows so.
+        counter = getattr(self.db, COUNTER, None)
+        if counter is None or not counter.is_quiet:
+            queries = scope.queries or scope.query_tally()
+            queries.fetch_ns += time.perf_counter_ns() - started_ns
+            queries.rows += len(rows)
     return rows
 
 
