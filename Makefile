@@ -13,7 +13,7 @@ export PYTHON
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? 3 * cores : 24)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak mutants bench clean
+.PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak mutants bench instructions clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ mutants: $(TEST) ## Change the code in small ways and see whether unit tests not
 
 bench: $(TEST) ## Measure what a request costs, ours and others; ARGS=--help lists the options
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
+
+instructions: $(TEST) ## Fail if a request adds more instructions than it is allowed to; needs valgrind
+	@$(VENV)/bin/python benchmarks/instructions.py --check --venv $(VENV) $(ARGS)
 
 clean: ## Remove everything that was made here: .venv, caches, builds
 	rm -rf $(VENV) .cache build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

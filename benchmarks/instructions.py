@@ -1,9 +1,14 @@
 """User-space instructions that a request costs its worker: a number that doesn't drift with the machine.
 
-Run `python benchmarks/instructions.py [--only ROW,ROW] [--paths PATH,PATH]`; needs valgrind. Each row is
-measured twice, with few and with many requests; the difference, divided by how many were more, is what one
-request costs. What the worker does between requests, such as exporting, is in it: one flush more or less
-moves a row that exports by some percent. Instructions of the kernel are not counted.
+Run `python benchmarks/instructions.py [--only ROW,ROW] [--paths PATH,PATH]`; needs valgrind and a C compiler.
+A worker is fed requests from inside and callgrind counts what serves them, in all its threads, exports
+included: the same sources give the same number within a percent, whatever else the machine does. Valgrind
+slows programs but not clocks, so the timers of exporters are slowed, too: batches are as large as on a busy
+worker. Instructions of the kernel are not counted.
+
+With `--check` the command fails if a row adds more than its bound. A bound is a share of what the row `bare`
+costs, because Pythons and C libraries differ. Whoever goes beyond one has made every request of every site
+dearer; whoever stays far below lowers it.
 """
 
 from __future__ import annotations
@@ -12,30 +17,57 @@ import argparse
 import dataclasses
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from client import send_requests
-from environments import prepare_environments
+from environments import list_packages, prepare_environments
 from machine import describe_machine
 from rows import Row, choose_rows
-from servers import PATIENCE_S, ServerError, create_database, start_server
+from servers import SITE, create_database, start_server
 from sink import Sink
 
 ROWS = (
-    *("bare", "access-log", "ours", "ours-sqlite3", "ours-otlp-100-logs-0", "ours-otlp-100"),
-    *("ours-otlp-1", "plain-otel-100"),
+    *("bare", "access-log", "ours", "ours-sqlite3", "ours-otlp-1", "ours-otlp-100-logs-0"),
+    *("ours-otlp-100", "plain-otel-100", "django-structlog", "ancestor"),
 )
-PATHS = ("/ok/", "/queries/10/")
-FEW, MANY = 60, 260
+OK, QUERIES = "/ok/", "/queries/10/"
 
-VALGRIND = ("valgrind", "--trace-children=yes", "--tool=cachegrind", "--cache-sim=no")
-SUMMARY = re.compile(r"^summary: (\d+)", re.MULTILINE)
+#: By Python, row and path: added instructions, as a share of the instructions of the row `bare`.
+BOUNDS = {
+    (3, 11): {
+        ("ours-sqlite3", OK): 0.142,
+        ("ours-sqlite3", QUERIES): 0.0303,
+        ("ours-otlp-100", OK): 1.109,
+        ("ours-otlp-100", QUERIES): 0.242,
+    },
+}
+#: So much more than a bound is allowed.
+SLACK = 1.03
 
-#: A program under valgrind is some fifty times slower, and starting one is what takes longest.
+#: Of each path, after a warm-up.
+REQUESTS = 50
+
+VALGRIND = ("valgrind", "--trace-children=yes", "--tool=callgrind", "--instr-atstart=no")
+TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
+
+#: A program under valgrind is some fifty times slower.
 SLOWER = 60
-PATIENT_WORKERS = ("--timeout", "900", "--graceful-timeout", "300")
+PATIENCE_S = 1200
+PATIENT_WORKERS = ("--timeout", "1200", "--graceful-timeout", "300")
+#: The SDK's defaults, as much slower.
+SLOW_TIMERS = {
+    "OTEL_BSP_SCHEDULE_DELAY": str(SLOWER * 5000),
+    "OTEL_BLRP_SCHEDULE_DELAY": str(SLOWER * 1000),
+    "OTEL_METRIC_EXPORT_INTERVAL": str(SLOWER * 60_000),
+}
+
+#: Whose versions are printed.
+PACKAGES = (
+    *("django", "gunicorn", "opentelemetry-sdk", "opentelemetry-instrumentation-django"),
+    *("django-structlog", "structlog", "gunicorn-django-canonical-logs"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,77 +77,109 @@ class CountedRow(Row):
     counts: str = ""
 
     def command(self) -> list[str]:
-        """Return the row's own command, below valgrind."""
+        """Return the row's own command, below valgrind; its worker is fed."""
         command = Row.command(self)
-        command[-1:] = [*PATIENT_WORKERS, command[-1]]
+        command[-1:] = [*PATIENT_WORKERS, "fed_wsgi"]
         program = shutil.which(command[0], path=self.variables["PATH"]) or command[0]
         # The interpreter of the `#!` line has to be named: valgrind starts programs only.
         python = str(Path(program).parent / "python")
-        return [*VALGRIND, f"--cachegrind-out-file={self.counts}", python, program, *command[1:]]
+        return [*VALGRIND, f"--callgrind-out-file={self.counts}", python, program, *command[1:]]
 
 
 def read_options() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="ROW,ROW", default=",".join(ROWS), help="%(default)s")
-    parser.add_argument("--paths", metavar="PATH,PATH", default=",".join(PATHS))
+    parser.add_argument("--paths", metavar="PATH,PATH", default=f"{OK},{QUERIES}")
     parser.add_argument("--venv", type=Path, help="use this environment for every row")
+    parser.add_argument("--check", action="store_true", help="measure what has a bound, and fail")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Prepare, measure, print."""
+    """Prepare, measure, print; exit with 1 if a bound was to be checked and is exceeded."""
     options = read_options()
-    if shutil.which("valgrind") is None:
-        raise SystemExit("valgrind is not installed: apt-get install valgrind")
-    rows, paths = choose_rows(tuple(options.only.split(","))), options.paths.split(",")
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is not installed: apt-get install valgrind gcc")
+    bounds = BOUNDS.get(sys.version_info[:2], {}) if options.check else {}
+    if options.check and not bounds:
+        print(f"No bounds are known for this Python; there are some for {list(BOUNDS)}")
+        return
+    only = ",".join({row for row, _ in bounds}) or options.only
+    rows, paths = choose_rows(tuple(only.split(","))), options.paths.split(",")
     if options.venv:
         environments = {row.environment: options.venv.absolute() for row in rows}
     else:
         environments = prepare_environments({row.environment for row in rows})
     print(describe_machine())
+    print(describe_packages(set(environments.values())))
+    bare: dict[str, float] = {}
+    exceeded = False
     with tempfile.TemporaryDirectory(prefix="instructions-") as name, Sink() as sink:
-        database = Path(name) / "site.sqlite3"
-        create_database(next(iter(environments.values())), database)
-        for path in paths:
-            bare = 0.0
-            for row in rows:
-                environment = environments[row.environment]
-                few, many = (
-                    count_instructions(row, environment, path, count, database, sink)
-                    for count in (FEW, MANY)
-                )
-                cost = (many - few) / (MANY - FEW)
-                bare = bare or cost
-                print(
-                    f"{path:15} {row.name:22} {cost / 1e3:10,.0f} k {(cost - bare) / 1e3:+10,.0f} k"
-                )
-                sys.stdout.flush()
+        home = Path(name)
+        create_database(next(iter(environments.values())), home / "site.sqlite3")
+        source = SITE / "fed_worker.c"
+        subprocess.run(
+            ["cc", "-O2", "-shared", "-fPIC", "-o", home / "counter.so", source], check=True
+        )
+        for row in rows:
+            costs = count_instructions(row, environments[row.environment], paths, home, sink)
+            bare = bare or costs
+            for path, cost in costs.items():
+                added = cost - bare[path]
+                line = f"{path:13} {row.name:22} {cost / 1e3:10,.0f} k {added / 1e3:+8,.0f} k"
+                bound = bounds.get((row.name, path))
+                if bound is not None:
+                    line += f"   {added / bare[path]:.4f} of bare, bound {bound}"
+                    if added > bound * SLACK * bare[path]:
+                        exceeded = True
+                        line += ": EXCEEDED"
+                print(line, flush=True)
+    sys.exit(exceeded)
 
 
 def count_instructions(
-    row: Row, environment: Path, path: str, requests: int, database: Path, sink: Sink
-) -> int:
-    """Return the instructions of the row's worker over its whole life."""
-    with tempfile.TemporaryDirectory(prefix="counted-") as name:
-        home = Path(name)
-        fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(Row)}
-        fields["variables"] = {
-            **row.variables,
-            "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
-            "PYTHONHASHSEED": "0",
-        }
-        counted = CountedRow(**fields, counts=str(home / "counts.%p"))
-        with start_server(counted, environment, home / "server", database, sink.endpoint) as server:
-            server.patience_s = SLOWER * PATIENCE_S
-            server.wait_until_ready()
-            send_requests(server.address, path, requests, patience_s=SLOWER * PATIENCE_S)
-            worker = server.worker
-        sink.take(row.name)
-        counts = home / f"counts.{worker}"
-        if not counts.exists() or not (found := SUMMARY.search(counts.read_text(errors="replace"))):
-            raise ServerError(f"{row.name}: valgrind has left no counts of {worker}")
-        return int(found[1])
+    row: Row, environment: Path, paths: list[str], home: Path, sink: Sink
+) -> dict[str, float]:
+    """Return the instructions of one request, by its path."""
+    place = home / row.name
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(Row)}
+    fields["variables"] = {
+        **row.variables,
+        **SLOW_TIMERS,
+        "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+        "PYTHONHASHSEED": "0",
+        "FED_COUNTER": str(home / "counter.so"),
+        "FED_REQUESTS": str(REQUESTS),
+        "FED_PATHS": ",".join(paths),
+    }
+    counted = CountedRow(**fields, counts=str(home / f"{row.name}.%p"))
+    database = home / "site.sqlite3"
+    with start_server(counted, environment, place, database, sink.endpoint) as server:
+        # It ends by itself when all is counted.
+        server.process.wait(PATIENCE_S)
+        log = server.tail()
+    sink.take(row.name)
+    found = {}
+    for number, path in enumerate(paths, 1):
+        totals = [
+            int(total[1])
+            for part in home.glob(f"{row.name}.*.{number}")
+            if (total := TOTAL.search(part.read_text(errors="replace")))
+        ]
+        if not totals:
+            raise SystemExit(f"{row.name}: nothing was counted for {path}\n{log}")
+        found[path] = max(totals) / REQUESTS
+    return found
+
+
+def describe_packages(environments: set[Path]) -> str:
+    """Return the versions of what is compared."""
+    found: dict[str, str] = {}
+    for environment in environments:
+        found |= list_packages(environment)
+    return ", ".join(f"{name} {found[name]}" for name in PACKAGES if name in found)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from otel_canonical.django import databases
 from otel_canonical.internal_errors import guarded, guarded_call, report_caught
 from otel_canonical.otel import query_spans, sql_comments
+from otel_canonical.otel.prepared_spans import made
 from otel_canonical.otel.query_spans import ConnectionFacts, carried_scope
 from otel_canonical.patching import patch, supply
 from otel_canonical.request import slow_queries
@@ -73,8 +74,11 @@ class QueryCounter:
                 queries.add_query(text, elapsed_ns, failed)
                 if elapsed_ns > explaining.slow_ns and not (many or failed):
                     _note_slow(queries, context, text, params, elapsed_ns)
-                if scope.slot is not None:
-                    scope.slot.set_queries(scope.started_ns, queries.count)
+                slot = scope.slot
+                # A copy of `Slot.set_queries`, without its call.
+                if slot is not None and slot.started_ns == scope.started_ns:
+                    slot.halves[slot.queries_at] = queries.count & 0xFFFFFFFF
+                    slot.words[slot.since_at] = 0
 
     def _run_in_span(
         self,
@@ -92,7 +96,9 @@ class QueryCounter:
             if facts is None:
                 facts = query_spans.facts_of(databases.server_of(context["connection"]))
                 self.facts = facts
-            span = query_spans.start(facts, text, is_procedure=context.get("is_procedure", False))
+            span = query_spans.start(
+                facts, text, scope, is_procedure=context.get("is_procedure", False)
+            )
         except Exception as error:  # noqa: BLE001  # a fence, see `report_caught`: samplers may be anybody's
             report_caught("starting the span of a query", error)
         failed = True
@@ -106,6 +112,7 @@ class QueryCounter:
             return result
         except BaseException as error:
             if span is not None:
+                span = made(span)
                 query_spans.fail(span, databases.failure_of(error))
             raise
         finally:
@@ -118,7 +125,7 @@ class QueryCounter:
             if span is not None:
                 if slow is not None and scope is not None and scope.root.is_exported:
                     # Ended when its plan is known, or there will be none.
-                    slow.span, slow.ended_wall_ns = span, time.time_ns()
+                    slow.span, slow.ended_wall_ns = made(span), time.time_ns()
                 else:
                     span.end()
 
@@ -205,8 +212,13 @@ def fetchmany(self: Any, *args: Any, **kwargs: Any) -> Any:
     with self.db.wrap_database_errors:
         rows = self.cursor.fetchmany(*args, **kwargs)
     scope = current_scope.get() or carried_scope()
-    if scope is not None:
-        _add_rows(self, scope, time.perf_counter_ns() - started_ns, len(rows))
+    if scope is not None and scope.is_open:
+        # A copy of `_add_rows`, without its call: the ORM fetches each query's rows so.
+        counter = getattr(self.db, COUNTER, None)
+        if counter is None or not counter.is_quiet:
+            queries = scope.queries or scope.query_tally()
+            queries.fetch_ns += time.perf_counter_ns() - started_ns
+            queries.rows += len(rows)
     return rows
 
 

@@ -137,7 +137,7 @@ Detail = tuple[str, FieldValue | None, AttributeValue]
 
 
 #: Texts of SQL and locations come again, and writing one takes 13 µs.
-_shown = functools.lru_cache(maxsize=512)(logfmt.shown)
+known_text = functools.lru_cache(maxsize=512)(logfmt.shown)
 
 
 class DetailsRow:
@@ -147,7 +147,7 @@ class DetailsRow:
         """Return the fields as they are written on a line."""
         return " ".join(
             [
-                f"{key}={_shown(on_line) if type(on_line) is str else logfmt.shown(on_line)}"
+                f"{key}={known_text(on_line) if type(on_line) is str else logfmt.shown(on_line)}"
                 for key, on_line, _ in values
                 if on_line is not None
             ]

@@ -37,6 +37,7 @@ def note_mysql() -> None:
     """Take texts in double quotes for literals from now on, unless they are certainly identifiers."""
     sql_literals.note_mysql()
     normalized.cache_clear()
+    line_text.cache_clear()
 
 
 @functools.lru_cache(maxsize=512)
@@ -73,6 +74,12 @@ def normalized(text: str) -> str:
     folded = " ".join("".join(parts).split())
     folded = _LISTS.sub(rf"(\1, {CUT})", folded)
     return shortened(folded + CUT if is_cut else folded, SPAN_BYTES)
+
+
+@functools.lru_cache(maxsize=512)
+def line_text(text: str) -> str:
+    """Return a text as `normalized` does, of at most `LINE_BYTES`."""
+    return shortened(normalized(text), LINE_BYTES)
 
 
 def shown_sql(text: str) -> str:

@@ -18,11 +18,10 @@ from opentelemetry import metrics, trace
 from otel_canonical import otel_config
 from otel_canonical.event.redaction import REDACTED
 from otel_canonical.internal_errors import guarded, tell
-from otel_canonical.otel.exporter_internals import refuse_redirects
+from otel_canonical.otel.exporter_internals import exporter_of, refuse_redirects
 from otel_canonical.otel.sdk_internals import (
     SDK_LOGGERS,
     BatchQueue,
-    exporter_of,
     log_processors,
     span_processors,
 )

@@ -7,10 +7,10 @@ upstream renames it; that is reported once, and requests and their lines go on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from otel_canonical.otel.sdk_internals import module
+from otel_canonical.otel.sdk_internals import module, report_missing
 from otel_canonical.patching import patch
 
 FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
@@ -49,3 +49,31 @@ def _refusing_redirects(request: Callable[..., Any]) -> Callable[..., Any]:
         return dataclasses.replace(result, status_code=None, reason=None, error=refusal)
 
     return request_without_redirect
+
+
+class Exporter(Protocol):
+    """An exporter of spans or log records."""
+
+    def export(self, items: Sequence[object], /, *args: object, **kwargs: object) -> object:
+        """Send a batch."""
+
+
+def exporter_of(processor: object) -> Exporter | None:
+    """Return the exporter behind a processor, None if it isn't one that exports.
+
+    If the private names are gone, log records that couldn't be sent are not counted.
+    https://github.com/open-telemetry/opentelemetry-python/issues/4616 (`span_exporter` is public)
+    """
+    for holder in (processor, getattr(processor, "_batch_processor", None)):
+        for name in ("span_exporter", "_exporter"):
+            exporter: Exporter | None = getattr(holder, name, None)
+            if exporter is not None:
+                return exporter
+    if type(processor).__name__ in _EXPORTING:
+        error = AttributeError(type(processor).__name__)
+        report_missing("_exporter", "counting what an exporter fails to send", error)
+    return None
+
+
+#: The SDK's log record processors that export. Its span processors show their exporter.
+_EXPORTING = ("BatchLogRecordProcessor", "SimpleLogRecordProcessor")

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire, repairs
+from otel_canonical.otel.protobuf import framed
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
 from otel_canonical.patching import patch
 
@@ -128,9 +129,9 @@ class BatchEncoder(Generic[R]):
             if envelopes[key].message is None:
                 left.append(record)
             elif key in written:
-                written[key].append(otlp_wire.framed(_RECORDS, content))
+                written[key].append(framed(_RECORDS, content))
             else:
-                written[key] = [otlp_wire.framed(_RECORDS, content)]
+                written[key] = [framed(_RECORDS, content)]
         try:
             request = self._upstream(left)
         except Exception:  # noqa: BLE001  # one record that can't be encoded must not cost the others

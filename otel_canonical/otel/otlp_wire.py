@@ -15,6 +15,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
+
+from otel_canonical.otel.prepared_spans import PreparedSpan
+from otel_canonical.otel.protobuf import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    SMALL,
+    VARINT,
+    framed,
+    tag,
+    varint,
+)
 
 if TYPE_CHECKING:
     from otel_canonical.otel.sdk_internals import ReadableLogRecord
@@ -23,9 +36,6 @@ if TYPE_CHECKING:
 MOST_NAMES = 2048
 #: Bounds the text attributes whose encoding is kept, and the length of each in characters.
 MOST_TEXTS, LONGEST_TEXT = 1024, 512
-
-#: Wire types: how the bytes after a tag are read.
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 #: `SpanFlags`: "the next bit is valid", and "the parent is in another process".
 _KNOWS_REMOTE, _IS_REMOTE = 0x100, 0x200
@@ -39,42 +49,12 @@ class Unusual(Exception):
     """Raised for what is not encoded here; upstream's encoder must do it."""
 
 
-def varint(number: int) -> bytes:
-    """Return an integer of at most 64 bits as protobuf writes it, seven bits a byte, lowest first.
-
-    Raises:
-        OverflowError: it has more bits.
-    """
-    if not -(1 << 63) <= number < 1 << 63:
-        raise OverflowError(f"{number} has more than 64 bits")
-    number &= (1 << 64) - 1
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
-
-
-#: Encodings of small numbers: kinds, codes.
-_SMALL = tuple(varint(number) for number in range(128))
-
-
-def _tag(field: int, wire_type: int) -> bytes:
-    return varint(field << 3 | wire_type)
-
-
-def framed(field: int, content: bytes) -> bytes:
-    """Return a field of a message whose value is bytes, a text or another message."""
-    return _tag(field, _LENGTH) + varint(len(content)) + content
-
-
 # The fields of a `KeyValue`, and the kinds of an `AnyValue`.
 _KEY, _VALUE = 1, 2
 _ANY_TEXT = 1
-_ANY_BOOL = _tag(2, _VARINT)
-_ANY_INT = _tag(3, _VARINT)
-_ANY_FLOAT = _tag(4, _FIXED64)
+_ANY_BOOL = tag(2, VARINT)
+_ANY_INT = tag(3, VARINT)
+_ANY_FLOAT = tag(4, FIXED64)
 _ANY_ARRAY = 5
 
 
@@ -112,7 +92,7 @@ class _Attributes:
             if kind is float:
                 parts += (known.before_float, _double(value))
             elif kind is int:
-                number = _SMALL[value] if 0 <= value < len(_SMALL) else varint(value)
+                number = SMALL[value] if 0 <= value < len(SMALL) else varint(value)
                 parts += (known.before_int[len(number)], number)
             elif kind is bool:
                 parts.append(known.true if value else known.false)
@@ -169,33 +149,33 @@ def any_value(value: object) -> bytes:
 
 
 # The tags of a `Span`'s fields; those of ids include the length.
-_SPAN_TRACE_ID = _tag(1, _LENGTH) + b"\x10"
-_SPAN_SPAN_ID = _tag(2, _LENGTH) + b"\x08"
+_SPAN_TRACE_ID = tag(1, LENGTH) + b"\x10"
+_SPAN_SPAN_ID = tag(2, LENGTH) + b"\x08"
 _SPAN_TRACE_STATE = 3
-_SPAN_PARENT_ID = _tag(4, _LENGTH) + b"\x08"
+_SPAN_PARENT_ID = tag(4, LENGTH) + b"\x08"
 _SPAN_NAME = 5
-_SPAN_KIND = _tag(6, _VARINT)
-_SPAN_STARTED = _tag(7, _FIXED64)
-_SPAN_ENDED = _tag(8, _FIXED64)
+_SPAN_KIND = tag(6, VARINT)
+_SPAN_STARTED = tag(7, FIXED64)
+_SPAN_ENDED = tag(8, FIXED64)
 _span_attributes = _Attributes(9)
-_SPAN_DROPPED_ATTRIBUTES = _tag(10, _VARINT)
+_SPAN_DROPPED_ATTRIBUTES = tag(10, VARINT)
 _SPAN_STATUS = 15
-_SPAN_FLAGS = _tag(16, _FIXED32)
+_SPAN_FLAGS = tag(16, FIXED32)
 # The fields of a `Status`.
 _STATUS_MESSAGE = 2
-_STATUS_CODE = _tag(3, _VARINT)
+_STATUS_CODE = tag(3, VARINT)
 
 # The tags of a `LogRecord`'s fields.
-_LOG_TIME = _tag(1, _FIXED64)
-_LOG_SEVERITY = _tag(2, _VARINT)
+_LOG_TIME = tag(1, FIXED64)
+_LOG_SEVERITY = tag(2, VARINT)
 _LOG_SEVERITY_TEXT = 3
 _LOG_BODY = 5
 _log_attributes = _Attributes(6)
-_LOG_DROPPED_ATTRIBUTES = _tag(7, _VARINT)
-_LOG_FLAGS = _tag(8, _FIXED32)
-_LOG_TRACE_ID = _tag(9, _LENGTH) + b"\x10"
-_LOG_SPAN_ID = _tag(10, _LENGTH) + b"\x08"
-_LOG_OBSERVED_TIME = _tag(11, _FIXED64)
+_LOG_DROPPED_ATTRIBUTES = tag(7, VARINT)
+_LOG_FLAGS = tag(8, FIXED32)
+_LOG_TRACE_ID = tag(9, LENGTH) + b"\x10"
+_LOG_SPAN_ID = tag(10, LENGTH) + b"\x08"
+_LOG_OBSERVED_TIME = tag(11, FIXED64)
 _LOG_EVENT_NAME = 12
 
 
@@ -212,6 +192,8 @@ def span(span: ReadableSpan) -> bytes:
         Unusual: it has events, links, or an attribute that `any_value` doesn't encode.
         Exception: a value doesn't fit its field.
     """
+    if type(span) is PreparedSpan:
+        return _prepared(span)
     if span.events or span.links or span.dropped_events or span.dropped_links:
         raise Unusual("events and links")
     ids: Any = span.get_span_context()
@@ -223,13 +205,12 @@ def span(span: ReadableSpan) -> bytes:
         *(_SPAN_TRACE_ID, ids.trace_id.to_bytes(16, "big")),
         *(_SPAN_SPAN_ID, ids.span_id.to_bytes(8, "big")),
         _known_text(_SPAN_NAME, span.name),
-        *(_SPAN_KIND, _SMALL[span.kind.value + 1]),
+        *(_SPAN_KIND, SMALL[span.kind.value + 1]),
         *(_SPAN_STARTED, _fixed64(span.start_time)),
         *(_SPAN_ENDED, _fixed64(span.end_time)),
     ]
     if ids.trace_state:
-        state = ",".join(f"{name}={value}" for name, value in ids.trace_state.items())
-        parts.append(framed(_SPAN_TRACE_STATE, state.encode()))
+        parts.append(_trace_state(ids))
     if parent is not None:
         parts += (_SPAN_PARENT_ID, parent.span_id.to_bytes(8, "big"))
         if parent.is_remote:
@@ -241,9 +222,36 @@ def span(span: ReadableSpan) -> bytes:
         parts += (_SPAN_DROPPED_ATTRIBUTES, varint(span.dropped_attributes))
     said = framed(_STATUS_MESSAGE, status.description.encode()) if status.description else b""
     code = status.status_code.value
-    parts.append(framed(_SPAN_STATUS, said + _STATUS_CODE + _SMALL[code] if code else said))
+    parts.append(framed(_SPAN_STATUS, said + _STATUS_CODE + SMALL[code] if code else said))
     parts += (_SPAN_FLAGS, _fixed32(flags))
     return b"".join(parts)
+
+
+def _prepared(span: PreparedSpan) -> bytes:
+    """Return the content of a `Span`; all but ids and times is encoded once for each shape."""
+    ids, parent, shape = span.get_span_context(), span.parent, span.shape
+    assert ids is not None
+    assert parent is not None  # the request's root, or a span below it
+    if not shape.encoded:
+        parts = [_known_text(_SPAN_NAME, shape.name), _SPAN_KIND, SMALL[shape.kind.value + 1]]
+        _span_attributes.write(shape.attributes, parts)
+        parts += (framed(_SPAN_STATUS, b""), _SPAN_FLAGS, _fixed32(_KNOWS_REMOTE))
+        shape.encoded = b"".join(parts)
+    trace_id = ids.trace_id.to_bytes(16, "big")
+    written = b"".join(
+        (
+            *(_SPAN_TRACE_ID, trace_id, _SPAN_SPAN_ID, ids.span_id.to_bytes(8, "big")),
+            *(_SPAN_PARENT_ID, parent.span_id.to_bytes(8, "big")),
+            *(_SPAN_STARTED, _fixed64(span.start_time), _SPAN_ENDED, _fixed64(span.end_time)),
+            shape.encoded,
+        )
+    )
+    return written + _trace_state(ids) if ids.trace_state else written
+
+
+def _trace_state(ids: SpanContext) -> bytes:
+    state = ",".join(f"{name}={value}" for name, value in ids.trace_state.items())
+    return framed(_SPAN_TRACE_STATE, state.encode())
 
 
 def log_record(readable: ReadableLogRecord) -> bytes:
@@ -260,7 +268,7 @@ def log_record(readable: ReadableLogRecord) -> bytes:
     if record.observed_timestamp:
         parts += (_LOG_OBSERVED_TIME, _fixed64(record.observed_timestamp))
     if record.severity_number is not None:
-        parts += (_LOG_SEVERITY, _SMALL[record.severity_number.value])
+        parts += (_LOG_SEVERITY, SMALL[record.severity_number.value])
     if record.severity_text:
         parts.append(_known_text(_LOG_SEVERITY_TEXT, record.severity_text))
     if record.event_name:

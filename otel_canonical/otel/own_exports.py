@@ -12,7 +12,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
 from otel_canonical.internal_errors import guarded
-from otel_canonical.otel.sdk_internals import exporter_of, log_processors, span_processors
+from otel_canonical.otel.exporter_internals import exporter_of
+from otel_canonical.otel.sdk_internals import log_processors, span_processors
 from otel_canonical.patching import patch
 from otel_canonical.process.identity import own
 

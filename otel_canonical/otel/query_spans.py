@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.internal_errors import guarded_call
 from otel_canonical.otel import driver_instrumentations
+from otel_canonical.otel.prepared_spans import DirectWay, PendingSpan, Shape
 from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.request.scope import RequestScope
 
@@ -28,6 +30,12 @@ from otel_canonical.request.scope import RequestScope
 _LEADING_COMMENT = re.compile(r"^/\*.*?\*/")
 
 _FIRST_WORD = re.compile(r"\S+").search
+
+#: Bounds what is remembered: servers, statements of each, and the characters of a statement.
+MOST_SERVERS, MOST_STATEMENTS, LONGEST_REMEMBERED = 16, 256, 2000
+
+RedactAttributes = Callable[[Mapping[str, AttributeValue]], Mapping[str, AttributeValue]]
+FindWay = Callable[[SdkSpan], DirectWay | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ class ConnectionFacts:
     attributes: Mapping[str, AttributeValue]
     #: The name of a span whose statement has no first word.
     name: str
+    #: Spans by their statements, most of which come again in other requests.
+    shapes: dict[str, Shape]
 
 
 @dataclass(slots=True)
@@ -65,6 +75,11 @@ class _Maker:
 
     tracer: Tracer | None = None
     redact: Callable[[str], str] = str
+    redact_attributes: RedactAttributes = dict
+    find_way: FindWay | None = None
+    #: The way past the SDK, if there is one and it was looked for.
+    way: DirectWay | None = None
+    has_looked: bool = False
     #: Which names attributes have: those of the stable conventions, the former ones, or both.
     is_new: bool = True
     is_old: bool = False
@@ -73,16 +88,32 @@ class _Maker:
 _maker = _Maker()
 
 
-def make_with(tracer: Tracer, redact: Callable[[str], str]) -> None:
+def make_with(
+    tracer: Tracer,
+    redact: Callable[[str], str],
+    redact_attributes: RedactAttributes,
+    find_way: FindWay,
+) -> None:
     """Make spans from now on, under the names that the user has opted into.
 
     Args:
         tracer: makes the spans.
         redact: removes the secrets from a text.
+        redact_attributes: removes them from attributes.
+        find_way: returns the way past the SDK, given a span that the SDK has made.
     """
     _maker.tracer = tracer
     _maker.redact = redact
+    _maker.redact_attributes = redact_attributes
     _maker.is_new, _maker.is_old = _names_of("database")
+    _maker.find_way = find_way
+    _facts.clear()
+    look_again()
+
+
+def look_again() -> None:
+    """Look for the way past the SDK again: a span processor was added."""
+    _maker.way, _maker.has_looked = None, False
 
 
 def are_made() -> bool:
@@ -99,6 +130,17 @@ def are_wanted_outside_requests() -> bool:
 
 def facts_of(server: Server) -> ConnectionFacts:
     """Return what spans say of a connection."""
+    facts = _facts.get(server)
+    if facts is None:
+        if len(_facts) >= MOST_SERVERS:
+            _facts.clear()
+        facts = _facts[server] = ConnectionFacts(
+            _attributes_of(server), server.database or server.system, {}
+        )
+    return facts
+
+
+def _attributes_of(server: Server) -> dict[str, AttributeValue]:
     facts: dict[str, AttributeValue] = {}
     if _maker.is_new:
         facts["db.system.name"] = server.system
@@ -116,17 +158,39 @@ def facts_of(server: Server) -> ConnectionFacts:
             facts[names[0]] = server.address
             if server.port is not None:
                 facts[names[1]] = server.port
-    return ConnectionFacts(facts, server.database or server.system)
+    return facts
 
 
-def start(facts: ConnectionFacts, text: str, *, is_procedure: bool = False) -> Span:
+def start(
+    facts: ConnectionFacts, text: str, scope: RequestScope | None, *, is_procedure: bool = False
+) -> Span | PendingSpan:
     """Start the span of a query as a child of the current span.
 
     Args:
         facts: of its connection.
         text: the SQL before its parameters are filled in, or a procedure's name.
+        scope: the request that asks; None if there is none.
         is_procedure: whether it is called by `callproc`.
     """
+    shape = (facts.shapes.get(text) if not is_procedure else None) or _learn(
+        facts, text, is_procedure
+    )
+    if _maker.way is not None and scope is not None:
+        context = otel_context.get_current()
+        parent = trace.get_current_span(context).get_span_context()
+        if parent.trace_flags.sampled and not parent.is_remote:
+            if scope.open_spans is None:
+                scope.open_spans = {}
+            return PendingSpan(_maker.way, shape, context, parent, scope.open_spans)
+    assert _maker.tracer is not None  # callers ask `are_made` first
+    span = _maker.tracer.start_span(shape.name, kind=shape.kind, attributes=shape.raw)
+    if not _maker.has_looked and _maker.find_way is not None and isinstance(span, SdkSpan):
+        _maker.has_looked = True
+        _maker.way = _maker.find_way(span)
+    return span
+
+
+def _learn(facts: ConnectionFacts, text: str, is_procedure: bool) -> Shape:
     operation = operation_of(text)
     attributes = dict(facts.attributes)
     if _maker.is_new:
@@ -137,10 +201,13 @@ def start(facts: ConnectionFacts, text: str, *, is_procedure: bool = False) -> S
             attributes["db.operation.name"] = operation
     if _maker.is_old:
         attributes["db.statement"] = text
-    assert _maker.tracer is not None  # callers ask `are_made` first
-    return _maker.tracer.start_span(
-        operation or facts.name, kind=SpanKind.CLIENT, attributes=attributes
-    )
+    shown = _maker.redact_attributes(attributes)
+    shape = Shape(operation or facts.name, SpanKind.CLIENT, shown, attributes)
+    if not is_procedure and len(text) <= LONGEST_REMEMBERED:
+        if len(facts.shapes) >= MOST_STATEMENTS:
+            facts.shapes.clear()
+        facts.shapes[text] = shape
+    return shape
 
 
 @guarded_call("recording the failure of a query on its span")
@@ -182,6 +249,9 @@ def carried_scope() -> RequestScope | None:
     scope = otel_context.get_value(SCOPE_KEY)
     return scope if isinstance(scope, RequestScope) and scope.is_open else None
 
+
+#: What spans say of the servers that were seen.
+_facts: dict[Server, ConnectionFacts] = {}
 
 _NEW_PEER = ("server.address", "server.port")
 _OLD_PEER = ("net.peer.name", "net.peer.port")

@@ -16,8 +16,9 @@ from opentelemetry.trace import SpanKind, Status
 
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
 from otel_canonical.internal_errors import report_caught
+from otel_canonical.otel.exporter_internals import exporter_of
+from otel_canonical.otel.prepared_spans import PreparedSpan
 from otel_canonical.otel.repairs import copy_of
-from otel_canonical.otel.sdk_internals import exporter_of
 from otel_canonical.patching import patch
 
 #: Attributes that hold a URL, a query string or an SQL statement, in both generations of names.
@@ -52,7 +53,7 @@ class RedactedSpans:
 
     def redacted(self, span: ReadableSpan) -> ReadableSpan:
         """Return a span without secrets: itself if it has none, or if it can't be read as a span."""
-        if span.kind is SpanKind.SERVER:
+        if type(span) is PreparedSpan or span.kind is SpanKind.SERVER:
             return span
         try:
             changes = self._changes(span)
@@ -61,6 +62,10 @@ class RedactedSpans:
             # Without all that may be secret, rather than with it.
             changes = {"attributes": {}, "events": (), "status": Status(span.status.status_code)}
         return copy_of(span, **changes) if changes else span
+
+    def attributes(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return attributes without secrets."""
+        return self._attributes(attributes) or attributes
 
     def _changes(self, span: ReadableSpan) -> dict[str, Any]:
         changes: dict[str, Any] = {}

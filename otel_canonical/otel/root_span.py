@@ -34,6 +34,7 @@ from otel_canonical.event.event import (
 )
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
+from otel_canonical.otel.prepared_spans import PendingSpan
 from otel_canonical.otel.sdk_internals import LazyContextSpan, attribute_limit_of, span_key
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
@@ -265,7 +266,8 @@ def end_open_spans(in_flight: Mapping[int, RequestScope]) -> None:
     lock of a span.
     """
     for scope in list(in_flight.values()):
-        for span in reversed(list((scope.open_spans or {}).values())):
+        for open_span in reversed(list((scope.open_spans or {}).values())):
+            span = open_span.made() if isinstance(open_span, PendingSpan) else open_span
             if isinstance(span, Span):
                 span.set_status(StatusCode.ERROR, "the worker was aborted")
                 span.end()

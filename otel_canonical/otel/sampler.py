@@ -26,7 +26,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from otel_canonical.otel.root_span import SCOPE_KEY
-from otel_canonical.otel.sdk_internals import root_sampler_of
+from otel_canonical.otel.sdk_internals import local_sampler_of, root_sampler_of
 
 #: Kinds of span that a line counts: outgoing calls.
 COUNTED_KINDS = frozenset((SpanKind.CLIENT, SpanKind.PRODUCER))
@@ -66,6 +66,19 @@ def bound_of(sampler: Sampler | None) -> int | None:
     if isinstance(sampler, ParentBased) and type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
         sampler = root_sampler_of(sampler)
     return sampler.bound if type(sampler) is TraceIdRatioBased else None
+
+
+def follows_parents(sampler: Sampler | None) -> bool:
+    """Return whether a sampler takes each span below a sampled one of this process, as it is."""
+    if type(sampler).__module__ != ALWAYS_ON.__module__:
+        # A subclass of the SDK's samplers may do anything.
+        return False
+    if isinstance(sampler, ParentBased):
+        return follows_parents(local_sampler_of(sampler))
+    return (
+        isinstance(sampler, StaticSampler)
+        and sampler.get_description() == ALWAYS_ON.get_description()
+    )
 
 
 class CountingSampler(Sampler):
@@ -119,6 +132,10 @@ class CountingSampler(Sampler):
     def rates(self) -> Rates:
         """Return the rates at which requests are sampled."""
         return rates_of(self._sampler)
+
+    def follows_parents(self) -> bool:
+        """Return whether spans below a sampled one are taken without asking, see `follows_parents`."""
+        return follows_parents(self._sampler)
 
     def bound(self) -> int | None:
         """Return the bound of trace ids, see `bound_of`."""

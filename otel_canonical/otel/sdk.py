@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.instrumentation.auto_instrumentation import initialize
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -33,6 +33,7 @@ from otel_canonical.otel import (
 from otel_canonical.otel.call_counter import CallCounter
 from otel_canonical.otel.driver_instrumentations import Treatment
 from otel_canonical.otel.http_metrics import HttpMetrics
+from otel_canonical.otel.prepared_spans import DirectWay, direct_way
 from otel_canonical.otel.propagator import CallerOnlyPropagator
 from otel_canonical.otel.redacted_spans import RedactedSpans
 from otel_canonical.otel.root_factory import Recording, RootFactory
@@ -50,6 +51,9 @@ from otel_canonical.settings import Settings
 
 #: The name under which DjangoInstrumentor makes its spans. Root spans are made under it, too.
 DJANGO_INSTRUMENTATION = "opentelemetry.instrumentation.django"
+
+#: Ours: the one counts no queries of Django's, the other keeps spans that aren't sampled.
+NOT_CONCERNED: frozenset[type[SpanProcessor]] = frozenset((CallCounter, TailSampling))
 
 
 def set_up() -> None:
@@ -107,7 +111,10 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
         root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))
         tracer = provider.get_tracer(OURS, __version__)
         if settings.db_spans:
-            query_spans.make_with(tracer, redact)
+            query_spans.make_with(
+                *(tracer, redact, redacted_spans.attributes),
+                functools.partial(way_of_query_spans, provider, sampler),
+            )
         internal_spans.make_with(
             tracer,
             templates=settings.template_spans,
@@ -139,11 +146,10 @@ def _root_tracer(
     """Return the tracer for root spans and, where that changes nothing else, its `HeadSampler`."""
     tracer = provider.get_tracer(DJANGO_INSTRUMENTATION)
     # A custom generator's ids may have a meaning, and the SDK may have to count what isn't sampled.
-    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower()
     if (
         not isinstance(tracer, SdkTracer)
         or type(provider.id_generator) is not RandomIdGenerator
-        or counts == "true"
+        or _counts_spans()
     ):
         return tracer, None
     head_sampler = HeadSampler(sampler)
@@ -151,6 +157,22 @@ def _root_tracer(
     tracer = copy.copy(tracer)
     tracer.sampler = tracer.id_generator = head_sampler
     return tracer, head_sampler
+
+
+def way_of_query_spans(
+    provider: TracerProvider, sampler: CountingSampler, span: Span
+) -> DirectWay | None:
+    """Return the way of query spans past the SDK, see `prepared_spans`."""
+    tracer = provider.get_tracer(OURS, __version__)
+    if not isinstance(tracer, SdkTracer) or _counts_spans() or not sampler.follows_parents():
+        return None
+    return direct_way(tracer, sdk_internals.span_processors(provider), NOT_CONCERNED, span)
+
+
+def _counts_spans() -> bool:
+    """Return whether the SDK has to count spans for its own metrics."""
+    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
+    return counts.strip().lower() == "true"
 
 
 def http_metrics() -> HttpMetrics:
@@ -166,6 +188,7 @@ def _redacting(
     def add_and_redact(span_processor: SpanProcessor) -> None:
         redacted_spans.watch(span_processor)
         add_span_processor(span_processor)
+        query_spans.look_again()
 
     return add_and_redact
 

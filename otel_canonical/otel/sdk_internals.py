@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -58,6 +58,9 @@ __all__ = [
     "SeverityNumber",
     "get_logger",
 ]
+
+#: More than the spans of queries have.
+MANY_ATTRIBUTES = 32
 
 #: Exporters that call an `encode_…` function of their own module. If one is gone, it isn't found among the
 #: loaded modules, and upstream's encoder stays in use, which is slower.
@@ -231,34 +234,6 @@ class _CountedDrops:
         self._lose(count)
 
 
-class Exporter(Protocol):
-    """An exporter of spans or log records."""
-
-    def export(self, items: Sequence[object], /, *args: object, **kwargs: object) -> object:
-        """Send a batch."""
-
-
-def exporter_of(processor: object) -> Exporter | None:
-    """Return the exporter behind a processor, None if it isn't one that exports.
-
-    If the private names are gone, log records that couldn't be sent are not counted.
-    https://github.com/open-telemetry/opentelemetry-python/issues/4616 (`span_exporter` is public)
-    """
-    for holder in (processor, getattr(processor, "_batch_processor", None)):
-        for name in ("span_exporter", "_exporter"):
-            exporter: Exporter | None = getattr(holder, name, None)
-            if exporter is not None:
-                return exporter
-    if type(processor).__name__ in _EXPORTING:
-        error = AttributeError(type(processor).__name__)
-        report_missing("_exporter", "counting what an exporter fails to send", error)
-    return None
-
-
-#: The SDK's log record processors that export. Its span processors show their exporter.
-_EXPORTING = ("BatchLogRecordProcessor", "SimpleLogRecordProcessor")
-
-
 def root_sampler_of(sampler: Sampler) -> Sampler | None:
     """Return the sampler that a `ParentBased` one asks about roots.
 
@@ -267,6 +242,30 @@ def root_sampler_of(sampler: Sampler) -> Sampler | None:
     """
     root: Sampler | None = private(sampler, "_root", "reading the sampling rate")
     return root
+
+
+def local_sampler_of(sampler: Sampler) -> Sampler | None:
+    """Return the sampler that a `ParentBased` one asks below sampled spans of this process.
+
+    If it is gone, the SDK makes the spans of queries, which costs more.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/trace/sampling.py
+    """
+    use = "reading how spans of queries are sampled"
+    local: Sampler | None = private(sampler, "_local_parent_sampled", use)
+    return local
+
+
+def cuts_attributes(span: object) -> bool:
+    """Return whether a span may hold fewer attributes, or shorter ones, than the SDK does by default.
+
+    If the limits are gone, that is taken for true, and the SDK makes the spans of queries.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/trace/__init__.py
+    """
+    limits = private(span, "_limits", "reading the limits of spans")
+    if limits is None or limits.max_span_attribute_length is not None:
+        return True
+    most: int | None = limits.max_span_attributes
+    return most is not None and most < MANY_ATTRIBUTES
 
 
 def attribute_limit_of(span: object) -> int | None:

@@ -88,7 +88,7 @@ class Slot:
     Later writes pass the request's `started_ns` and are ignored if the slot has been reused: the
     watchdog, or a thread that the request has left behind, may come too late.
 
-    `django.queries` shows a query's beginning itself, without a call, as `begin_query` does;
+    `django.queries` shows a query itself, without calls, as `begin_query` and `set_queries` do;
     `servers.gunicorn` shows a response's status so, as `set_status` does.
 
     Args:
@@ -99,8 +99,8 @@ class Slot:
     """
 
     __slots__ = (
-        *("_active_at", "_at", "_busy_at", "_busy_ns", "_queries_at", "_sequence", "_system_at"),
-        *("halves", "memory", "quarters", "since_at", "sql_at", "sql_texts"),
+        *("_active_at", "_at", "_busy_at", "_busy_ns", "_sequence", "_system_at"),
+        *("halves", "memory", "quarters", "queries_at", "since_at", "sql_at", "sql_texts"),
         *("started_ns", "state_at", "status_at", "words"),
     )
 
@@ -111,7 +111,7 @@ class Slot:
         self.words = memory.words
         self._at = at
         self.state_at = at + _STATE_AT
-        self._queries_at = (at + _QUERIES_AT) // 4
+        self.queries_at = (at + _QUERIES_AT) // 4
         self.sql_at = (at + _SQL_AT) // 4
         self._system_at = (at + _SYSTEM_AT) // 4
         self.since_at = (at + _SINCE_AT) // 8
@@ -172,7 +172,7 @@ class Slot:
         """Show how many queries have ended of the request that was opened at `started_ns`."""
         # No calls below: the slot can't be reused in between.
         if self.started_ns == started_ns:
-            self.halves[self._queries_at] = count & 0xFFFFFFFF
+            self.halves[self.queries_at] = count & 0xFFFFFFFF
             self.words[self.since_at] = 0
 
     def set_status(self, started_ns: int, status: int) -> None:

@@ -27,7 +27,11 @@ from otel_canonical.event.rows import (
     TRACED_IDS,
     FilledRow,
 )
-from otel_canonical.request.database_facts import add_database_facts, slow_query_details
+from otel_canonical.request.database_facts import (
+    NAMED_QUERIES,
+    add_database_facts,
+    slow_query_details,
+)
 from otel_canonical.request.failure_facts import FailureFacts
 from otel_canonical.request.headers import as_meant, queue_time_s
 from otel_canonical.request.pool_facts import pool_row
@@ -112,6 +116,8 @@ class Composer:
             return CanonicalEvent(event_type, rows, stack, now_ns)
         kept: list[FilledRow] = []
         for row, values in rows:
+            if row is NAMED_QUERIES:
+                row, values = DETAILS, NAMED_QUERIES.details(values)
             if row is DETAILS:
                 kept.append((row, [value for value in values if not excluded.match(value[0])]))
             else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from otel_canonical.event.event import seconds
-from otel_canonical.event.fields import FieldValue
+from otel_canonical.event.fields import AttributeValue, FieldValue
+from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.rows import (
     CONNECTS,
     DETAILS,
@@ -12,8 +15,11 @@ from otel_canonical.event.rows import (
     TRANSACTIONS,
     Detail,
     FilledRow,
+    Pair,
+    Values,
+    known_text,
 )
-from otel_canonical.event.sql_text import LINE_BYTES, normalized, shortened
+from otel_canonical.event.sql_text import LINE_BYTES, line_text, normalized, shortened
 from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.slow_queries import SlowQuery
 
@@ -33,7 +39,8 @@ def add_database_facts(rows: list[FilledRow], queries: QueryTally) -> None:
     if queries.errors:
         rows.append((LOOSE, [("db_errors", queries.errors)]))
     if queries.has_texts():
-        rows.append((DETAILS, _details(queries)))
+        slowest = (queries.slowest_text, queries.slowest_ns, queries.slowest_loc)
+        rows.append((NAMED_QUERIES, (queries.repeated(), *slowest, *_ROOM)))
 
 
 def slow_query_details(query: SlowQuery, plan: str) -> list[Detail]:
@@ -47,27 +54,61 @@ def slow_query_details(query: SlowQuery, plan: str) -> list[Detail]:
     return details
 
 
-def _details(queries: QueryTally) -> list[Detail]:
-    details: list[Detail] = []
-    repeated = queries.repeated()
-    if repeated:
-        worst = repeated[0]
-        texts = tuple([normalized(query.text) for query in repeated])
-        _add_text(details, "db_n1", texts[0])
-        _add(details, "db_n1_count", worst.runs)
-        _add(details, "db_n1_time", seconds(worst.elapsed_ns))
-        _add(details, "db_n1_loc", worst.loc)
-        details += (
-            ("db_n1_queries", None, texts),
-            ("db_n1_counts", None, tuple([query.runs for query in repeated])),
-            ("db_n1_times", None, tuple([seconds(query.elapsed_ns) for query in repeated])),
-            ("db_n1_locs", None, tuple([query.loc or "" for query in repeated])),
-        )
-    if queries.slowest_text is not None:
-        _add_text(details, "db_slowest", normalized(queries.slowest_text))
-        _add(details, "db_slowest_time", seconds(queries.slowest_ns))
-        _add(details, "db_slowest_loc", queries.slowest_loc)
-    return details
+class NamedQueriesRow:
+    """The repeated queries and the slowest one; lists are made only for spans and log events.
+
+    Its values are the repeated queries, the worst first, and the slowest one's text, nanoseconds and line.
+    """
+
+    def as_logfmt(self, values: Values) -> str:
+        """Return the fields as they are written on a line."""
+        repeated, slowest_text, *_ = values
+        if slowest_text is not None:
+            return DETAILS.as_logfmt(self.details(values))
+        # As the details are written, without making them: most requests have one repeated query.
+        text, runs, elapsed_ns, loc = repeated[0]
+        text = line_text(text)
+        named = f"db_n1={known_text(text)} " if text else ""
+        where = f" db_n1_loc={known_text(loc)}" if loc is not None else ""
+        return f"{named}db_n1_count={runs} db_n1_time={as_text(seconds(elapsed_ns))}{where}"
+
+    def pairs(self, values: Values) -> Iterable[Pair]:
+        """Return the fields of the line as keys and values."""
+        return DETAILS.pairs(self.details(values))
+
+    def attributes(self, values: Values) -> dict[str, AttributeValue]:
+        """Return the fields as span attributes."""
+        return DETAILS.attributes(self.details(values))
+
+    def details(self, values: Values) -> list[Detail]:
+        """Return the fields with what lines and attributes show of them."""
+        repeated, slowest_text, slowest_ns, slowest_loc, *_ = values
+        details: list[Detail] = []
+        if repeated:
+            worst = repeated[0]
+            texts = tuple([normalized(query.text) for query in repeated])
+            _add_text(details, "db_n1", texts[0])
+            _add(details, "db_n1_count", worst.runs)
+            _add(details, "db_n1_time", seconds(worst.elapsed_ns))
+            _add(details, "db_n1_loc", worst.loc)
+            details += (
+                ("db_n1_queries", None, texts),
+                ("db_n1_counts", None, tuple([query.runs for query in repeated])),
+                ("db_n1_times", None, tuple([seconds(query.elapsed_ns) for query in repeated])),
+                ("db_n1_locs", None, tuple([query.loc or "" for query in repeated])),
+            )
+        if slowest_text is not None:
+            _add_text(details, "db_slowest", normalized(slowest_text))
+            _add(details, "db_slowest_time", seconds(slowest_ns))
+            _add(details, "db_slowest_loc", slowest_loc)
+        return details
+
+
+#: The only instance needed: it has no state.
+NAMED_QUERIES = NamedQueriesRow()
+
+#: An event has at most as many attributes as its rows have values.
+_ROOM = (None,) * 7
 
 
 def _add(details: list[Detail], key: str, value: FieldValue | None) -> None:

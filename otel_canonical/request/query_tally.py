@@ -113,8 +113,13 @@ class QueryTally(CallTally):
             runs = by_text[text]
             runs[0] += 1
             runs[1] += elapsed_ns
-            if runs[2] is not None:
-                self._add_to_shape(text, runs[2], elapsed_ns)
+            by_shape = runs[2]
+            if by_shape is not None:
+                # As `_add_to_shape` does, without its call.
+                by_shape[0] += 1
+                by_shape[1] += elapsed_ns
+                if by_shape[0] == self._suspect_runs:
+                    self._suspects.append(_Suspect(text, by_shape, self._locate()))
             elif runs[0] == self._suspect_runs:
                 self._suspects.append(_Suspect(text, runs, self._locate()))
         else:
@@ -177,6 +182,8 @@ class QueryTally(CallTally):
         found = [
             RepeatedQuery(text, runs[0], runs[1], loc) for text, runs, loc in list(self._suspects)
         ]
+        if len(found) == 1:
+            return found
         found.sort(key=lambda query: query.elapsed_ns, reverse=True)
         return found[:MOST_SHOWN]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from otel_canonical.stacks.location import DISPATCHER_FILE, DISPATCHERS, is_library, location
@@ -33,6 +33,11 @@ FRAMEWORKS = (
 
 #: Installed packages are below a directory with such a name, the standard library is not.
 PACKAGES = "-packages"
+
+#: Code that is never named, by its id: hashing code reads all of it. It is kept, so that ids are not
+#: used again.
+_passed: dict[int, CodeType] = {}
+MOST_PASSED = 4096
 
 #: A stack deeper than this is not followed further.
 MOST_FRAMES = 1000
@@ -66,15 +71,16 @@ def locate() -> str | None:
     places = _Places()
     awaited: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
-    for _ in range(MOST_FRAMES):
-        if frame is None:
-            break
+    left = MOST_FRAMES
+    while frame is not None and left:
+        left -= 1
         code = frame.f_code
-        if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
-            awaited = frame
-            break
-        if _is_found(frame, places):
-            break
+        if id(code) not in _passed:
+            if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
+                awaited = frame
+                break
+            if _is_found(frame, places):
+                break
         frame = frame.f_back
     if places.app is None and awaited is not None:
         for frame in _awaiting(awaited):
@@ -107,11 +113,19 @@ def _is_found(frame: FrameType, places: _Places) -> bool:
     if name in DISPATCHERS and code.co_filename.endswith(DISPATCHER_FILE):
         # What is further out is middleware and the server: they did not ask for what the view asks.
         return True
-    if places.package is None and PACKAGES in code.co_filename:
+    if PACKAGES in code.co_filename:
         if _package_of(frame) not in PLUMBING:
-            places.package = _location(frame)
-        elif places.framework is None and frame.f_globals["__name__"].startswith(FRAMEWORKS):
-            places.framework = _location(frame)
+            if places.package is None:
+                places.package = _location(frame)
+            return False
+        if frame.f_globals["__name__"].startswith(FRAMEWORKS):
+            if places.framework is None:
+                places.framework = _location(frame)
+            return False
+    if name != "render_annotated":
+        if len(_passed) >= MOST_PASSED:
+            _passed.clear()
+        _passed[id(code)] = code
     return False
 
 

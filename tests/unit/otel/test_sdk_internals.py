@@ -194,10 +194,10 @@ def test_processors_and_exporters_of_this_sdk_are_found(reports: list[str]) -> N
     for log_processor in log_processors:
         log_provider.add_log_record_processor(log_processor)
     for one in processors:
-        assert sdk_internals.exporter_of(one) is spans
+        assert exporter_internals.exporter_of(one) is spans
     for one in log_processors:
-        assert sdk_internals.exporter_of(one) is records
-    assert sdk_internals.exporter_of(SynchronousMultiSpanProcessor()) is None
+        assert exporter_internals.exporter_of(one) is records
+    assert exporter_internals.exporter_of(SynchronousMultiSpanProcessor()) is None
     assert len(sdk_internals.BatchQueue(processors[0])) == 0
     provider.shutdown()
     log_provider.shutdown()
@@ -232,7 +232,7 @@ def test_missing_name_degrades_with_one_report(
     assert sdk_internals.root_sampler_of(sampler) is None
     processor = SimpleLogRecordProcessor(InMemoryLogRecordExporter())
     del processor._exporter
-    assert sdk_internals.exporter_of(processor) is None
+    assert exporter_internals.exporter_of(processor) is None
     monkeypatch.delattr("opentelemetry.sdk._configuration._OTelSDKConfigurator")
     assert sdk_internals.sdk_configure() is None
     monkeypatch.setattr(instrumentation_internals, "SQL_COMMENTER", "opentelemetry.no_such")
