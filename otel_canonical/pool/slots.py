@@ -214,6 +214,15 @@ class Slot:
         """
         return parse(self._memory[self._at : self._at + SLOT])
 
+    def open_route(self) -> str | None:
+        """Return the route of the request that the slot shows, empty if it has none yet; None if it is free."""
+        memory, at = self._memory, self._at
+        if memory[self._state_at] != OPEN:
+            return None
+        (length,) = _LENGTH.unpack_from(memory, at + _ROUTE_LENGTH_AT)
+        start = at + ROUTE_START
+        return bytes(memory[start : start + length]).partition(b"\0")[0].decode("utf-8", "ignore")
+
     def is_torn(self) -> bool:
         """Return whether a write of the first part was cut short, or is under way."""
         return is_torn(self._memory[self._at : self._at + SLOT])
