@@ -198,9 +198,8 @@ class CanonicalLog(RequestProgress):
             # Another thread, which closes it when the worker is told to end, knows nothing of its CPU time.
             if self._times_cpu and scope.ended_cpu_ns is None and get_ident() == scope.thread_id:
                 scope.ended_cpu_ns = time.thread_time_ns()
-                file = run_queue.files.get(scope.thread_id)
-                if scope.waited is not None and file is not None:
-                    scope.ended_waited = os.pread(file, SIZE, 0)
+                if scope.waited is not None and scope.thread_id in run_queue.files:
+                    scope.ended_waited = os.pread(run_queue.files[scope.thread_id], SIZE, 0)
             resident_memory.is_current = False
             # Readers call code of the app, which may hang: signals that end the worker must work here.
             signals.are_deferred = False
