@@ -157,8 +157,8 @@ FIELDS: tuple[FieldDescription, ...] = (
         "g_open",
         "gunicorn.open",
         "str",
-        "which routes were open in the pool, this one included, when a request became slow, late, timed "
-        "out or was lost: `3*reports/ 1*checkout/`",
+        "which routes were open in the pool, this one included, when a request came late to its worker, "
+        "became slow, timed out or was lost: `3*reports/ 1*checkout/`",
     ),
     _field("g_w_count", "gunicorn.workers.count", "int", "workers in the pool"),
     _field("g_w_active", "gunicorn.workers.active", "int", "busy workers, this one included"),

@@ -85,7 +85,8 @@ TIME_FIELDS = (
         "mem_growth",
         "canonical.memory.growth",
         "int",
-        "growth of the worker's resident memory, above 1 MiB; of requests of 10 ms or more",
+        "growth of the worker's resident memory, above 1 MiB; of requests of 10 ms or more, where it is "
+        "known how large it was at their beginning",
         unit="By",
     ),
     _field(

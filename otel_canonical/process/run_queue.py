@@ -64,8 +64,8 @@ class RunQueue:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             self.files[me] = file
             found = os.pread(file, SIZE, 0)
-            # A thread that runs has run: zeros only mean that the kernel doesn't count.
-            ran, _, _ = map(int, found.split())
+            # What a thread ran is noted late, its turns at once: no turn means that the kernel doesn't count.
+            _, _, turns = map(int, found.split())
         except (OSError, ValueError) as error:
             # A signal handler of the app's may raise a TimeoutError in here, which is an OSError.
             if is_interruption(error):
@@ -73,7 +73,7 @@ class RunQueue:
             self._is_known = False
             self.forget()
             return None
-        if not ran:
+        if not turns:
             self._is_known = False
             self.forget()
             return None
