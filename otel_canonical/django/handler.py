@@ -19,6 +19,7 @@ from otel_canonical.django import view_names, view_times
 from otel_canonical.event.event import FIRST_SERVER_ERROR
 from otel_canonical.internal_errors import guarded, guarded_call, report_caught
 from otel_canonical.patching import patch
+from otel_canonical.process.identity import own
 from otel_canonical.request.scope import RequestScope, current_scope, open_scope
 from otel_canonical.stacks import errors
 
@@ -61,11 +62,14 @@ def wrap_handler(module: Any, before_load: Callable[[], None]) -> None:
 
 def _noting_response(get_response: Handle) -> Handle:
     def get_response_and_note(self: Any, request: Any) -> Any:
-        scope = open_scope()
-        if scope is None and openers:
-            with openers[-1](request):
-                return get_response_and_note(self, request)
-        if scope is None or scope.django_request is not None:
+        scope = current_scope.get()
+        # As `open_scope` does, without its call.
+        if scope is None or not scope.is_open or not own[0]:
+            if openers:
+                with openers[-1](request):
+                    return get_response_and_note(self, request)
+            return get_response(self, request)
+        if scope.django_request is not None:
             return get_response(self, request)
         scope.django_request = request
         # A name that is looked up once, for two calls of every request.

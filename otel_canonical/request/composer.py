@@ -77,8 +77,9 @@ class Composer:
             counts = scope.neighbours + Counter([shown_route(scope.route)])
             rows.append((LOOSE, [("g_open", shown_routes(counts))]))
         if scope.pool is not None:
-            rows.append(pool_row(scope.pool))
-        rows.append(_ids(scope))
+            rows += (pool_row(scope.pool), _ids(scope))
+        else:
+            rows.append(_ids(scope))
         if self._settings.excluded_fields is None:
             return CanonicalEvent(event_type, rows, stack, now_ns)
         return self._event(event_type, rows, stack, now_ns)

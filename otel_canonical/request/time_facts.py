@@ -48,9 +48,12 @@ def add_time_facts(rows: list[FilledRow], scope: RequestScope) -> None:
         cpu = cpu_ns / 1e9
         if scope.ended_waited is not None and scope.waited is not None:
             idle_ns = elapsed_ns - cpu_ns
-            _, before, _ = scope.waited.split()
-            _, after, _ = scope.ended_waited.split()
-            wait_ns = int(after) - int(before)
+            wait_ns = 0
+            # Short requests run from begin to end without another turn.
+            if scope.waited != scope.ended_waited:
+                _, before, _ = scope.waited.split()
+                _, after, _ = scope.ended_waited.split()
+                wait_ns = int(after) - int(before)
             if wait_ns > idle_ns:
                 # It is read last: a thread that loses its CPU in between waits behind its request's end.
                 wait_ns = idle_ns
