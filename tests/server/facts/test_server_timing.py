@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.browser import Browser, browser
 from tests.support.servers import Server, eventually, gunicorn
+from tests.support.time_sums import sums_of
 
 CALLER = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 ASKED = {"OTEL_PYTHON_CANONICAL_SERVER_TIMING": "true"}
@@ -39,6 +40,9 @@ def test_header_has_sums_when_asked_for(worker_class: str, tmp_path: Path) -> No
     least = {"total": 320, "db": 60, "cache": 40, "tpl": 70, "view": 60}
     assert all(spent[name] >= milliseconds for name, milliseconds in least.items()), spent
     assert spent["total"] <= 1000 * float(line["resp_time"])
+    # Where requests share a thread, its states are those of none.
+    assert ("resp_blocked" in line) == (worker_class == "sync")
+    assert sums_of(line).are_right(), line
 
 
 def test_header_is_absent_unless_asked_for(tmp_path: Path) -> None:
