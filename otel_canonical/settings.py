@@ -63,6 +63,13 @@ class Settings:
         "false",
         "`true` sends `req_id` back as the response header `X-Request-ID`.",
     )
+    server_timing: bool = _setting(
+        False,
+        setting_values.boolean,
+        "false",
+        "`true` adds the response header `Server-Timing`: how long databases, caches, templates, the view "
+        "and all together have taken, and the trace. Browsers show it; so does anybody who asks.",
+    )
     excluded_urls: re.Pattern[str] | None = _setting(
         None,
         setting_values.url_patterns,

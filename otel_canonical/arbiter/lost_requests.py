@@ -21,6 +21,7 @@ from otel_canonical.internal_errors import guarded, tell, warn
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.ledger import PoolLedger
 from otel_canonical.pool.open_request import OpenRequest
+from otel_canonical.pool.open_routes import open_routes, shown_routes
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import CLOSING
 from otel_canonical.request.always_export import AlwaysExport
@@ -127,6 +128,7 @@ class LostRequests:
         try:
             if place is not None:
                 left_open = self._left_open(place)
+                open_now = shown_routes(open_routes(place.scoreboard)) if left_open else ""
                 # Where several requests share a thread, a dumped stack could be any of theirs.
                 is_certain = place.scoreboard.is_bounded or len(left_open) == 1
                 for request in left_open:
@@ -136,6 +138,7 @@ class LostRequests:
                             request,
                             place,
                             "" if is_timeout else cause,
+                            open_now,
                             is_certain=is_certain,
                         )
         finally:
@@ -178,11 +181,18 @@ class LostRequests:
         ]
 
     def _write(
-        self, pid: int, request: OpenRequest, place: Place, lost_cause: str, *, is_certain: bool
+        self,
+        pid: int,
+        request: OpenRequest,
+        place: Place,
+        lost_cause: str,
+        open_now: str,
+        *,
+        is_certain: bool,
     ) -> None:
         """Write the line of one request; with no `lost_cause` it is a timeout.
 
-        `is_certain` says whether a dumped stack must be its own.
+        `is_certain` says whether a dumped stack must be its own, `open_now` which routes are open.
         """
         ended_ns = time.monotonic_ns()
         now_ns = time.time_ns()
@@ -211,6 +221,7 @@ class LostRequests:
             pairs.append(("timeout_seen", float(request.watched["after_s"])))
         if request.queries:
             pairs.append(("db_queries", request.queries))
+        pairs.append(("g_open", open_now))
         row, values = pool_row(place.scoreboard.pool_state(ended_ns))
         pairs += row.pairs(values)
         pairs.append(("g_pid", pid))

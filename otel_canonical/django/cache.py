@@ -228,6 +228,7 @@ class _Lookup:
     """One look-up, timed. On exit its hits, misses and time are added to the scope."""
 
     __slots__ = (
+        "_accounted_ns",
         "_alias",
         "_entered",
         "_name",
@@ -256,6 +257,7 @@ class _Lookup:
                 internal_spans.CACHES, self._name, _attributes(self._alias)
             )
             self._span = self._entered.__enter__()
+        self._accounted_ns = self._scope.accounted_ns
         self._started_ns = time.perf_counter_ns()
         return self
 
@@ -269,6 +271,7 @@ class _Lookup:
         # Two statements: while the clock is read, another thread of the request may add its time.
         elapsed_ns = time.perf_counter_ns() - self._started_ns
         scope.cache_ns += elapsed_ns
+        scope.leave_measured(self._accounted_ns, elapsed_ns)
         missed = self.asked - self.found
         scope.cache_hits += self.found
         scope.cache_misses += missed

@@ -17,8 +17,7 @@ from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.otel import driver_instrumentations
 from otel_canonical.otel.query_spans import carried_scope
 from otel_canonical.patching import patch
-from otel_canonical.request.query_tally import QueryTally
-from otel_canonical.request.scope import current_scope
+from otel_canonical.request.scope import RequestScope, current_scope
 
 #: Methods that control transactions. `set_autocommit` itself isn't one: it runs the app's `on_commit`.
 TRANSACTION_CONTROL = (
@@ -69,8 +68,10 @@ def _timing_connect(connect: Callable[[Any], None]) -> Callable[[Any], None]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            if (queries := _open_tally()) is not None:
+            if (scope := _open_request()) is not None:
+                queries = scope.queries or scope.query_tally()
                 queries.connect_ns += elapsed_ns
+                scope.accounted_ns += elapsed_ns
                 queries.connects += is_open
 
     return connect_timed
@@ -119,17 +120,17 @@ def _timing_check(is_usable: Callable[[Any], bool]) -> Callable[[Any], bool]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            if (queries := _open_tally()) is not None:
+            if (scope := _open_request()) is not None:
+                queries = scope.queries or scope.query_tally()
                 queries.connect_ns += elapsed_ns
+                scope.accounted_ns += elapsed_ns
 
     return is_usable_timed
 
 
-def _open_tally() -> QueryTally | None:
+def _open_request() -> RequestScope | None:
     scope = current_scope.get() or carried_scope()
-    if scope is None or not scope.is_open:
-        return None
-    return scope.queries or scope.query_tally()
+    return scope if scope is not None and scope.is_open else None
 
 
 def _timing_control(control: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +145,9 @@ def _timing_control(control: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             counter.is_quiet = False
             elapsed_ns = time.perf_counter_ns() - started_ns
-            if (queries := _open_tally()) is not None:
+            if (scope := _open_request()) is not None:
+                queries = scope.queries or scope.query_tally()
                 queries.txn_ns += elapsed_ns
+                scope.accounted_ns += elapsed_ns
 
     return control_timed

@@ -72,6 +72,7 @@ class QueryCounter:
                 queries = scope.queries or scope.query_tally()
                 text = sql if type(sql) is str else text_of(sql, context)
                 queries.add_query(text, elapsed_ns, failed)
+                scope.accounted_ns += elapsed_ns
                 if elapsed_ns > explaining.slow_ns and not (many or failed):
                     _note_slow(queries, context, text, params, elapsed_ns)
                 slot = scope.slot
@@ -264,4 +265,5 @@ def _add_rows(cursor: Any, scope: RequestScope, elapsed_ns: int, rows: int) -> N
     if scope.is_open and (counter is None or not counter.is_quiet):
         queries = scope.queries or scope.query_tally()
         queries.fetch_ns += elapsed_ns
+        scope.accounted_ns += elapsed_ns
         queries.rows += rows

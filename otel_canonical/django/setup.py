@@ -63,6 +63,11 @@ def watch(*, with_spans: bool) -> None:
 
         patch(module.NinjaAPI, "on_exception", handler.noting_answer)
 
+    def wrap_async(module: Any) -> None:
+        from otel_canonical.django import view_times
+
+        patch(module.AsyncToSync, "__call__", view_times.noting_spread_work)
+
     def wrap_consumer(module: Any) -> None:
         from otel_canonical.django import channels
 
@@ -76,13 +81,18 @@ def watch(*, with_spans: bool) -> None:
     when_imported("rest_framework.views", wrap_rest_framework)
     when_imported("ninja.main", wrap_ninja)
     when_imported("channels.consumer", wrap_consumer)
+    when_imported("asgiref.sync", wrap_async)
     when_imported("django.core.cache", wrap_caches)
 
 
 def before_middleware(*, with_spans: bool) -> None:
     """Wrap the rest of Django; its settings are final now. Twice is once."""
-    from otel_canonical.django import connections, handler, query_plans, templates
+    from otel_canonical.django import connections, handler, query_plans, templates, view_times
 
+    view_times.wrap_responses(
+        importlib.import_module("django.http.response"),
+        importlib.import_module("django.template.response"),
+    )
     handler.wrap_exception_handling(importlib.import_module("django.core.handlers.exception"))
     templates.wrap_template(importlib.import_module("django.template.base"))
     connections.watch_open_connections()

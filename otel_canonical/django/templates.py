@@ -31,6 +31,7 @@ def _counting(render: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if scope is None or _inside_render.now():
             return render(self, context)
         outer = _inside_render.enter(True)
+        accounted_ns = scope.accounted_ns
         started_ns = time.perf_counter_ns()
         try:
             if not internal_spans.are_made_in(scope, internal_spans.TEMPLATES):
@@ -46,6 +47,8 @@ def _counting(render: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
             # Two statements: while the clock is read, another thread of the request may add its time.
             elapsed_ns = time.perf_counter_ns() - started_ns
             scope.template_ns += elapsed_ns
+            own_ns = scope.leave(accounted_ns, elapsed_ns)
+            scope.template_own_ns += own_ns
             scope.template_renders += 1
             _inside_render.leave(outer)
 

@@ -15,6 +15,7 @@ from otel_canonical.event.field_description import AttributeValue as AttributeVa
 from otel_canonical.event.field_description import FieldDescription
 from otel_canonical.event.field_description import FieldValue as FieldValue
 from otel_canonical.event.field_description import describe_field as _field
+from otel_canonical.event.time_fields import TIME_FIELDS
 
 #: The prefix of keys that the app sets; it keeps them apart from ours.
 APP_PREFIX = "app_"
@@ -140,6 +141,7 @@ FIELDS: tuple[FieldDescription, ...] = (
         unit="s",
         protected=True,
     ),
+    *TIME_FIELDS,
     *DATABASE_FIELDS,
     _field("tpl_renders", "canonical.template.renders", "int", "top-level template renders"),
     _field("tpl_time", "canonical.template.time", "float", "total time in these renders", unit="s"),
@@ -151,6 +153,13 @@ FIELDS: tuple[FieldDescription, ...] = (
     _field("cache_hits", "canonical.cache.hits", "int", "keys found in Django's caches"),
     _field("cache_misses", "canonical.cache.misses", "int", "keys not found in Django's caches"),
     _field("cache_time", "canonical.cache.time", "float", "total time in cache look-ups", unit="s"),
+    _field(
+        "g_open",
+        "gunicorn.open",
+        "str",
+        "which routes were open in the pool, this one included, when a request came late to its worker, "
+        "became slow, timed out or was lost: `3*reports/ 1*checkout/`",
+    ),
     _field("g_w_count", "gunicorn.workers.count", "int", "workers in the pool"),
     _field("g_w_active", "gunicorn.workers.active", "int", "busy workers, this one included"),
     _field(

@@ -92,11 +92,13 @@ class TextRow:
         """Return the fields as they are written on a line."""
         known = logfmt.known_values.get
         shown = logfmt.shown
-        fields: list[str] = []
-        for prefix, value in zip(self._prefixes, values):  # noqa: B905  # strict costs
-            if value is not None:
-                fields.append(prefix + (known(value) or shown(value)))
-        return " ".join(fields)
+        return " ".join(
+            [
+                prefix + (known(value) or shown(value))
+                for prefix, value in zip(self._prefixes, values)  # noqa: B905  # strict costs
+                if value is not None
+            ]
+        )
 
     def pairs(self, values: Sequence[FieldValue | None]) -> Iterable[Pair]:
         """Return the fields as keys and values."""
@@ -174,7 +176,13 @@ REQUESTER = TextRow(
     *("req_route", "resp_view", "user_id", "req_client", "req_host", "req_scheme", "req_proto"),
     *("req_query", "req_referrer", "req_user_agent", "req_bytes", "req_queue_time"),
 )
-RESPONSE = PlainRow("resp_bytes", "resp_ttfb", "resp_cpu_time")
+STATES = PlainRow("resp_cpu_wait", "resp_blocked")
+#: With what every request of Django's has, in a class whose threads serve one request at a time.
+RESPONSE_BY_PLACE = PlainRow(
+    *("resp_bytes", "resp_ttfb", "resp_cpu_time", "resp_cpu_wait", "resp_blocked"),
+    *("mw_time", "view_time", "resp_other_time"),
+)
+PLACES = PlainRow("mw_time", "view_time", "resp_other_time")
 QUERIES = PlainRow(
     *("db_queries", "db_time", "db_dup_queries", "db_dup_time", "db_fetch_time", "db_rows")
 )

@@ -42,7 +42,7 @@ class CallCounter(SpanProcessor):
     """Counts ended CLIENT and PRODUCER spans in the scope of the request that started them."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, tuple[RequestScope, Span]] = {}
+        self._calls: dict[int, tuple[RequestScope, Span, int]] = {}
 
     @guarded_call("noting the request of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -68,7 +68,7 @@ class CallCounter(SpanProcessor):
         if is_counted:
             if len(self._calls) >= MOST_OPEN_CALLS:
                 self._calls.pop(next(iter(self._calls)), None)
-            self._calls[ids.span_id] = scope, span
+            self._calls[ids.span_id] = scope, span, scope.accounted_ns
             slot, system = scope.slot, system_of(span.attributes or {})
             if slot is not None and system is not None:
                 slot.begin_call(scope.started_ns, time.monotonic_ns(), slot.sql_texts[system])
@@ -80,12 +80,13 @@ class CallCounter(SpanProcessor):
         owner = otel_context.get_value(SCOPE_KEY)
         if isinstance(owner, RequestScope) and owner.open_spans is not None:
             owner.open_spans.pop(span_id, None)
-        scope, _ = self._calls.pop(span_id, (None, None))
+        scope, _, accounted_ns = self._calls.pop(span_id, (None, None, 0))
         if scope is None or not scope.is_open:
             return
         if scope.slot is not None:
             scope.slot.end_call(scope.started_ns)
-        elapsed_ns = (span.end_time or 0) - (span.start_time or 0)
+        # Spans have times of the wall clock, which may be set back meanwhile.
+        elapsed_ns = max((span.end_time or 0) - (span.start_time or 0), 0)
         failed = span.status.status_code is StatusCode.ERROR
         attributes = span.attributes or {}
         system = system_of(attributes) or system_of_scope(_scope_name(span))
@@ -97,6 +98,7 @@ class CallCounter(SpanProcessor):
             scope.add_query(str(text), elapsed_ns, failed)
         elif system is not None:
             scope.add_call(system, elapsed_ns, failed)
+            scope.leave_measured(accounted_ns, elapsed_ns)
 
     def _is_part_of_call(self, span: ReadableSpan, system: str | None) -> bool:
         """Return whether the parent span is the same call: an ORM's query around its driver's, say."""

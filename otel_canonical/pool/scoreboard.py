@@ -136,6 +136,19 @@ class Scoreboard:
         """Return the slots of a block that were ever used, for the arbiter to read."""
         return [self._slot(block, number) for number in range(self.counters.used_slots(block))]
 
+    def open_routes(self) -> list[str]:
+        """Return the route of each open request of the pool; empty for one without a route."""
+        found = []
+        for block in range(self._words[USED_BLOCKS]):
+            # A block that is free or about to be forked holds what a dead worker has left.
+            if self.counters.of_block(block)[PID] in (0, RESERVED):
+                continue
+            for slot in self.slots_of(block):
+                route = slot.open_route()
+                if route is not None:
+                    found.append(route)
+        return found
+
     def _slot(self, block: int, number: int) -> Slot:
         where = self.layout
         return Slot(

@@ -32,7 +32,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
-from otel_canonical.pool.layout import SLOT
+from otel_canonical.pool.layout import SLOT, WORD
 from otel_canonical.pool.memory import SharedMemory
 from otel_canonical.pool.open_request import OpenRequest
 
@@ -65,7 +65,6 @@ USER_TEXTS = {"user": 128}
 #: The head as `Slot.open` writes it: what is not known yet is 0.
 _OPENING = struct.Struct("=QBBH12xQQQ16x")
 _HEAD = struct.Struct("=QBBHHHIIQQQqIHH")
-_SEQUENCE = struct.Struct("=Q")
 _LENGTH = struct.Struct("=H")
 _STATE_AT = 8
 _ROUTE_LENGTH_AT = 12
@@ -142,9 +141,8 @@ class Slot:
         times = (thread_id, started_ns, started_wall_ns)
         head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
         at = self._at
-        self.memory[at : at + REQUEST_START + size + _SEQUENCE.size] = (
-            head + packed + _SEQUENCE.pack(sequence)
-        )
+        # The sequence is the first word of the head.
+        self.memory[at : at + REQUEST_START + size + WORD] = head + packed + head[:WORD]
         words = self.words
         words[self._busy_at] = self._busy_ns - started_ns
         # No call between reading and writing: threads of the worker count in the same word.
@@ -193,7 +191,14 @@ class Slot:
 
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what its URL was resolved to; `texts` are in the order of `ROUTE_TEXTS`."""
-        self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, _packed(texts, _ROUTE_LIMITS))
+        packed = _packed(texts, _ROUTE_LIMITS)
+        size = len(packed)
+        start, length_at = self._at + ROUTE_START, self._at + _ROUTE_LENGTH_AT
+        length = _LENGTH.pack(size)
+        # As `_write_part` does, without its call: every request of Django's has a route.
+        if self.started_ns == started_ns:
+            self.memory[start : start + size] = packed
+            self.memory[length_at : length_at + 2] = length
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
@@ -213,6 +218,15 @@ class Slot:
         A torn slot (its writer was killed in the middle of a copy) has no texts.
         """
         return parse(self.memory[self._at : self._at + SLOT])
+
+    def open_route(self) -> str | None:
+        """Return the route of the request that the slot shows, empty if it has none yet; None if it is free."""
+        memory, at = self.memory, self._at
+        if memory[self.state_at] != OPEN:
+            return None
+        (length,) = _LENGTH.unpack_from(memory, at + _ROUTE_LENGTH_AT)
+        start = at + ROUTE_START
+        return bytes(memory[start : start + length]).partition(b"\0")[0].decode("utf-8", "ignore")
 
     def is_torn(self) -> bool:
         """Return whether a write of the first part was cut short, or is under way."""

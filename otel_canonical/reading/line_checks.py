@@ -149,6 +149,7 @@ def _sums(kind: str, fields: Fields, numbers: Mapping[str, float]) -> Iterator[F
             if key not in COLUMNS and key.endswith("_time") and not key.startswith("app_")
         ]
         together = sum([numbers.get(key, 0.0) for key in (*_PLACES, *systems)])
+        together -= numbers.get("resp_overlap", 0.0)
         if abs(together - elapsed) > max(_SUM_SHARE * elapsed, _SUM_S):
             yield NO_SUM, f"{together:.6f} of resp_time={fields['resp_time']}"
     if all(key in numbers for key in _STATES):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
+
+# As in `request.scope`.
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 
 from otel_canonical.event.event import EventType
@@ -13,7 +17,10 @@ from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import OPEN, Slot
+from otel_canonical.process.garbage import collections
 from otel_canonical.process.identity import own, when_forked
+from otel_canonical.process.resident import SELDOM_NS, resident_memory
+from otel_canonical.process.run_queue import SIZE, run_queue
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.headers import (
     FACT_HEADERS,
@@ -109,6 +116,17 @@ class CanonicalLog(RequestProgress):
             current_scope.set(None)
             return None
         scope = RequestScope(method, path, headers)
+        if self._times_cpu:
+            # As `RunQueue.read` does, without its call.
+            try:
+                scope.waited = os.pread(run_queue.files[scope.thread_id], SIZE, 0)
+            except (KeyError, ProcessLookupError):
+                scope.waited = run_queue.read()
+        scope.collected, scope.modules = collections.totals, len(sys.modules)
+        if scope.started_ns - resident_memory.seen_ns > SELDOM_NS:
+            scope.resident = resident_memory.look(scope.started_ns)
+        elif resident_memory.is_current and not self.in_flight:
+            scope.resident = resident_memory.bytes
         scope.pid = self._pid
         scope.observer = self
         scope.client = client
@@ -119,6 +137,8 @@ class CanonicalLog(RequestProgress):
             scope.content_length = int(length)
         # Skip id and queue look-ups when the request has none of those headers, the usual case.
         has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
+        if has_context_headers:
+            self._note_queue_time(scope)
         # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
         digits = f"{random.getrandbits(320):080x}"
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
@@ -175,8 +195,12 @@ class CanonicalLog(RequestProgress):
                 return False
             if scope.ended_ns is None:
                 scope.ended_ns = time.monotonic_ns()
-            if scope.ended_cpu_ns is None and self._times_cpu:
+            # Another thread, which closes it when the worker is told to end, knows nothing of its CPU time.
+            if self._times_cpu and scope.ended_cpu_ns is None and get_ident() == scope.thread_id:
                 scope.ended_cpu_ns = time.thread_time_ns()
+                if scope.waited is not None and scope.thread_id in run_queue.files:
+                    scope.ended_waited = os.pread(run_queue.files[scope.thread_id], SIZE, 0)
+            resident_memory.is_current = False
             # Readers call code of the app, which may hang: signals that end the worker must work here.
             signals.are_deferred = False
             if signals.waiting is not None:

@@ -7,6 +7,7 @@ are the order of the line. Facts that few requests have are pairs instead of row
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from otel_canonical.event import logfmt
 from otel_canonical.event.bounds import cut, limits
@@ -22,26 +23,30 @@ from otel_canonical.event.rows import (
     IDS,
     LOOSE,
     REQUESTER,
-    RESPONSE,
     TEMPLATES,
     TRACED_IDS,
     FilledRow,
 )
+from otel_canonical.pool.open_routes import shown_route, shown_routes
 from otel_canonical.request.database_facts import (
     NAMED_QUERIES,
     add_database_facts,
     slow_query_details,
 )
 from otel_canonical.request.failure_facts import FailureFacts
-from otel_canonical.request.headers import as_meant, queue_time_s
+from otel_canonical.request.headers import as_meant
 from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.shown_app_facts import app_pairs
 from otel_canonical.request.slow_queries import SlowQuery
+from otel_canonical.request.time_facts import add_time_facts
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
 
 Pairs = list[tuple[str, FieldValue]]
+
+#: Look-ups that took less and found out nothing are left out: of no keys, for example.
+SHOWN_CACHE_NS = 100_000
 
 
 class Composer:
@@ -68,13 +73,17 @@ class Composer:
             seen = sample.stack if sample is not None else ""
             is_last = event_type is not EventType.SLOW
             stack = self._failures.stack(scope, seen, is_last=is_last)
-        rows.append(_response(scope))
+        add_time_facts(rows, scope)
         _add_tallies(rows, scope)
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, app_pairs(scope, self._redaction)))
+        if scope.neighbours is not None:
+            counts = scope.neighbours + Counter([shown_route(scope.route)])
+            rows.append((LOOSE, [("g_open", shown_routes(counts))]))
         if scope.pool is not None:
-            rows.append(pool_row(scope.pool))
-        rows.append(_ids(scope))
+            rows += (pool_row(scope.pool), _ids(scope))
+        else:
+            rows.append(_ids(scope))
         if self._settings.excluded_fields is None:
             return CanonicalEvent(event_type, rows, stack, now_ns)
         return self._event(event_type, rows, stack, now_ns)
@@ -146,8 +155,9 @@ class Composer:
             pairs.append(("req_path", path))
         if scope.status is not None:
             pairs.append(("resp_status", scope.status))
-        if scope.ended_ns is not None:
-            pairs.append(("resp_time", seconds(scope.ended_ns - scope.started_ns)))
+        # Of a request that still runs: how long it has run.
+        ended_ns = scope.ended_ns or time.monotonic_ns()
+        pairs.append(("resp_time", seconds(ended_ns - scope.started_ns)))
         return LOOSE, pairs
 
     def _requester(self, scope: RequestScope) -> tuple[FieldValue | None, ...]:
@@ -170,35 +180,12 @@ class Composer:
             *(scope.route, scope.view, scope.user_id, scope.client or None, scope.host or None),
             *(scope.scheme or None, scope.proto or None, query, referrer, user_agent or None),
             scope.content_length,
-            queue_time_s(scope.headers, scope.started_wall_ns / 1e9)
-            if scope.has_context_headers
-            else None,
+            scope.queue_s,
         )
 
 
 def _start(event_type: EventType, now_ns: int) -> Pairs:
     return [("ts", timestamp(now_ns)), ("event_type", event_type.value)]
-
-
-def _response(scope: RequestScope) -> FilledRow:
-    started_ns = scope.started_ns
-    if (
-        scope.bytes_written is not None
-        and scope.first_byte_ns is not None
-        and scope.ended_cpu_ns is not None
-    ):
-        return RESPONSE, (
-            *(scope.bytes_written, (scope.first_byte_ns - started_ns) / 1e9),
-            (scope.ended_cpu_ns - scope.started_cpu_ns) / 1e9,
-        )
-    pairs: Pairs = []
-    if scope.bytes_written is not None:
-        pairs.append(("resp_bytes", scope.bytes_written))
-    if scope.first_byte_ns is not None:
-        pairs.append(("resp_ttfb", seconds(scope.first_byte_ns - started_ns)))
-    if scope.ended_cpu_ns is not None:
-        pairs.append(("resp_cpu_time", seconds(scope.ended_cpu_ns - scope.started_cpu_ns)))
-    return LOOSE, pairs
 
 
 def _ids(scope: RequestScope) -> FilledRow:
@@ -243,5 +230,6 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
             if calls.errors:
                 pairs.append((f"{system}_errors", calls.errors))
         rows.append((LOOSE, pairs))
-    if scope.cache_hits or scope.cache_misses:
+    # A look-up that failed is neither, but may have taken long.
+    if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
         rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))

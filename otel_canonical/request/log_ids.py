@@ -1,4 +1,4 @@
-"""The ids of a request on every log record that is made while it runs, for any formatter to show.
+"""The ids of a request on every log record that is made while it runs; warnings and errors are counted.
 
 Installed wherever Gunicorn runs, before the app is loaded. Not as a record factory: `logging` raises
 KeyError when `extra` sets an attribute that a factory has set, so an app that passes `req_id` itself
@@ -11,10 +11,16 @@ import logging
 from collections.abc import Callable
 
 from otel_canonical.patching import patch
-from otel_canonical.request.scope import current_scope
+from otel_canonical.request.scope import current_scope, open_scope
 
 #: Shown outside a request, so that one format serves for both.
 NO_ID = "-"
+
+#: What these say isn't the app's own: their names' first parts.
+NOT_OF_APP = frozenset(("otel_canonical", "opentelemetry", "gunicorn"))
+
+#: Django's, which say once more that a status is 4xx or 5xx.
+STATUS_LOGGERS = frozenset(("django.request", "django.server"))
 
 Handle = Callable[[logging.Logger, logging.LogRecord], None]
 
@@ -27,9 +33,26 @@ def install() -> None:
 def _stamping(handle: Handle) -> Handle:
     def handle_with_ids(self: logging.Logger, record: logging.LogRecord) -> None:
         stamp(record)
+        if record.levelno >= logging.WARNING:
+            _count(record)
         handle(self, record)
 
     return handle_with_ids
+
+
+def _count(record: logging.LogRecord) -> None:
+    """Count a record of the app's that says that something is wrong."""
+    scope = open_scope()
+    if (
+        scope is None
+        or record.name.partition(".")[0] in NOT_OF_APP
+        or record.name in STATUS_LOGGERS
+    ):
+        return
+    if record.levelno >= logging.ERROR:
+        scope.log_errors += 1
+    else:
+        scope.log_warnings += 1
 
 
 def stamp(record: logging.LogRecord) -> None:

@@ -9,16 +9,21 @@ from typing import NamedTuple
 from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded, report_caught
+from otel_canonical.pool.open_routes import open_routes, shown_route
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.slots import Slot
 from otel_canonical.process.identity import own
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
+from otel_canonical.request.headers import queue_time_s
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.slow_queries import SlowQuery
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
+
+#: A request that waited this long for its worker is late, unless the operator says what slow is.
+LATE_S = 0.5
 
 
 class Outputs(NamedTuple):
@@ -97,6 +102,7 @@ class RequestProgress:
 
     def due(self, scope: RequestScope) -> None:
         """Show on the scoreboard where a request is at its deadline."""
+        self._note_neighbours(scope)
         stuck = scope.stuck
         if scope.slot is not None and stuck is not None:
             after_s = seconds(stuck.seen_ns - scope.started_ns)
@@ -107,6 +113,7 @@ class RequestProgress:
         """Write the `slow` line of a request that still runs."""
         if self._scoreboard is not None:
             scope.pool = self._scoreboard.pool_state(time.monotonic_ns())
+            self._note_neighbours(scope)
         if self._rule.exports_slow:
             with guarded("deciding on a request's export"):
                 self._decide(scope, SLOW)
@@ -116,6 +123,21 @@ class RequestProgress:
             report_caught("composing an event", error)
             event = self._composer.least_event(scope, EventType.SLOW)
         self._emit(event, scope)
+
+    def _note_queue_time(self, scope: RequestScope) -> None:
+        scope.queue_s = queue_time_s(scope.headers, scope.started_wall_ns / 1e9)
+        if scope.queue_s is not None and scope.queue_s >= (self.settings.slow_seconds or LATE_S):
+            self._note_neighbours(scope)
+
+    def _note_neighbours(self, scope: RequestScope) -> None:
+        """Note which other requests are open in the pool now."""
+        if self._scoreboard is None:
+            return
+        with guarded("noting what else is open"):
+            neighbours = open_routes(self._scoreboard)
+            if scope.slot is not None:
+                neighbours[shown_route(scope.route)] -= 1
+            scope.neighbours = neighbours
 
     def abort(self, scope: RequestScope) -> None:
         """Export what a request has done so far: its worker is about to be killed."""

@@ -10,6 +10,7 @@ import time
 
 # Imported by name: gevent's replacement identifies greenlets, but stack dumps identify threads.
 from _thread import get_ident
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from otel_canonical.event.fields import FieldValue
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.pool.slots import Slot
 from otel_canonical.process.identity import own
+from otel_canonical.request.places import Places
 from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.root import NO_ROOT, Root
-from otel_canonical.request.tallies import CallTally
+from otel_canonical.request.tallies import CallTally, WebsocketTally
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -49,7 +51,7 @@ class ScopeObserver(Protocol):
 current_scope: ContextVar[RequestScope | None] = ContextVar("otel_canonical_scope", default=None)
 
 
-class RequestScope:
+class RequestScope(Places):
     """The facts of one request, added while it runs, until `claim` closes it.
 
     Names say the clock: `_ns` is `time.monotonic_ns`, `_wall_ns` is `time.time_ns`, `_cpu_ns` is
@@ -79,12 +81,26 @@ class RequestScope:
         *("pool", "stuck", "slow", "is_exempt_from_slow", "is_aborted", "open_spans", "is_open"),
         *("is_exempt_from_deadline", "runner", "lost_cause"),
         *("is_left_later", "is_written", "_unclaimed", "__weakref__"),
+        *("waited", "ended_waited", "collected", "modules", "resident", "queue_s"),
+        *("log_warnings", "log_errors", "neighbours", "websocket"),
     )
 
     def __init__(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         self.started_ns = time.monotonic_ns()
         self.started_wall_ns = time.time_ns()
         self.started_cpu_ns = time.thread_time_ns()
+        #: The scheduler's statistics of the serving thread, at the beginning and at the end; None where
+        #: they are unknown, or aren't the request's: where its work is spread over threads.
+        self.waited: bytes | None = None
+        self.ended_waited: bytes | None = None
+        #: What the process was like at the beginning, see `process_facts`.
+        self.collected = (0, 0)
+        self.modules = 0
+        self.resident: int | None = None
+        # Its places, see there.
+        self.accounted_ns = self.overlap_ns = self.handler_mark_ns = self.view_mark_ns = 0
+        self.mw_ns = self.view_ns = self.template_own_ns = self.body_ns = 0
+        self.view_callback: object = None
         self.thread_id = get_ident()
         self.method = method
         self.path = path
@@ -92,6 +108,8 @@ class RequestScope:
         self.request_id = ""
         #: Whether the request has headers with a request id, a trace context or a queue time.
         self.has_context_headers = False
+        #: How long it had waited since a proxy saw it.
+        self.queue_s: float | None = None
         self.root: Root = NO_ROOT
         self.observer: ScopeObserver | None = None
         self.slot: Slot | None = None
@@ -130,6 +148,11 @@ class RequestScope:
         self.cache_hits = self.cache_misses = self.cache_ns = 0
         self.app: dict[str, FieldValue] | None = None
         self.timers: dict[str, CallTally] | None = None
+        self.log_warnings = self.log_errors = 0
+        #: Which other routes were open when it was found to be late, and how often.
+        self.neighbours: Counter[str] | None = None
+        #: Of a websocket.
+        self.websocket: WebsocketTally | None = None
         #: The watchdog's samples: at the deadline, and when the request became slow.
         self.stuck: StackSample | None = None
         self.slow: StackSample | None = None
@@ -217,6 +240,7 @@ class RequestScope:
             return
         queries = self.queries or self.query_tally()
         queries.add_query(text, elapsed_ns, failed)
+        self.accounted_ns += elapsed_ns
         slot = self.slot
         if slot is not None:
             slot.set_queries(self.started_ns, queries.count)

@@ -1,4 +1,4 @@
-"""Running totals of the calls that one request made. Pure."""
+"""Running totals of one request: its calls, or its messages. Pure."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ class CallTally:
         self.elapsed_ns += elapsed_ns
         if failed:
             self.errors += 1
+
+
+class WebsocketTally:
+    """How many messages a websocket has received and sent, and the code with which it was closed."""
+
+    __slots__ = ("close_code", "received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+        self.close_code: int | None = None

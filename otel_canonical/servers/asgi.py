@@ -23,6 +23,7 @@ from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import as_meant
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.servers.asgi_exchange import (
+    AddedHeaders,
     Application,
     Exchange,
     Receive,
@@ -39,7 +40,8 @@ class AsgiAdapter:
     def __init__(self, log: CanonicalLog, server: Server) -> None:
         self._log = log
         self._server = server
-        self._echoes_id = log.settings.response_request_id
+        settings = log.settings
+        self._adds = AddedHeaders(settings.response_request_id, settings.server_timing)
         #: Header names as ASGI has them, and as the log does.
         self._wanted = {name.lower().encode("latin-1"): name for name in log.header_names}
         self._requests = 0
@@ -65,9 +67,7 @@ class AsgiAdapter:
                 await application(asgi, receive, send)
             else:
                 close = functools.partial(self._close, scope, asgi)
-                exchange = make_exchange(
-                    *(scope, self._server, receive, send), self._echoes_id, close
-                )
+                exchange = make_exchange(*(scope, self._server, receive, send), self._adds, close)
                 await self._serve(application, exchange, scope, asgi)
 
         return application_with_canonical_log

@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded
 from otel_canonical.request.headers import LENGTH_DIGITS, RESPONSE_ID_HEADER
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.server_timing import SERVER_TIMING_HEADER, server_timing
 from otel_canonical.stacks.errors import ErrorFacts
 
 Message = MutableMapping[str, Any]
@@ -52,6 +53,13 @@ class Server:
     prefixes_root: bool
 
 
+class AddedHeaders(NamedTuple):
+    """Which headers are added to responses: the request's id, and what took time."""
+
+    request_id: bool
+    server_timing: bool
+
+
 class Exchange:
     """One HTTP request and its response, as they pass between server and application.
 
@@ -60,13 +68,13 @@ class Exchange:
         server: what is special about the server.
         receive: the server's, as ASGI has it.
         send: the server's, as ASGI has it.
-        echoes_id: whether the response gets the request's id as a header.
+        adds: which headers the response gets.
         close: writes the request's line; called at the last byte.
     """
 
     __slots__ = (
+        "_adds",
         "_close",
-        "_echoes_id",
         "_left",
         "_receive",
         "_scope",
@@ -85,14 +93,14 @@ class Exchange:
         server: Server,
         receive: Receive,
         send: Send,
-        echoes_id: bool,
+        adds: AddedHeaders,
         close: Callable[[], None],
     ) -> None:
         self._scope = scope
         self._server = server
         self._receive = receive
         self._send = send
-        self._echoes_id = echoes_id
+        self._adds = adds
         self._close = close
         self._status: int | None = None
         #: How many bytes of the body the server will still send, as far as the application has said so.
@@ -113,8 +121,8 @@ class Exchange:
         """Pass a message on to the server and note what it says."""
         # Asked before: after the last message the server may close the connection itself.
         self._look_at_client()
-        if self._echoes_id and message["type"] == "http.response.start":
-            message = self._with_id(message)
+        if any(self._adds) and message["type"] == "http.response.start":
+            message = self._with_headers(message)
         scope = self._scope
         try:
             await self._send(message)
@@ -222,15 +230,18 @@ class Exchange:
         if not self.is_complete and self._transport is not None and self._transport.is_closing():
             self._scope.client_gone = True
 
-    def _with_id(self, message: Message) -> Message:
+    def _with_headers(self, message: Message) -> Message:
         headers = message.get("headers") or ()
-        with guarded("adding the request's id to a response"):
+        with guarded("adding headers to a response"):
             # Any iterable, which may be read only once, of names that may be of any type.
             headers = list(headers)
             # In lower case: ASGI asks for that.
             name = RESPONSE_ID_HEADER.lower()
-            if not any(_lower(pair[0]) == name for pair in headers):
+            if self._adds.request_id and not any(_lower(pair[0]) == name for pair in headers):
                 headers.append((name.encode(), self._scope.request_id.encode()))
+            if self._adds.server_timing:
+                name = SERVER_TIMING_HEADER.lower()
+                headers.append((name.encode(), server_timing(self._scope).encode()))
         return {**message, "headers": headers}
 
 

@@ -12,17 +12,28 @@ from collections.abc import Callable, Mapping
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
 from otel_canonical.internal_errors import guarded
 from otel_canonical.request.scope import RequestScope
-from otel_canonical.servers.asgi_exchange import Exchange, Message, Receive, Send, Server
+from otel_canonical.request.tallies import WebsocketTally
+from otel_canonical.servers.asgi_exchange import (
+    AddedHeaders,
+    Exchange,
+    Message,
+    Receive,
+    Send,
+    Server,
+)
 
 #: How a websocket's handshake is answered, if it is accepted and if it is closed instead.
 SWITCHING_PROTOCOLS = 101
 FORBIDDEN = 403
 
+#: The code of a close that names none (RFC 6455, 7.4.1; ASGI's default).
+NORMAL_CLOSURE = 1000
+
 
 class WebsocketExchange(Exchange):
     """A websocket: one request, from its handshake until the application has returned."""
 
-    __slots__ = ()
+    __slots__ = ("_tally",)
 
     def __init__(
         self,
@@ -30,17 +41,35 @@ class WebsocketExchange(Exchange):
         server: Server,
         receive: Receive,
         send: Send,
-        echoes_id: bool,
+        adds: AddedHeaders,
         close: Callable[[], None],
     ) -> None:
-        super().__init__(scope, server, receive, send, echoes_id, close)
+        super().__init__(scope, server, receive, send, adds, close)
         self.holder = None
-        self.receive = receive
+        self.receive = self._receive_and_count
+        self._tally = scope.websocket = WebsocketTally()
         scope.is_exempt_from_slow = scope.is_exempt_from_deadline = True
         scope.bytes_written = 0
 
+    async def _receive_and_count(self) -> Message:
+        message = await self._receive()
+        kind = message["type"]
+        if kind == "websocket.receive":
+            self._tally.received += 1
+        elif kind == "websocket.disconnect":
+            self._note_code(message)
+        return message
+
+    def _note_code(self, message: Message) -> None:
+        # The side that closes first says why.
+        code = message.get("code", NORMAL_CLOSURE)
+        if self._tally.close_code is None and isinstance(code, int):
+            self._tally.close_code = code
+
     async def send(self, message: Message) -> None:
         """Pass a message on to the server and note what it says."""
+        if message.get("type") == "websocket.close" and self._scope.status == SWITCHING_PROTOCOLS:
+            self._note_code(message)
         await self._send(message)
         scope = self._scope
         kind = message["type"]
@@ -48,6 +77,7 @@ class WebsocketExchange(Exchange):
             text = message.get("text")
             body = message.get("bytes") or b"" if text is None else text.encode()
             scope.bytes_written = (scope.bytes_written or 0) + len(body)
+            self._tally.sent += 1
         elif scope.first_byte_ns is None:
             scope.first_byte_ns = time.monotonic_ns()
             if kind == "websocket.accept":

@@ -25,6 +25,7 @@ from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing, as_meant
 from otel_canonical.request.scope import RequestScope, current_scope
+from otel_canonical.request.server_timing import SERVER_TIMING_HEADER, server_timing
 from otel_canonical.servers import gunicorn_objects
 from otel_canonical.stacks import errors
 
@@ -52,6 +53,7 @@ class GunicornAdapter:
         self._log = log
         self._runner = runner
         self._echoes_id = log.settings.response_request_id
+        self._times = log.settings.server_timing
         # Tornado's worker has no `handle`.
         patch(worker, "handle", self._closing_at_end, is_optional=True)
         patch(worker, "handle_error", self._closing_with_answer)
@@ -230,6 +232,9 @@ class GunicornAdapter:
                 return send_headers(resp)
             if self._echoes_id:
                 add_if_missing(resp.headers, RESPONSE_ID_HEADER, scope.request_id)
+            if self._times:
+                with guarded("timing a response for browsers"):
+                    resp.headers.append((SERVER_TIMING_HEADER, server_timing(scope)))
             result = send_headers(resp)
             scope.first_byte_ns = time.monotonic_ns()
             try:

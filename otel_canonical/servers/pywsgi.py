@@ -19,6 +19,7 @@ from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing, as_meant
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.request.server_timing import SERVER_TIMING_HEADER, server_timing
 from otel_canonical.servers.gunicorn_objects import GONE
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
@@ -49,6 +50,7 @@ class _Requests:
         self._runner = runner
         self._count = 0
         self.echoes_id = log.settings.response_request_id
+        self.times = log.settings.server_timing
         #: Header names as an environ has them, and as the log does.
         self._names = {
             name.replace("-", "_")
@@ -150,6 +152,10 @@ def _handler_class(base: Any, requests: _Requests) -> Any:
             if requests.echoes_id and scope is not None:
                 name, value = RESPONSE_ID_HEADER.encode(), scope.request_id.encode()
                 add_if_missing(self.response_headers, name, value)
+            if requests.times and scope is not None:
+                with guarded("timing a response for browsers"):
+                    name, value = SERVER_TIMING_HEADER.encode(), server_timing(scope).encode()
+                    self.response_headers.append((name, value))
 
         def _sendall(self, data: Any) -> None:
             scope = self._scope

@@ -28,6 +28,7 @@ from otel_canonical.pool import backlog
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.worker_class import worker_class_of
+from otel_canonical.process.garbage import collections
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.progress import Outputs
@@ -124,6 +125,7 @@ class WorkerRuntime:
             switched = SwitchedSettings(settings, place.scoreboard, self._reconfigure)
             self.log.on_switch = switched.apply
         self._watchdog.start()
+        collections.watch()
         # All that exists now lives as long as the worker. Without this, each full collection would
         # walk it, too; the app, whose garbage matters, is loaded later.
         gc.freeze()

@@ -84,7 +84,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(directory: Path) -> Iterator[Browser]:
-    """Start a browser that has no network."""
+    """Start a browser that has no network but this machine."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
         give_up("there is no Chromium", "apt-get install chromium")
@@ -92,7 +92,10 @@ def browser(directory: Path) -> Iterator[Browser]:
     port_file = profile / "DevToolsActivePort"
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
-        *("--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"),
+        *(
+            "--disable-background-networking",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ),
         *("--remote-debugging-port=0", "--remote-allow-origins=*", f"--user-data-dir={profile}"),
     ]
     with (directory / "chromium.log").open("wb") as log:

@@ -4,8 +4,8 @@
 
 Each application is installed from PyPI into `.cache/strangers`, and asked for its pages by a visitor and by a
 user who is logged in, under sync and gthread workers. Status, bytes, route, view, queries and user of
-each line are compared with what `probe.py` has seen. Every difference is printed; the exit status says
-whether there was one.
+each line are compared with what `probe.py` has seen, and its times must add up, by place and by state. Every
+difference is printed; the exit status says whether there was one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+from tests.support import time_sums  # noqa: E402  # found by the line above
+
 CACHE = REPOSITORY / ".cache" / "strangers"
 PATIENCE_S = 120.0
 CLASSES = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"]}
@@ -323,6 +326,19 @@ def differences(lines: list[str], probed: list[str]) -> tuple[int, list[str]]:
     return len(probes), different
 
 
+def wrong_sums(lines: list[str]) -> tuple[list[time_sums.Sums], list[str]]:
+    """Return what the times of requests come to, and those that don't add up or are negative."""
+    sums, wrong = [], []
+    for line in map(json.loads, lines):
+        if "view_time" not in line:
+            continue
+        sums.append(time_sums.sums_of(line))
+        if not sums[-1].are_right():
+            wrong.append(f"{line['req_path']}: its times don't add up: {sums[-1]}")
+        wrong += [f"{line['req_path']}: {key} is negative" for key in time_sums.negative_keys(line)]
+    return sums, wrong
+
+
 def compare(name: str) -> int:
     """Compare one application under each worker class; return the number of differences."""
     site = SITES[name]
@@ -347,7 +363,10 @@ def compare(name: str) -> int:
                 *({**environment, "PROBE_OUTPUT": str(output)}, key),
             )
             count, different = differences(lines, output.read_text().splitlines())
+            sums, wrong = wrong_sums(lines)
+            different += wrong
             print(f"{name}, {worker}: {count} requests, {len(different)} differences", flush=True)
+            print(f"  times: {time_sums.summary(sums)}", flush=True)
             for text in sorted(set(different)):
                 print(f"  {different.count(text)} x {text}")
             total += len(different)

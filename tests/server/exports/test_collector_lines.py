@@ -39,6 +39,11 @@ OF_THE_RUN = {
     *(field.attribute for field in fields.FIELDS if field.unit == "s"),
     *("process.pid", "http.request.id", "gunicorn.workers.active", "gunicorn.slots.active"),
 }
+#: What is there only when it was seen in time, or when there was some.
+OF_THE_MOMENT = {
+    *("gunicorn.backlog", "canonical.overlap", "canonical.imports", "canonical.memory.growth"),
+    *("canonical.gc.time", "canonical.gc.runs"),
+}
 VISITS = [
     *("/ok/", "/queries/", "/facts/", "/raises/", "/missing/", "/stream/"),
     *("/bad-template/", "/async-view/", "/wsgi-raises/", "/no-such-page/?a=b c"),
@@ -264,7 +269,7 @@ def of_any_run(log: SunkLog) -> dict[str, Any]:
     return {
         name: type(value) if name in OF_THE_RUN or name.endswith("_time") else value
         for name, value in without_stack(log).items()
-        if name != "gunicorn.backlog"  # seen or not seen in time
+        if name not in OF_THE_MOMENT
     }
 
 

@@ -6,6 +6,7 @@ as JSON: `{"python": ..., "builtin": ..., "names": [...]}`.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pathlib
@@ -14,6 +15,9 @@ import sys
 import otel_canonical
 
 _HERE = os.path.dirname(otel_canonical.__file__)
+
+#: Run once a second, or in a request that takes long: not in each one.
+_SELDOM = ("resident.py", "process_facts.py")
 
 
 def post_worker_init(worker):
@@ -28,18 +32,21 @@ def post_worker_init(worker):
         names, builtins = [], []
 
         def note(frame, event, argument):
-            if not frame.f_code.co_filename.startswith(_HERE):
+            file = frame.f_code.co_filename
+            if not file.startswith(_HERE) or file.endswith(_SELDOM):
                 return
             if event == "call":
                 names.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_code.co_name}")
             elif event == "c_call":
                 builtins.append(argument.__name__)
 
+        gc.disable()
         sys.setprofile(note)
         try:
             return handle(*args)
         finally:
             sys.setprofile(None)
+            gc.enable()
             found = {"python": len(names), "builtin": len(builtins), "names": names}
             pathlib.Path(os.environ["COUNTED_TO"]).write_text(json.dumps(found))
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import override_settings
 
-from tests.support.in_process import event_of
+from tests.support.in_process import event_of, take_10_ms
+from tests.support.time_sums import sums_of
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,30 @@ def test_lookup_is_hit_or_miss_whatever_the_method(
     caches["default"].set_many({"here": 1, "none": None})
     event = event_of(view)
     assert (event.get("cache_hits", 0), event.get("cache_misses", 0)) == (hits, misses)
+
+
+class CacheThatIsDown(LocMemCache):
+    """A cache that nobody answers for."""
+
+    def get(self, *args: Any, **kwargs: Any) -> None:
+        """Fail as late as a timeout does."""
+        take_10_ms()
+        raise ConnectionError("the cache is down")
+
+
+def test_time_of_a_lookup_that_failed_is_shown(in_process: None) -> None:
+    """Neither hit nor miss, but the request has waited for it."""
+
+    def view(request: Any) -> HttpResponse:
+        with contextlib.suppress(ConnectionError):
+            caches["default"].get("key")
+        return HttpResponse()
+
+    down = {"default": {"BACKEND": f"{__name__}.{CacheThatIsDown.__name__}"}}
+    event = event_of(view, CACHES=down)
+    assert (event["cache_hits"], event["cache_misses"]) == (0, 0)
+    assert event["cache_time"] >= 0.01
+    assert sums_of(event).are_right(), event
 
 
 def test_value_is_what_cache_gives_when_it_is_watched(in_process: None) -> None:
