@@ -163,7 +163,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 PLACEHOLDER = "<!-- a table -->"
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"fields": fields_table, "settings": settings_table},
+    "docs/FIELDS.md": {"fields": fields_table},
+    "docs/SETTINGS.md": {"settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
     "docs/ARCHITECTURE.md": {"modules": modules_table},
     "collector-lines.yaml": {
