@@ -93,6 +93,7 @@ def attributes_of_keys() -> str:
     indent = " " * 10
     lines = [
         f'- set(log.attributes["{field.attribute}"], log.cache["{field.key}"])'
+        f' where log.cache["{field.key}"] != nil'
         for field in fields.FIELDS
         if field.attribute
     ]
