@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import integration_files
+
 from otel_canonical import settings
 from otel_canonical.event import fields, registry
 from otel_canonical.reporter import instruments
@@ -168,10 +170,20 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/SETTINGS.md": {"settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
     "docs/ARCHITECTURE.md": {"modules": modules_table},
+    "integrations/vector/vector.yaml": {"types": integration_files.vector_types},
     "collector-lines.yaml": {
         "numeric_keys": numeric_keys,
         "attributes": attributes_of_keys,
     },
+}
+
+
+#: Files that are made as a whole.
+FILES: dict[str, Callable[[], str]] = {
+    "docs/event.schema.json": lambda: (
+        json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    ),
+    **integration_files.FILES,
 }
 
 
@@ -199,11 +211,12 @@ def outdated() -> dict[Path, tuple[str, str]]:
         wanted = generate(text, tables)
         if wanted != text:
             found[path] = (text, wanted)
-    schema = REPOSITORY / "docs" / "event.schema.json"
-    text = schema.read_text() if schema.exists() else ""
-    wanted = json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
-    if wanted != text:
-        found[schema] = (text, wanted)
+    for name, make_file in FILES.items():
+        path = REPOSITORY / name
+        text = path.read_text() if path.exists() else ""
+        wanted = make_file()
+        if wanted != text:
+            found[path] = (text, wanted)
     return found
 
 
