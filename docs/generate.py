@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import alert_files
 import integration_files
 
 from otel_canonical import settings
@@ -121,6 +122,11 @@ def attributes_of_keys() -> str:
     return "\n".join(indent + line for line in lines)
 
 
+def alerts_table() -> str:
+    """Return every alert with what to do."""
+    return table(("alert", "it says", "what to do"), alert_files.alert_rows())
+
+
 def modules_table() -> str:
     """Return every module with the first sentence of its docstring, package by package from the top."""
     configuration = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -169,6 +175,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/FIELDS.md": {"fields": fields_table},
     "docs/SETTINGS.md": {"settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
+    "docs/QUESTIONS.md": {"alerts": alerts_table},
     "docs/ARCHITECTURE.md": {"modules": modules_table},
     "integrations/vector/vector.yaml": {"types": integration_files.vector_types},
     "collector-lines.yaml": {
@@ -183,7 +190,11 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/event.schema.json": lambda: (
         json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
     ),
+    **alert_files.FILES,
     **integration_files.FILES,
+    "grafana/dashboard.json": lambda: integration_files.dashboard(
+        (REPOSITORY / "grafana" / "dashboard.json").read_text()
+    ),
 }
 
 

@@ -160,6 +160,34 @@ def fluent_bit_parsers() -> str:
 {time}"""
 
 
+#: Keys whose times don't overlap, as far as this version has them.
+_PLACES = (
+    *("mw_time", "view_time", "tpl_self_time", "body_time", "resp_other_time"),
+    *("db_time", "db_fetch_time", "db_connect_time", "db_txn_time", "cache_time", "http_time"),
+)
+_PLACES_PANEL = "Time by place"
+
+
+def dashboard(text: str) -> str:
+    """Return the dashboard with one series for each place that a line knows."""
+    found = json.loads(text)
+    [panel] = [panel for panel in found["panels"] if panel["title"] == _PLACES_PANEL]
+    attributes = {field.key: field.attribute.replace(".", "_") for field in FIELDS}
+    events = '{service_name=~"$service"} | canonical_event_type="request" | http_route=~"$route"'
+    panel["targets"] = [
+        {
+            "datasource": panel["datasource"],
+            "refId": chr(ord("A") + number),
+            "editorMode": "code",
+            "expr": f"sum(rate({events} | unwrap {attributes[key]} [$__auto]))",
+            "legendFormat": key,
+            "queryType": "range",
+        }
+        for number, key in enumerate(key for key in _PLACES if key in attributes)
+    ]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 #: Files that are made as a whole.
 FILES: dict[str, Callable[[], str]] = {
     "integrations/lnav/otel_canonical.json": lnav_format,
