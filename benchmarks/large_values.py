@@ -16,6 +16,7 @@ from otel_canonical.event.output import LineOutput
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.request.app_facts import set as set_fact
 from otel_canonical.request.canonical_log import CanonicalLog
+from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 
@@ -76,13 +77,13 @@ def closing_ms(prepare: Callable[[RequestScope], object]) -> float:
     """Return the CPU time that it takes to note an error and to close a request, attributes included."""
     writer = LineWriter(LineOutput(os.devnull), "logfmt", 4096)
 
-    def emit(event: CanonicalEvent, scope: RequestScope) -> None:
-        writer.emit(event)
+    def export(event: CanonicalEvent, scope: RequestScope) -> None:
         event.attributes()
 
+    outputs = Outputs(writer.encode, writer.write, export)
     best = float("inf")
     for _ in range(3):
-        log = CanonicalLog(Settings(), RootFactory(None, str), emit)
+        log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
         scope = log.open("GET", "/", {})
         assert scope is not None
         # Held here: freeing a hundred thousand frames is no work of ours.

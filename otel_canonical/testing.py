@@ -42,7 +42,7 @@ def capture_events() -> Iterator[list[dict[str, FieldValue]]]:
 
     events: list[dict[str, FieldValue]] = []
 
-    def collect(event: CanonicalEvent, line: bytes) -> None:
+    def collect(event: CanonicalEvent, line: bytes, slot: object) -> None:
         events.append(dict(event.pairs))
 
     # A test runner that works side by side forks.

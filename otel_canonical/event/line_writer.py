@@ -16,6 +16,7 @@ from otel_canonical.event.fields import PROTECTED, FieldValue
 from otel_canonical.event.output import LineOutput
 from otel_canonical.internal_errors import report_caught
 from otel_canonical.pool.counters import DROPPED, SHORTENED, Counts, no_counts
+from otel_canonical.pool.slots import Slot
 from otel_canonical.process.identity import own
 from otel_canonical.settings import Settings, variable_of
 
@@ -72,18 +73,19 @@ class LineWriter:
     def _pairs(self, event: CanonicalEvent) -> Sequence[tuple[str, FieldValue]]:
         return event.pairs if self._fields is None else self._fields.chosen(event.pairs)
 
-    def write(self, event: CanonicalEvent, line: bytes) -> None:
+    def write(self, event: CanonicalEvent, line: bytes, slot: Slot | None = None) -> None:
         """Write a line and count it; in a fork of this process do nothing.
 
         Args:
             event: the event that the line shows.
             line: as `encode` has returned it.
+            slot: of the request that the line ends.
         """
         if not own[0]:
             return
         counts = self.counts
         counts[event.event_type.number] += 1
-        if not self.output.write(line):
+        if not self.output.write(line, slot):
             counts[DROPPED] += 1
 
 

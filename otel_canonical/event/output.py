@@ -15,6 +15,7 @@ from otel_canonical.event.patience import Patience
 from otel_canonical.event.targets import open_file, open_target
 from otel_canonical.event.torn_lines import mark_of, unshared_mark
 from otel_canonical.internal_errors import report
+from otel_canonical.pool.slots import CLOSING, Slot
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,8 +44,13 @@ class LineOutput:
         self.written = 0
         self.dropped = 0
 
-    def write(self, line: bytes) -> bool:
+    def write(self, line: bytes, slot: Slot | None = None) -> bool:
         """Write one line, given with its newline. Give it up if the output is broken, or full for long.
+
+        Args:
+            line: what to write.
+            slot: of the request that the line ends. It is marked right before the write, so that nobody
+                else writes a line of a worker that is killed behind it.
 
         Returns:
             Whether all of it was written.
@@ -54,8 +60,13 @@ class LineOutput:
             torn = mark.last_tear()
             if mark.is_torn():
                 line = b"\n" + line
+        write, fd = self._write, self._fd
+        if slot is not None:
+            # No call stands between this and the write: no other thread may run first. With some busy
+            # threads it would be a while until this one is on again, and a kill meanwhile costs the line.
+            slot.memory[slot.state_at] = CLOSING
         try:
-            count = self._write(self._fd, line)
+            count = write(fd, line)
         except BlockingIOError:
             count = 0
         except OSError as error:

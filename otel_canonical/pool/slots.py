@@ -99,18 +99,18 @@ class Slot:
     """
 
     __slots__ = (
-        *("_active_at", "_at", "_busy_at", "_busy_ns", "_memory", "_queries_at", "_sequence"),
-        *("_state_at", "_system_at", "halves", "quarters", "since_at", "sql_at", "sql_texts"),
-        *("started_ns", "status_at", "words"),
+        *("_active_at", "_at", "_busy_at", "_busy_ns", "_queries_at", "_sequence", "_system_at"),
+        *("halves", "memory", "quarters", "since_at", "sql_at", "sql_texts"),
+        *("started_ns", "state_at", "status_at", "words"),
     )
 
     def __init__(self, memory: SharedMemory, at: int, busy_at: int, active_at: int) -> None:
-        self._memory = memory.bytes
+        self.memory = memory.bytes
         self.quarters = memory.quarters
         self.halves = memory.halves
         self.words = memory.words
         self._at = at
-        self._state_at = at + _STATE_AT
+        self.state_at = at + _STATE_AT
         self._queries_at = (at + _QUERIES_AT) // 4
         self.sql_at = (at + _SQL_AT) // 4
         self._system_at = (at + _SYSTEM_AT) // 4
@@ -142,7 +142,7 @@ class Slot:
         times = (thread_id, started_ns, started_wall_ns)
         head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
         at = self._at
-        self._memory[at : at + REQUEST_START + size + _SEQUENCE.size] = (
+        self.memory[at : at + REQUEST_START + size + _SEQUENCE.size] = (
             head + packed + _SEQUENCE.pack(sequence)
         )
         words = self.words
@@ -155,12 +155,12 @@ class Slot:
         words = self.words
         # While busy the counter holds `total - started_ns`; adding `now_ns` makes it the total again.
         self._busy_ns = words[self._busy_at] = words[self._busy_at] + now_ns
-        self._memory[self._state_at] = IDLE
+        self.memory[self.state_at] = IDLE
         words[self._active_at] -= 1
 
     def set_state(self, state: int) -> None:
         """Change the state alone: one byte, one store."""
-        self._memory[self._state_at] = state
+        self.memory[self.state_at] = state
 
     def begin_query(self, started_ns: int, now_ns: int, sql_number: int) -> None:
         """Show that the request has begun a query at `now_ns` (monotonic)."""
@@ -205,18 +205,18 @@ class Slot:
 
     def state(self) -> int:
         """Return the state of the slot."""
-        return self._memory[self._state_at]
+        return self.memory[self.state_at]
 
     def read(self) -> OpenRequest | None:
         """Return the request that the slot shows; None if it is free.
 
         A torn slot (its writer was killed in the middle of a copy) has no texts.
         """
-        return parse(self._memory[self._at : self._at + SLOT])
+        return parse(self.memory[self._at : self._at + SLOT])
 
     def is_torn(self) -> bool:
         """Return whether a write of the first part was cut short, or is under way."""
-        return is_torn(self._memory[self._at : self._at + SLOT])
+        return is_torn(self.memory[self._at : self._at + SLOT])
 
     def _write_part(self, started_ns: int, start: int, length_at: int, packed: bytes) -> None:
         start += self._at
@@ -225,8 +225,8 @@ class Slot:
         length = _LENGTH.pack(len(packed))
         # No calls below, as above.
         if self.started_ns == started_ns:
-            self._memory[start:end] = packed
-            self._memory[length_at : length_at + 2] = length
+            self.memory[start:end] = packed
+            self.memory[length_at : length_at + 2] = length
 
 
 def parse(slot: bytes) -> OpenRequest | None:

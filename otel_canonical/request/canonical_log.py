@@ -12,7 +12,7 @@ from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.place import Place
-from otel_canonical.pool.slots import CLOSING, OPEN, Slot
+from otel_canonical.pool.slots import OPEN, Slot
 from otel_canonical.process.identity import own, when_forked
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.headers import (
@@ -234,11 +234,8 @@ class CanonicalLog(RequestProgress):
                 # An incomplete line is better than none.
                 event = self._composer.least_event(scope, event_type)
             line = self._encode(event)
-            # From here to the write a worker that is killed loses this line.
-            if scope.slot is not None:
-                scope.slot.set_state(CLOSING)
             scope.is_written = True
-            self._write(event, line)
+            self._write(event, line, scope.slot)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
                     scope.root.finish(event, scope, self._hidden.replaced(event))

@@ -10,6 +10,7 @@ from otel_canonical.event.event import CanonicalEvent, EventType, seconds
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.place import Place
+from otel_canonical.pool.slots import Slot
 from otel_canonical.process.identity import own
 from otel_canonical.request.always_export import SLOW, TIMEOUT, AlwaysExport
 from otel_canonical.request.composer import Composer
@@ -23,17 +24,17 @@ from otel_canonical.stacks.errors import ErrorFacts
 class Outputs(NamedTuple):
     """Where events go.
 
-    A line is encoded before its request's slot is marked and written right behind that, so that a
-    worker that is killed in between loses the line of that moment only.
+    A line is encoded before its request's slot is marked, and the output writes it right behind the mark:
+    a worker that is killed in between loses the line of that moment only.
 
     Attributes:
         encode: returns an event's line.
-        write: writes the line of an event.
+        write: writes the line of an event, and marks the slot of the request that it ends, if any.
         export: exports an event of a request; None if nothing is exported.
     """
 
     encode: Callable[[CanonicalEvent], bytes]
-    write: Callable[[CanonicalEvent, bytes], None]
+    write: Callable[[CanonicalEvent, bytes, Slot | None], None]
     export: Callable[[CanonicalEvent, RequestScope], None] | None = None
 
 
@@ -90,7 +91,7 @@ class RequestProgress:
         self._emit(self._composer.slow_query_event(scope, query, plan), scope)
 
     def _emit(self, event: CanonicalEvent, scope: RequestScope) -> None:
-        self._write(event, self._encode(event))
+        self._write(event, self._encode(event), None)
         if self._export is not None:
             self._export(event, scope)
 

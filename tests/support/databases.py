@@ -9,7 +9,13 @@ from pathlib import Path
 from tests.support.mariadb import mariadb
 from tests.support.otlp_sink import otlp_sink
 from tests.support.postgres import postgres
-from tests.support.servers import PROGRAMS, Server, gunicorn
+from tests.support.servers import (
+    CLIENT_INSTRUMENTATIONS,
+    LARGE_INSTRUMENTATIONS,
+    PROGRAMS,
+    Server,
+    gunicorn,
+)
 from tests.support.soak import IS_SOAK
 from tests.support.traced_site import Traced
 
@@ -61,10 +67,15 @@ def databases() -> Iterator[Databases]:
 def database_site(
     directory: Path, settings: dict[str, str], *arguments: str, **environment: str
 ) -> Iterator[Server]:
-    """Serve `programs/databases.py`, its tables made."""
+    """Serve `programs/databases.py`, its tables made, with no instrumentation but its own driver's."""
+    own = settings["SITE_DRIVER"].removesuffix("-pool")
+    others = [name for name in CLIENT_INSTRUMENTATIONS.split(",") if name != own]
+    defaults = {
+        "SITE_DIRECTORY": str(directory),
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join([LARGE_INSTRUMENTATIONS, *others]),
+    }
     with gunicorn(
-        *("databases", directory, *arguments),
-        **{"SITE_DIRECTORY": str(directory), **settings, **environment},
+        *("databases", directory, *arguments), **{**defaults, **settings, **environment}
     ) as server:
         assert server.get("/migrates/").status == 200, server.report()
         yield server

@@ -27,3 +27,14 @@ def stop_politely(server: Server) -> None:
     """Send SIGTERM to the arbiter alone, as an operator does, and wait until it has left."""
     os.kill(server.pid, signal.SIGTERM)
     eventually(lambda: server.process.poll() is not None, server.report)
+
+
+def wait_until_all_serve(server: Server) -> None:
+    """Return once each worker of the site `stuck` has answered: one without handlers misses a signal."""
+    served: set[int] = set()
+
+    def do_all_serve() -> bool:
+        served.add(int(server.get("/pid/").body))
+        return served >= set(server.workers())
+
+    eventually(do_all_serve, server.report)

@@ -32,13 +32,13 @@ SET_UP = re.compile(
 )
 
 
-#: Which names of attributes a site has opted into; those of before on two drivers, on all in `make soak`.
+#: Which names of attributes a site has opted into; those of before on one driver, on all in `make soak`.
 OPTED_IN = [
     (driver, conventions)
     for driver in DRIVERS
     for conventions in ("http,database", "", "http/dup,database/dup")
     if driver != "psycopg-pool"
-    and (IS_SOAK or conventions == "http,database" or driver in ("sqlite3", "psycopg"))
+    and (IS_SOAK or conventions == "http,database" or driver == "sqlite3")
 ]
 
 
@@ -127,10 +127,11 @@ def test_server_of_mysql_is_named(driver: str, databases: Databases, tmp_path: P
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_query_has_one_span_below_its_request(
-    driver: str, databases: Databases, tmp_path: Path
-) -> None:
-    """In views, streams, threads, async views and a pool's threads; set-up has none."""
+def test_query_has_one_span(driver: str, databases: Databases, tmp_path: Path) -> None:
+    """In views, streams, threads, async views and a pool's threads; set-up has none.
+
+    What the app opens by itself is none of ours: it keeps the driver's span.
+    """
     with traced_databases(tmp_path, databases.settings(driver)) as (server, sink):
         for path in ("/three/", "/streams/", "/threads/", "/n1_async/", "/atomic/", "/on_commit/"):
             _, line = server.ask(path)
@@ -142,17 +143,9 @@ def test_query_has_one_span_below_its_request(
             assert total == pytest.approx(float(line["db_time"]), abs=0.02)
         # Nothing that belongs to no request: a pool's own queries, a connection's set-up.
         assert not [span for span in sink.spans if not span.parent_id and span.kind == "CLIENT"]
-
-
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_own_connection_keeps_the_drivers_span(
-    driver: str, databases: Databases, tmp_path: Path
-) -> None:
-    """What the app opens by itself is none of ours."""
-    with traced_databases(tmp_path, databases.settings(driver)) as (server, sink):
         _, line = server.ask("/own_connection/")
         scopes = {text_of(span): span.scope for span in queries(sink, line)}
-        name = "psycopg" if driver == "psycopg-pool" else driver
+        name = driver.removesuffix("-pool")
         assert scopes == {
             "SELECT ?": "otel_canonical",
             "SELECT ? + ?": f"opentelemetry.instrumentation.{name}",

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.soak
 
 #: (short, long)
 KILLING_S = (8, 60)[IS_SOAK]
-RECYCLES = (40, 1000)[IS_SOAK]
-KILLS = (10, 200)[IS_SOAK]
+RECYCLES = (20, 1000)[IS_SOAK]
+KILLS = (5, 200)[IS_SOAK]
 TIMEOUTS = (12, 200)[IS_SOAK]
 ORDINARY = (2000, 100_000)[IS_SOAK]
 ILL_REQUESTS = (60, 1200)[IS_SOAK]

@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 import resource
+import select
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -277,16 +278,18 @@ WRITERS, ROUNDS = 4, 20
 
 
 def write_until_closed(output: LineOutput, number: int, stop: int, dropped: mmap.mmap) -> None:
-    """Write lines of many lengths; note on a page how many were given up, in a file which were not."""
-    os.set_blocking(stop, False)
+    """Write lines of many lengths; note on a page how many were given up, in a file which were not.
+
+    A worker waits between its lines. One that never does is often stopped right before a write, and the
+    limit that the module names is met.
+    """
     with (Path(tempfile.gettempdir()) / f"wrote-{os.getppid()}-{number}").open("w") as wrote:
         for count in itertools.count():
             line = f"event_type=request id={number}-{count} {'x' * (count * 37 % 300)} end\n"
             if output.write(line.encode()):
                 wrote.write(f"{number}-{count}\n")
             dropped[number] = output.dropped & 0xFF
-            with contextlib.suppress(BlockingIOError):
-                os.read(stop, 1)
+            if select.select([stop], [], [], 0.001)[0]:
                 return
 
 

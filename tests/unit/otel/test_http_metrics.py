@@ -35,7 +35,7 @@ class Measured:
             roots.record_with(Recording(TracerProvider(shutdown_on_exit=False).get_tracer("test")))
         self.metrics = HttpMetrics(self.provider.get_meter("test"))
         self.log = CanonicalLog(
-            Settings(), roots, Outputs(lambda event: b"", lambda event, line: None, self.emit)
+            Settings(), roots, Outputs(lambda event: b"", lambda event, line, slot: None, self.emit)
         )
         self.metrics.observe_active(self.log.in_flight)
 

@@ -37,7 +37,9 @@ def is_recognised(propagator: TextMapPropagator, sent: dict[str, str]) -> bool:
     propagate.set_global_textmap(propagator)
     try:
         roots = RootFactory(None, str)
-        log = CanonicalLog(Settings(), roots, Outputs(lambda event: b"", lambda event, line: None))
+        log = CanonicalLog(
+            Settings(), roots, Outputs(lambda event: b"", lambda event, line, slot: None)
+        )
     finally:
         propagate.set_global_textmap(before)
     headers = {name.upper(): value for name, value in sent.items()}

@@ -71,7 +71,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def close_with(prepare: Callable[[RequestScope, int], None], size: int) -> CanonicalEvent:
     """Serve a request; return its event, written as a line and as attributes."""
     events: list[CanonicalEvent] = []
-    outputs = Outputs(lambda event: b"", lambda event, line: events.append(event))
+    outputs = Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
     log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
     scope = log.open("GET", "/", {})
     assert scope is not None

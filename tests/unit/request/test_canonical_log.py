@@ -61,7 +61,7 @@ def a_log(
 
 def into(events: list[CanonicalEvent]) -> Outputs:
     """Return outputs that keep the events."""
-    return Outputs(lambda event: b"", lambda event, line: events.append(event))
+    return Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
 
 
 def opened(log: CanonicalLog, **headers: str) -> RequestScope:
@@ -372,7 +372,9 @@ def test_signals_wait_while_the_line_of_an_interrupted_request_is_written(
         raise SystemExit(0)
 
     monkeypatch.setattr("otel_canonical.request.canonical_log.readers", [quit_here])
-    outputs = Outputs(lambda event: b"", lambda event, line: deferred.append(signals.are_deferred))
+    outputs = Outputs(
+        lambda event: b"", lambda event, line, slot: deferred.append(signals.are_deferred)
+    )
     log = CanonicalLog(Settings(), RootFactory(None, str), outputs, signals=signals)
     scope = opened(log)
     with pytest.raises(SystemExit):

@@ -79,7 +79,9 @@ def test_longest_id_is_taken_over() -> None:
 def test_ids_differ_when_requests_bring_none() -> None:
     """Two requests have two ids, and two traces, each of the digits that it must have."""
     log = CanonicalLog(
-        Settings(), RootFactory(None, str), Outputs(lambda event: b"", lambda event, line: None)
+        Settings(),
+        RootFactory(None, str),
+        Outputs(lambda event: b"", lambda event, line, slot: None),
     )
     found: set[str] = set()
     for _ in range(1000):

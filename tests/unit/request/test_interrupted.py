@@ -208,7 +208,7 @@ def test_callback_that_ends_the_process_loses_its_own_facts_only(
     ]
     monkeypatch.setattr("otel_canonical.request.app_facts._enrichers", callbacks)
     monkeypatch.setattr(canonical_log, "readers", [read_enrichers])
-    outputs = Outputs(lambda event: b"", lambda event, line: events.append(event))
+    outputs = Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
     log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
     scope = log.open("GET", "/", {})
     assert scope is not None
@@ -237,7 +237,7 @@ def test_worker_that_is_told_to_leave_in_a_callback_leaves(
             signal.signal(signal.SIGUSR2, before)
 
     monkeypatch.setattr(canonical_log, "readers", [told_to_leave])
-    outputs = Outputs(lambda event: b"", lambda event, line: events.append(event))
+    outputs = Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
     log = CanonicalLog(Settings(), RootFactory(None, str), outputs)
     scope = log.open("GET", "/", {})
     assert scope is not None

@@ -10,6 +10,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 import otel_canonical
 from otel_canonical.event.line_writer import LineWriter
 from otel_canonical.event.output import LineOutput
@@ -23,8 +25,12 @@ from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings
 from tests.support.forks import fork
 from tests.support.servers import eventually
+from tests.support.soak import IS_SOAK
 
-KILLS = 200
+pytestmark = pytest.mark.soak
+
+#: (short, long)
+KILLS = (60, 200)[IS_SOAK]
 KEYS = 500
 VIEW_S = 0.02
 
