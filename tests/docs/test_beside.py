@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import marked, start_line, start_project
-from tests.support.peers.agents import agents
+from tests.support.peers.packages import installed_aside
 from tests.support.servers import GUNICORN, INSTRUMENT, eventually, gunicorn
 
 #: What the documents' project has beside Django's own: what raises, and what tells of modules.
@@ -89,8 +89,8 @@ def programs(command: list[str]) -> list[str]:
     """Return a start line's words with the paths of what is installed here and aside."""
     here = {"opentelemetry-instrument": INSTRUMENT[0], "gunicorn": GUNICORN[0]}
     return [
-        here.get(word, str(agents() / "bin" / word))
-        if word in here or (agents() / "bin" / word).exists()
+        here.get(word, str(installed_aside("agents") / "bin" / word))
+        if word in here or (installed_aside("agents") / "bin" / word).exists()
         else word
         for word in command
     ]
@@ -134,7 +134,7 @@ def test_agent_and_lines_both_get_their_own(
         *arguments,
         command=programs(command),
         cwd=site,
-        PYTHONPATH=str(agents()),
+        PYTHONPATH=str(installed_aside("agents")),
         **{name: value.format(intake=address) for name, value in settings.items()},
     ) as server:
         answer, line = server.ask("/raises/")

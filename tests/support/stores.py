@@ -19,6 +19,7 @@ import duckdb
 
 from otel_canonical.event.fields import attribute_of
 from tests.support.addresses import unused_address
+from tests.support.peers.packages import installed_aside
 from tests.support.peers.tools import (
     REPOSITORY,
     built_once,
@@ -120,18 +121,6 @@ def duckdb_alone(file: Path) -> Answers:
     return answer
 
 
-@cache
-def _chdb() -> Path:
-    source = REPOSITORY / "tests" / "support" / "peers" / "chdb" / "requirements.txt"
-
-    def build(directory: Path) -> None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        wanted = ["--target", "packages", "-r", source.name]
-        run_or_give_up([*command, *wanted], directory, "`pip download chdb-core`")
-
-    return built_once("chdb", [source], build) / "packages"
-
-
 def _ask_chdb(directory: Path, setup: list[str]) -> Answers:
     # Another process: its library brings an allocator, and threads.
     asked = questions("clickhouse/questions.sql")
@@ -151,7 +140,7 @@ def _ask_chdb(directory: Path, setup: list[str]) -> Answers:
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        env={**os.environ, "PYTHONPATH": str(_chdb())},
+        env={**os.environ, "PYTHONPATH": str(installed_aside("chdb"))},
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
