@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,16 @@ from tests.support.addresses import unused_address
 from tests.support.documents import marked, start_line, start_project
 from tests.support.peers.tools import REPOSITORY, require_tool
 from tests.support.reading import run
-from tests.support.servers import GUNICORN, INSTRUMENT, Server, eventually, gunicorn, stop
+from tests.support.servers import (
+    GUNICORN,
+    INSTRUMENT,
+    Server,
+    clean_environment,
+    eventually,
+    gunicorn,
+    stop,
+)
+from tests.support.soak import IS_SOAK
 
 DOCUMENT = "docs/DEPLOYING.md"
 TEXT = (REPOSITORY / DOCUMENT).read_text()
@@ -119,6 +130,49 @@ def test_websockets_start_line_writes_lines(site: Path, tmp_path: Path) -> None:
     ) as server:
         _, line = server.ask("/")
     assert line["resp_status"] == "200"
+
+
+def test_development_shows_requests_as_a_person_reads_them(site: Path, tmp_path: Path) -> None:
+    """The pipe of docs/APPLICATION.md: a request is a row of `otel-canonical tail`."""
+    command = marked("docs/APPLICATION.md", "development").strip()
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            stdout=out,
+            stderr=err,
+            cwd=site,
+            env=clean_environment(tmp_path, {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0"}),
+            start_new_session=True,
+        )
+    server = Server(process, tmp_path / "out", tmp_path / "err")
+    try:
+        address = server.wait_for(r"Listening at: http://([\d.]+):(\d+)")
+        server.address = (address[1], int(address[2]))
+        assert server.get("/").status == 200
+        eventually(lambda: "200  GET /" in server.stdout.read_text(), server.report)
+    finally:
+        stop(process)
+
+
+@pytest.mark.soak
+def test_installing_from_a_clone_works(tmp_path: Path) -> None:
+    """Extras exist; the long version runs each block in a fresh environment, one without an index."""
+    extras = re.findall(r"^(\w+) = \[", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
+    for mark in ("clone", "wheels"):
+        text = marked(DOCUMENT, mark).replace("/path/to/clone", str(REPOSITORY))
+        for named in re.findall(r"\[([\w,]+)\]", text):
+            assert set(named.split(",")) <= set(extras)
+        if IS_SOAK:
+            environment = tmp_path / mark
+            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+            path = f"{environment / 'bin'}:{os.environ['PATH']}"
+            subprocess.run(
+                ["bash", "-e", "-c", text],
+                check=True,
+                cwd=tmp_path,
+                env={**os.environ, "PATH": path},
+            )
+            assert (environment / "bin" / "otel-canonical").exists()
 
 
 def test_probes_answer(shop: Server) -> None:

@@ -63,6 +63,7 @@ def test_way_in_works(tmp_path: Path) -> None:
     assert command == ["opentelemetry-instrument", "gunicorn"]
     curl, url = COMMANDS[2].split()
     assert (curl, url) == ("curl", "localhost:8000/")
+    assert f"{COMMANDS[1]} > lines.log" in COMMANDS
     programs = [INSTRUMENT[0], GUNICORN[0]]
     with gunicorn(application, tmp_path, *arguments, command=programs, cwd=tmp_path) as server:
         _, line = server.ask("/")
