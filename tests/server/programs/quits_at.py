@@ -74,8 +74,8 @@ def behind_write(worker):
     """When its line is written, before anybody knows."""
     write = LineOutput.write
 
-    def write_and_tell(output, line):
-        is_written = write(output, line)
+    def write_and_tell(output, line, slot=None):
+        is_written = write(output, line, slot)
         if f"req_id={MARK}".encode() in line:
             tell()
         return is_written

@@ -127,7 +127,7 @@ def test_torn_write_is_told_apart() -> None:
     slot = new_slot(scoreboard)
     open_slot(slot)
     # As if killed halfway through the next write: a new head before an old tail.
-    memory, at = slot._memory, slot._at
+    memory, at = slot.memory, slot._at
     memory[at : at + 8] = (99).to_bytes(8, "little")
     assert slot.is_torn()
     request = slot.read()
