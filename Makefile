@@ -42,7 +42,7 @@ imports: $(LINT) $(TEST) ## Check that modules import only what lies below them 
 docstrings: $(LINT) ## Check that every public name says what it promises (interrogate)
 	@$(VENV)/bin/interrogate otel_canonical
 
-docs: $(TEST) ## Write the tables of README and docs/ anew, from the code
+docs: $(TEST) ## Write the tables of docs/ anew, from the code
 	@$(VENV)/bin/python docs/generate.py
 
 docs-check: $(TEST) ## Fail if those tables are not what the code says

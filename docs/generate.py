@@ -15,6 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import alert_files
+import integration_files
+
 from otel_canonical import settings
 from otel_canonical.event import fields, registry
 from otel_canonical.reporter import instruments
@@ -93,6 +96,7 @@ def attributes_of_keys() -> str:
     indent = " " * 10
     lines = [
         f'- set(log.attributes["{field.attribute}"], log.cache["{field.key}"])'
+        f' where log.cache["{field.key}"] != nil'
         for field in fields.FIELDS
         if field.attribute
     ]
@@ -116,6 +120,11 @@ def attributes_of_keys() -> str:
         '- merge_maps(log.attributes, log.cache, "upsert")',
     ]
     return "\n".join(indent + line for line in lines)
+
+
+def alerts_table() -> str:
+    """Return every alert with what to do."""
+    return table(("alert", "it says", "what to do"), alert_files.alert_rows())
 
 
 def modules_table() -> str:
@@ -163,13 +172,29 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 PLACEHOLDER = "<!-- a table -->"
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"fields": fields_table, "settings": settings_table},
+    "docs/FIELDS.md": {"fields": fields_table},
+    "docs/SETTINGS.md": {"settings": settings_table},
     "docs/METRICS.md": {"metrics": metrics_table},
+    "docs/QUESTIONS.md": {"alerts": alerts_table},
     "docs/ARCHITECTURE.md": {"modules": modules_table},
+    "integrations/vector/vector.yaml": {"types": integration_files.vector_types},
     "collector-lines.yaml": {
         "numeric_keys": numeric_keys,
         "attributes": attributes_of_keys,
     },
+}
+
+
+#: Files that are made as a whole.
+FILES: dict[str, Callable[[], str]] = {
+    "docs/event.schema.json": lambda: (
+        json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    ),
+    **alert_files.FILES,
+    **integration_files.FILES,
+    "grafana/dashboard.json": lambda: integration_files.dashboard(
+        (REPOSITORY / "grafana" / "dashboard.json").read_text()
+    ),
 }
 
 
@@ -197,11 +222,12 @@ def outdated() -> dict[Path, tuple[str, str]]:
         wanted = generate(text, tables)
         if wanted != text:
             found[path] = (text, wanted)
-    schema = REPOSITORY / "docs" / "event.schema.json"
-    text = schema.read_text() if schema.exists() else ""
-    wanted = json.dumps(registry.json_schema(), indent=2, ensure_ascii=False) + "\n"
-    if wanted != text:
-        found[schema] = (text, wanted)
+    for name, make_file in FILES.items():
+        path = REPOSITORY / name
+        text = path.read_text() if path.exists() else ""
+        wanted = make_file()
+        if wanted != text:
+            found[path] = (text, wanted)
     return found
 
 

@@ -1,6 +1,6 @@
 """Every field of the event: key on the line, attribute on the span, type, unit and meaning. Pure.
 
-The README's table is generated from here. Keys are those of gunicorn-django-canonical-logs where it has
+docs/FIELDS.md is generated from here. Keys are those of gunicorn-django-canonical-logs where it has
 one, so that its users' queries keep working. Attributes are OpenTelemetry's stable semantic conventions
 where one exists, else they begin with `canonical.`, `gunicorn.` or `app.`.
 """

@@ -22,6 +22,7 @@ from otel_canonical.event.event import (
     EventType,
     least_important_first,
 )
+from otel_canonical.event.summary import summary
 from otel_canonical.otel.sdk_internals import (
     Logger,
     LogRecord,
@@ -31,7 +32,6 @@ from otel_canonical.otel.sdk_internals import (
     record_limits_of,
 )
 
-#: The event's name is also its body, for backends that show nothing but the body.
 NAME_PREFIX = "canonical."
 
 #: All other events are INFO; a `request` whose status is 500 or more is ERROR.
@@ -109,10 +109,27 @@ class EventRecord(LogRecord):
         self.trace_flags = ids.trace_flags
         self.severity_number = kind.severity
         self.severity_text = kind.severity_text
-        self.body = self.event_name = kind.name
+        self.event_name = kind.name
         self.attributes = attributes
         self.exception = None
+        self._body: AnyValue = None
+        self._event: CanonicalEvent | None = event
         self._span: trace.Span | None = span
+
+    @property
+    def body(self) -> AnyValue:
+        """The event in a few words. They are made when they are first read, as attributes are."""
+        event = self._event
+        if event is not None:
+            self._event = None
+            self._body = summary(event.event_type, event.attributes())
+        return self._body
+
+    @body.setter
+    def body(self, body: AnyValue) -> None:
+        """Take another body: repairs and processors of the user's change it."""
+        self._event = None
+        self._body = body
 
     @property
     def context(self) -> Context:

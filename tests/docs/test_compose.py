@@ -15,19 +15,18 @@ from typing import Any
 import pytest
 
 from otel_canonical.event import fields
+from tests.support.dashboard import DASHBOARD, dashboard, queries_of
 from tests.support.demo_shop import shop
 from tests.support.peers.tools import REPOSITORY, go_program, node_program
 from tests.support.servers import DEMO, eventually, stop
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
 DOCKERFILE = DEMO / "Dockerfile"
-DASHBOARD = REPOSITORY / "grafana" / "dashboard.json"
 PROVIDER = REPOSITORY / "grafana" / "provider.yaml"
 PATIENCE_S = 60.0
 
 #: Labels that are no fields: the resource's, and what queries make themselves.
-OTHER_LABELS = {"service_name", "outcome"}
-VARIABLES = {"$service": ".+", "$route": ".*", "$__range": "15m", "$__auto": "1m"}
+OTHER_LABELS = {"service_name", "outcome", "share"}
 COLUMNS = 24
 
 #: What the dashboard promises, and a label that the panel can't do without.
@@ -37,7 +36,8 @@ PROMISES = {
     "Saturation": "gunicorn_workers_active",
     "Timeouts by location": "canonical_timeout_loc",
     "Lost by cause": "canonical_lost_cause",
-    "N+1 suspects": "canonical_db_dup_queries",
+    "N+1 by location": "canonical_db_n1_loc",
+    "Time by place": "canonical_db_time",
 }
 
 
@@ -55,7 +55,34 @@ def project() -> dict[str, Any]:
 
 def test_compose_file_is_accepted() -> None:
     """Schema, references between services and conditions: as `docker compose config` would say."""
-    assert set(project()["services"]) == {"shop", "visitors", "collector", "grafana"}
+    services = project()["services"]
+    assert set(services) == {"shop", "visitors", "collector", "collector-is-healthy", "grafana"}
+
+
+def test_images_are_pinned_and_built_once() -> None:
+    """No image is `latest`; the demo's is built by one service and used by the others."""
+    services = project()["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["shop"]
+    own = services["shop"]["image"]
+    others = {service["image"] for service in services.values()} - {own}
+    assert all(re.search(r":\d+\.\d+\.\d+$", image) for image in others)
+    for name in ("visitors", "collector-is-healthy"):
+        assert (services[name]["image"], services[name]["pull_policy"]) == (own, "never")
+
+
+def test_everything_waits_for_what_is_healthy() -> None:
+    """Each server has a health check, the Collector's by a service that ends well when it answers."""
+    services = project()["services"]
+    assert services["shop"]["healthcheck"]["test"] == ["CMD", "otel-canonical", "ready"]
+    assert services["grafana"]["healthcheck"]
+    assert services["collector"]["depends_on"]["grafana"]["condition"] == "service_healthy"
+    waits = services["visitors"]["depends_on"]
+    assert waits["shop"]["condition"] == "service_healthy"
+    assert waits["collector-is-healthy"]["condition"] == "service_completed_successfully"
+    asks = services["collector-is-healthy"]["command"]
+    compile(asks[2], "command", "exec")
+    port = services["collector"]["environment"]["HEALTH_ENDPOINT"].rpartition(":")[2]
+    assert f"http://collector:{port}" in asks[2]
 
 
 def test_mounted_files_are_here() -> None:
@@ -125,20 +152,9 @@ def test_visitors_keep_the_shop_busy(tmp_path: Path) -> None:
             stop(visitors)
 
 
-def dashboard() -> dict[str, Any]:
-    """Return the dashboard."""
-    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
-    return found
-
-
 def queries() -> Iterator[tuple[str, str]]:
-    """Return title and query of each target, with Grafana's variables replaced as it would."""
-    for panel in dashboard()["panels"]:
-        for target in panel["targets"]:
-            query = target["expr"]
-            for name, value in VARIABLES.items():
-                query = query.replace(name, value)
-            yield panel["title"], query
+    """Return title and query of each target that asks Loki."""
+    return queries_of("loki")
 
 
 @pytest.fixture(scope="module")
@@ -187,11 +203,56 @@ def test_dashboard_shows_what_it_promises(read_queries: list[dict[str, Any]]) ->
     assert [target["legendFormat"] for target in duration["targets"]] == ["p50", "p95", "p99"]
 
 
+def test_data_sources_are_chosen_by_variables() -> None:
+    """An import elsewhere asks for nothing that is not there: no data source is named by its uid."""
+    variables = {
+        variable["name"]: variable["query"]
+        for variable in dashboard()["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
+    assert variables == {name: name for name in ("loki", "prometheus", "tempo")}
+    for panel in dashboard()["panels"]:
+        for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
+            assert source["uid"] == f"${{{source['type']}}}"
+
+
+def test_queries_make_no_series_for_each_event() -> None:
+    """`max(max_over_time())` makes one (loki#23474), and `topk` over time is chosen anew at each step."""
+    for title, query in queries():
+        assert not re.search(r"(max|min|avg)( by \([^)]*\))? ?\((max|min|avg)_over_time", query), (
+            title
+        )
+        assert "topk" not in query, title
+
+
+def test_no_route_has_a_name() -> None:
+    """Where a panel shows routes, requests without one are a series that says so."""
+    for title, query in queries():
+        if re.search(r"by \([^)]*http_route", query):
+            assert "(no route)" in query, title
+
+
+def test_rows_lead_to_logs_and_traces() -> None:
+    """Links of the tables are addresses of Grafana's Explore with a query, and one leads to Tempo."""
+    text = DASHBOARD.read_text()
+    links = [
+        link["url"]
+        for panel in dashboard()["panels"]
+        for link in panel["fieldConfig"]["defaults"].get("links", [])
+    ]
+    assert len(links) >= 5
+    for url in links:
+        panes = json.loads(url.partition("panes=")[2])
+        assert panes["a"]["queries"][0]["expr"].startswith("{service_name=~")
+    assert '\\"type\\":\\"tempo\\"' in text
+    [deploys] = dashboard()["annotations"]["list"]
+    assert deploys["target"]["tags"] == ["deploy"]
+
+
 def test_panels_have_places_of_their_own() -> None:
-    """None lies on another or beyond the edge; each has an id, and its data source is provisioned."""
+    """None lies on another or beyond the edge, and each has an id."""
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    assert {panel["datasource"]["uid"] for panel in panels} == {"loki"}
     places = [panel["gridPos"] for panel in panels]
     assert all(place["x"] + place["w"] <= COLUMNS for place in places)
     for one, other in itertools.combinations(places, 2):

@@ -18,7 +18,14 @@ from otel_canonical.event.registry import faults
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "demo/*.md", "benchmarks/*.md", "tests/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "integrations/*.md",
+        "demo/*.md",
+        "benchmarks/*.md",
+        "tests/*.md",
+    )
     for path in REPOSITORY.glob(pattern)
 )
 #: Without the one that names the keys of other systems, too.

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from otel_canonical.event import fields, json_lines, logfmt
+from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, attribute_of
+from otel_canonical.event.summary import summary
 from tests.support.hostile_texts import PIECES, UNPAIRED_SURROGATES, hostile_events
 from tests.support.otlp_sink import SunkLog
 from tests.support.peers.collector import (
@@ -79,7 +81,7 @@ def reader(tmp_path: Path, lines_file: Path) -> Iterator[Collector]:
     with shipped_collector(
         tmp_path,
         LINES_CONFIG,
-        "yaml:receivers::filelog/lines::poll_interval: 20ms",
+        "yaml:receivers::file_log/lines::poll_interval: 20ms",
         CANONICAL_LINES=str(lines_file),
         CANONICAL_LINES_START_AT="beginning",
         OTEL_SERVICE_NAME="shop",
@@ -178,7 +180,6 @@ def test_severity_is_that_of_the_log_event(
     reader: Collector, lines_file: Path, event: dict[str, Any], severity: str
 ) -> None:
     """The Collector judges as we do."""
-    from otel_canonical.event.event import EventType
     from otel_canonical.otel.log_events import kind_of
 
     ours = kind_of(EventType(event["event_type"]), event.get("resp_status"))
@@ -186,7 +187,7 @@ def test_severity_is_that_of_the_log_event(
     write(lines_file, [logfmt.encode({"ts": HEAD["ts"], **event, "req_id": "a"}.items())])
     [log] = read(reader, 1)
     name = f"canonical.{event['event_type']}"
-    assert (log.severity, log.event_name, log.body) == (severity, name, name)
+    assert (log.severity, log.event_name) == (severity, name)
 
 
 def test_other_lines_go_on_as_they_are(reader: Collector, lines_file: Path) -> None:
@@ -200,6 +201,55 @@ def test_other_lines_go_on_as_they_are(reader: Collector, lines_file: Path) -> N
     logs = read(reader, len(others))
     assert {log.body for log in logs} >= set(others[:2])
     assert {log.event_name for log in logs} == {""}
+
+
+@pytest.mark.parametrize("gates", ["", "ottl.set.allowNil"])
+def test_collector_has_nothing_to_warn_of(gates: str, tmp_path: Path) -> None:
+    """It starts and reads a line without a warning, also when setting nil no longer is ignored."""
+    file = tmp_path / "lines.log"
+    file.touch()
+    with shipped_collector(
+        tmp_path,
+        LINES_CONFIG,
+        gates=gates,
+        CANONICAL_LINES=str(file),
+        CANONICAL_LINES_START_AT="beginning",
+    ) as reader:
+        write(file, [logfmt.encode({"ts": HEAD["ts"], "event_type": "pool"}.items())])
+        [log] = read(reader, 1)
+        said = reader.said()
+    assert (log.body, log.event_name, log.trace_id) == ("pool", "canonical.pool", "")
+    assert log.attributes == {"canonical.event_type": "pool"}
+    assert [row for row in said.splitlines() if "\twarn\t" in row or "\terror\t" in row] == []
+
+
+BODIES: list[dict[str, Any]] = [
+    {"req_method": "GET", "req_path": "/a/", "resp_status": 200, "resp_time": 0.0125},
+    {"resp_status": 400, "resp_time": 0.001},
+    {"event_type": "timeout", "req_method": "GET", "req_path": "/a/", "resp_status": 500}
+    | {"resp_time": 4.29, "timeout_cause_loc": "a.py:12:wait", "exc_type": "SystemExit"},
+    {"event_type": "lost", "req_method": "GET", "req_path": "/a/", "resp_time": 3.98938}
+    | {"lost_cause": "oom", "lost_cause_loc": "a.py:1:f"},
+    {"event_type": "lost", "resp_time": 1.0},
+    {"event_type": "slow", "req_method": "GET", "req_path": "/a/", "resp_time": 5.0}
+    | {"slow_cause_loc": "a.py:1:f", "exc_type": "Handled"},
+    {"event_type": "partial_failure", "exc_type": "URLError", "exc_cause_loc": "a.py:1:f"},
+    {"event_type": "slow_query", "db_query": "SELECT 1", "db_query_time": 1.8}
+    | {"db_query_loc": "a.py:1:f"},
+    {"event_type": "pool", "g_w_count": 4},
+]
+
+
+@pytest.mark.parametrize("encoder", [logfmt, json_lines], ids=["logfmt", "json"])
+def test_body_is_that_of_the_log_event(reader: Collector, lines_file: Path, encoder: Any) -> None:
+    """The Collector makes the same text of a line as we do of the event."""
+    events = [HEAD | {"req_id": str(number)} | event for number, event in enumerate(BODIES)]
+    write(lines_file, [encoder.encode(event.items()) for event in events])
+    logs = {log.attributes["http.request.id"]: log.body for log in read(reader, len(events))}
+    for event in events:
+        kind = EventType(event["event_type"])
+        ours = CanonicalEvent.of_pairs(kind, list(event.items()))
+        assert logs[event["req_id"]] == summary(kind, ours.attributes())
 
 
 @pytest.mark.parametrize("encoding", ["logfmt", "json"])

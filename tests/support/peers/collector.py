@@ -159,19 +159,25 @@ def validate(*configurations: str, **environment: str) -> str:
 
 
 @contextlib.contextmanager
-def collector(directory: Path, *configurations: str, **environment: str) -> Iterator[Collector]:
+def collector(
+    directory: Path, *configurations: str, gates: str = "", **environment: str
+) -> Iterator[Collector]:
     """Start the Collector; it is ready to receive.
 
     Args:
         directory: where its log goes and, for a `file` exporter at `${env:RECEIVED}`, what it got.
         configurations: what to give with `--config`, merged in this order: paths, or `yaml:...`.
             Without any, what comes by OTLP goes into the file.
+        gates: feature gates to switch on, separated by commas.
         environment: the variables that they name; none is inherited.
     """
     file, log = directory / "received.jsonl", directory / "otelcol.log"
+    options = _options([*(configurations or [f"yaml:{OTLP_TO_FILE}"]), UNRECORDED])
+    if gates:
+        options.append(f"--feature-gates={gates}")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [otelcol(), *_options([*(configurations or [f"yaml:{OTLP_TO_FILE}"]), UNRECORDED])],
+            [otelcol(), *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
@@ -188,19 +194,20 @@ def collector(directory: Path, *configurations: str, **environment: str) -> Iter
 
 @contextlib.contextmanager
 def shipped_collector(
-    directory: Path, *configurations: str, **environment: str
+    directory: Path, *configurations: str, gates: str = "", **environment: str
 ) -> Iterator[Collector]:
     """Start the Collector with our own configuration; `received` is what its backend got.
 
     Args:
         directory: where its log goes.
         configurations: what to merge after `collector-config.yaml`.
+        gates: feature gates to switch on.
         environment: variables beside those of the addresses.
     """
     with otlp_sink() as backend:
         variables = {**LOOPBACK, "BACKEND_OTLP_ENDPOINT": backend.endpoint, **environment}
         given = (CONFIG, IMPATIENT, *configurations)
-        with collector(directory, *given, **variables) as started:
+        with collector(directory, *given, gates=gates, **variables) as started:
             started.received = backend
             yield started
 

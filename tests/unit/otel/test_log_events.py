@@ -25,6 +25,7 @@ from opentelemetry.sdk._logs.export import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.otel import log_events
 from otel_canonical.otel.log_events import LogEvents
 
 IDS = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
@@ -65,7 +66,7 @@ def test_record_is_complete() -> None:
     [readable] = events.exported()
     record = readable.log_record
     assert (record.trace_id, record.span_id, record.trace_flags) == (0xABC, 0xDEF, 1)
-    assert (record.event_name, record.body) == ("canonical.request", "canonical.request")
+    assert (record.event_name, record.body) == ("canonical.request", "request 503")
     assert (record.severity_text, readable.dropped_attributes) == ("ERROR", 0)
     assert dict(record.attributes or {}) == an_event().attributes()
     assert readable.resource is events.provider.resource
@@ -83,6 +84,21 @@ def test_attributes_are_made_only_when_they_are_exported(monkeypatch: pytest.Mon
     assert not made
     assert dict(events.exported()[0].log_record.attributes or {})
     assert made
+
+
+def test_body_is_made_when_it_is_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the thread that has served the request, and once; who sets another gets that."""
+    made = []
+    monkeypatch.setattr(
+        log_events, "summary", lambda *given: made.append(given) or f"body {len(made)}"
+    )
+    events = Events()
+    events.out.emit(an_event(), ROOT, 200)
+    assert not made
+    record = events.exported()[0].log_record
+    assert (record.body, record.body, len(made)) == ("body 1", "body 1", 1)
+    record.body = "another"
+    assert record.body == "another"
 
 
 def test_stacks_are_made_at_once() -> None:
