@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,4 +23,6 @@ def installed_aside(name: str) -> Path:
         wanted = ["--target", "packages", "-r", requirements.name]
         run_or_give_up([*command, *wanted], directory, f"`pip download -r {requirements}`")
 
-    return built_once(name, [requirements], build) / "packages"
+    # Their scripts name the interpreter, and compiled ones are of its version.
+    interpreter = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:6]
+    return built_once(f"{name}-{interpreter}", [requirements], build) / "packages"
