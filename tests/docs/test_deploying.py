@@ -135,13 +135,15 @@ def test_websockets_start_line_writes_lines(site: Path, tmp_path: Path) -> None:
 def test_development_shows_requests_as_a_person_reads_them(site: Path, tmp_path: Path) -> None:
     """The pipe of docs/APPLICATION.md: a request is a row of `otel-canonical tail`."""
     command = marked("docs/APPLICATION.md", "development").strip()
+    # Gunicorn reads the directory's gunicorn.conf.py, whose pid file is another server's here.
+    own = f"--bind 127.0.0.1:0 --pid {tmp_path / 'gunicorn.pid'}"
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen(
             ["bash", "-c", command],
             stdout=out,
             stderr=err,
             cwd=site,
-            env=clean_environment(tmp_path, {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0"}),
+            env=clean_environment(tmp_path, {"GUNICORN_CMD_ARGS": own}),
             start_new_session=True,
         )
     server = Server(process, tmp_path / "out", tmp_path / "err")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.operating import stop_politely
 from tests.support.otlp_sink import OtlpSink, otlp_sink
-from tests.support.servers import Line, Server, gunicorn
+from tests.support.servers import Line, Server, eventually, gunicorn
 
 SECRET = "hunter2"
 JWT = "eyJhbGciOiJ9.eyJzdWIi.sig-x"
@@ -88,6 +88,15 @@ def test_path_query_and_referrer(site: Site) -> None:
         Referer=f"https://other/{SECRET}?a=1",
     )
     assert line["req_path"] == root["url.path"] == "/ping/[redacted]/"
+    [event] = eventually(
+        lambda: [
+            log
+            for log in list(site.sink.logs)
+            if log.event_name and log.attributes["http.request.id"] == line["req_id"]
+        ],
+        site.server.report,
+    )
+    assert str(event.body).startswith("GET /ping/[redacted]/ ")
     assert line["req_query"] == root["url.query"] == "code=[redacted]&q=1&key=[redacted]"
     assert line["req_referrer"] == root["http.request.header.referer"] == "https://other"
     reset = "http://localhost:8000/reset/MQ/c1a2b3-0123456789abcdef0123456789abcdef/?x=1"
