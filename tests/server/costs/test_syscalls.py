@@ -16,8 +16,11 @@ CALL = re.compile(r"^(\d+) +([a-z_0-9]+)\(")
 
 #: A request's line is one `write`; its CPU time is the one clock that the kernel must be asked for, at
 #: its beginning and at its end; so is its wait for a CPU, read from a file that stays open. How full the
-#: pool is costs none, and resident memory is looked at once in a second.
+#: pool is costs none.
 OURS = collections.Counter(write=1, clock_gettime=2, pread64=2)
+
+#: A look at resident memory: once in a second, and in requests of 10 ms, as which any may pass under strace.
+SELDOM = re.compile(r"pread64\(\d+, .*, 128, 0\)")
 
 
 def calls_of_a_request(directory: Path, *arguments: str, command: list[str]) -> dict[str, int]:
@@ -38,7 +41,7 @@ def calls_of_a_request(directory: Path, *arguments: str, command: list[str]) -> 
         if call[2] == "accept4" and " = -1" not in line:
             worker = call[1]
             requests.append(collections.Counter())
-        if call[1] == worker:
+        if call[1] == worker and not SELDOM.search(line):
             requests[-1][call[2]] += 1
     # The last goes on until the server ends.
     kinds = collections.Counter(frozenset(one.items()) for one in requests[WARM_UP:-1])

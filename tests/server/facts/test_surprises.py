@@ -104,9 +104,9 @@ def test_late_request_names_what_kept_it_waiting(
     """The pool is full of one route; who comes then waits, and its line says what is still open."""
     with gunicorn("eats_time", tmp_path, *arguments) as server:
         server.get("/ok/")
-        long = threading.Thread(target=server.get, args=("/sleeps/?s=4",))
+        long = threading.Thread(target=server.get, args=("/sleeps/?s=5",))
         long.start()
-        short = threading.Thread(target=server.get, args=("/burns/?s=1",))
+        short = threading.Thread(target=server.get, args=("/sleeps/?s=1",))
         short.start()
 
         # The first that comes when both are served waits for the shorter one.
