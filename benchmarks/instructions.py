@@ -87,10 +87,12 @@ class CountedRow(Row):
 def read_options() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", metavar="ROW,ROW", default=",".join(ROWS), help="%(default)s")
+    parser.add_argument("--only", metavar="ROW,ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--paths", metavar="PATH,PATH", default=f"{OK},{QUERIES}")
     parser.add_argument("--venv", type=Path, help="use this environment for every row")
-    parser.add_argument("--check", action="store_true", help="measure what has a bound, and fail")
+    parser.add_argument(
+        "--check", action="store_true", help="fail beyond a bound; default rows: those with one"
+    )
     return parser.parse_args()
 
 
@@ -104,7 +106,7 @@ def main() -> None:
     if options.check and not bounds:
         print(f"No bounds are known for this Python; there are some for {list(BOUNDS)}")
         return
-    only = ",".join({row for row, _ in bounds}) or options.only
+    only = options.only or ",".join({row for row, _ in bounds} or ROWS)
     rows, paths = choose_rows(tuple(only.split(","))), options.paths.split(",")
     if options.venv:
         environments = {row.environment: options.venv.absolute() for row in rows}
