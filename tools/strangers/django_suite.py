@@ -63,6 +63,13 @@ if __name__ == "__main__":
             print(f"{len(kept[0])} requests had an event", file=sys.stderr)
 """
 
+#: Tests of the exact content of lists that we extend.
+EXPECTED = {
+    "backends.base.test_base.ExecuteWrapperTests.test_wrapper_connection_specific": (
+        "asserts that a connection has no `execute_wrappers` but its own"
+    ),
+}
+
 _RESULT = re.compile(
     r"^(\w+) \(([\w.]+)\)(?:.*\n)*?.*?\.\.\. (ok|FAIL|ERROR|skipped|expected failure)", re.MULTILINE
 )
@@ -131,9 +138,10 @@ def main() -> int:
             for name in sorted(plain.keys() | ours.keys()):
                 before, after = plain.get(name, "not run"), ours.get(name, "not run")
                 if before != after:
-                    differing += 1
-                    print(f"    {name}: {before} without us, {after} with us")
-    print(f"{len(plain)} tests, {differing} differences")
+                    reason = EXPECTED.get(name.rpartition(".")[0])
+                    differing += reason is None
+                    print(f"    {name}: {before} without us, {after} with us; {reason or 'why?'}")
+    print(f"{len(plain)} tests, {differing} differences that are not explained")
     return bool(differing)
 
 
