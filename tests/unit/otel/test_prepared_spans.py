@@ -27,8 +27,9 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, TraceState
 
 from otel_canonical.event.redaction import RedactionPolicy
-from otel_canonical.otel import query_spans
+from otel_canonical.otel import driver_instrumentations, query_spans, sdk
 from otel_canonical.otel.call_counter import CallCounter
+from otel_canonical.otel.driver_instrumentations import Treatment
 from otel_canonical.otel.otlp_encoder import SPANS, BatchEncoder
 from otel_canonical.otel.prepared_spans import PendingSpan, PreparedSpan, made
 from otel_canonical.otel.query_spans import ConnectionFacts, Failure, Server
@@ -38,6 +39,7 @@ from otel_canonical.otel.sampler import CountingSampler
 from otel_canonical.otel.sdk import way_of_query_spans
 from otel_canonical.otel.tail_sampling import TailSampling
 from otel_canonical.request.scope import RequestScope
+from otel_canonical.settings import Settings
 
 SQL = "SELECT * FROM shop WHERE name = 'hunter2' AND id = %s LIMIT 1"
 
@@ -184,6 +186,19 @@ def test_processor_of_the_user_sees_spans_start_and_end() -> None:
     for _ in range(2):
         assert worker.run("SELECT 1").attributes["watched"] is True  # type: ignore[index]
     assert seen == ["start SELECT 1", "end SELECT"] * 2
+
+
+def test_processor_that_the_app_adds_later_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`connect` has patched the provider's own method."""
+    worker = Worker()
+    worker.provider.sampler = DEFAULT_ON  # as a worker finds it
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: worker.provider)
+    monkeypatch.setattr(driver_instrumentations, "_treatment", [Treatment.KEEP])
+    sdk.connect(Settings(), exports=True, redaction=RedactionPolicy())
+    worker.run()
+    assert type(worker.run()) is PreparedSpan
+    worker.provider.add_span_processor(SpanProcessor())
+    assert [type(worker.run()) is PreparedSpan for _ in range(2)] == [False, False]
 
 
 @pytest.mark.parametrize(
