@@ -60,13 +60,12 @@ class LineOutput:
             torn = mark.last_tear()
             if mark.is_torn():
                 line = b"\n" + line
-        write, fd = self._write, self._fd
         if slot is not None:
             # No call stands between this and the write: no other thread may run first. With some busy
             # threads it would be a while until this one is on again, and a kill meanwhile costs the line.
             slot.memory[slot.state_at] = CLOSING
         try:
-            count = write(fd, line)
+            count = self._write(self._fd, line)
         except BlockingIOError:
             count = 0
         except OSError as error:
