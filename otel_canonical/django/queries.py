@@ -218,7 +218,9 @@ def fetchmany(self: Any, *args: Any, **kwargs: Any) -> Any:
         counter = getattr(self.db, COUNTER, None)
         if counter is None or not counter.is_quiet:
             queries = scope.queries or scope.query_tally()
-            queries.fetch_ns += time.perf_counter_ns() - started_ns
+            elapsed_ns = time.perf_counter_ns() - started_ns
+            queries.fetch_ns += elapsed_ns
+            scope.accounted_ns += elapsed_ns
             queries.rows += len(rows)
     return rows
 

@@ -18,9 +18,13 @@ def canonical(text: str) -> list[Line]:
     return [logfmt.parse(line) for line in text.splitlines() if line.startswith("ts=")]
 
 
+#: Of the process, not of the request: the other workers, a first request's imports, a collection.
+BY_CHANCE = ("g_", "gc_", "imports", "mem_growth", "resp_overlap")
+
+
 def keys(line: Iterable[str]) -> list[str]:
-    """Return the keys of a line that don't depend on what the other workers are doing."""
-    return [key for key in line if not key.startswith("g_")]
+    """Return the keys of a line that don't depend on what else the process and the pool are doing."""
+    return [key for key in line if not key.startswith(BY_CHANCE)]
 
 
 @contextlib.contextmanager
