@@ -56,9 +56,10 @@ wheel-test: $(TEST) ## Build the wheel, install it elsewhere, test it without th
 matrix: $(TEST) ## Smoke-test the wheel: Pythons that are here, Djangos, Gunicorns; ARGS=--corners for few
 	@$(VENV)/bin/python tools/try_wheel.py --matrix $(ARGS)
 
-soak: $(TEST) ## The long versions: kills, recycles, timeouts, reloads, ill collectors, others' applications
+soak: $(TEST) ## The long versions: chaos, kills, timeouts, reloads, ill collectors, others' applications, Django's own tests
 	@OTEL_CANONICAL_SOAK=1 $(VENV)/bin/python -m pytest -s -p no:randomly -m soak $(ARGS)
 	@$(VENV)/bin/python tools/strangers/compare.py
+	@$(VENV)/bin/python tools/strangers/django_suite.py
 
 mutants: $(TEST) ## Change the code in small ways and see whether unit tests notice; ARGS="stacks/location.py --all"
 	@$(VENV)/bin/python tools/mutants.py $(ARGS)
