@@ -66,7 +66,7 @@ def find_combinations(*, corners: bool) -> Iterator[Combination]:
     classifiers = importlib.metadata.metadata("otel-canonical").get_all("Classifier") or []
     supported = versions_of(classifiers, "Programming Language :: Python :: ")
     djangos = versions_of(classifiers, "Framework :: Django :: ")
-    here = find_interpreters(supported)
+    here = find_interpreters(supported, make=not corners)
     pythons = [here[version] for version in supported if version in here]
     first, last = pythons[0], pythons[-1]
     yield Combination(first, (), is_oldest=True)
@@ -97,15 +97,19 @@ def runs_on(django: str, interpreter: Interpreter) -> bool:
     return oldest <= version_key(interpreter.version) <= newest
 
 
-def find_interpreters(supported: list[str]) -> dict[str, Interpreter]:
-    """Return the interpreters by version, `3.12`; say which of the supported ones are missing."""
+def find_interpreters(supported: list[str], *, make: bool) -> dict[str, Interpreter]:
+    """Return the interpreters by version, `3.12`; say which of the supported ones are missing.
+
+    With `make`, the root of tools/testing-pythons is made if one is missing; else used if it is there.
+    """
     found: dict[str, Interpreter] = {}
     for line in run([REPOSITORY / "tools" / "pythons"], REPOSITORY).splitlines():
         version = run([line, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], REPOSITORY)
         found.setdefault(version.strip(), Interpreter(version.strip(), Path(line)))
     if set(supported) - found.keys():
-        # What can't be made is said by the script itself; its Pythons are left out.
-        subprocess.run([TESTING_PYTHONS, "make"], check=False)
+        if make:
+            # What can't be made is said by the script itself; its Pythons are left out.
+            subprocess.run([TESTING_PYTHONS, "make"], check=False)
         for line in run([TESTING_PYTHONS, "list"], REPOSITORY).splitlines():
             version = line.rpartition("python")[2]
             launcher = (TESTING_PYTHONS, "run")

@@ -107,8 +107,7 @@ def prepare(combination: Combination, wheel: Path, directory: Path) -> Path:
         for stale in CACHE.glob(f"{combination.name}-{'?' * len(digest)}"):
             shutil.rmtree(stale)
         run(interpreter.command(interpreter.path, "-m", "venv", environment), directory)
-        # Few of the modules are ever imported.
-        install = interpreter.command(python, "-m", "pip", "install", "--quiet", "--no-compile")
+        install = interpreter.command(python, "-m", "pip", "install", "--quiet")
         wanted: list[Path | str] = [wheel]
         if combination.is_oldest:
             constraints = directory / "oldest.txt"
