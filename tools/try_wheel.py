@@ -2,7 +2,8 @@
 
 Run `python tools/try_wheel.py` for this Python and the newest of everything, with `--matrix` for each
 Python on this machine with each supported Django, and for each supported Gunicorn; `--corners` leaves
-all of these out but the oldest and the newest. The environments of the matrix are kept in
+all of these out but the oldest and the newest. Pythons that this machine lacks come from
+tools/testing-pythons, where it can make them. The environments of the matrix are kept in
 `.cache/matrix`, for as long as pyproject.toml stays as it is.
 """
 
@@ -10,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+
+from combinations import Combination, Interpreter, find_combinations, oldest_allowed
+from processes import Failed, run, run_and_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".cache" / "matrix"
@@ -31,35 +30,9 @@ SMOKE = ("tests/server/test_smoke.py",)
 MORE_THAN_SMOKE = ("tests/server/test_smoke.py", "tests/server/facts/test_every_request.py")
 #: What the tests need beside the wheel: each worker class is tried.
 PEERS = ("pytest", "gevent>=24.10", "uvicorn-worker")
-OLDEST_GUNICORN = "gunicorn==23.*"
-#: Between the oldest and the newest, which pip finds.
-OTHER_GUNICORNS = ("gunicorn==24.*", "gunicorn==25.*", "gunicorn==26.*")
-#: The oldest that pyproject.toml allows; tried together, on the oldest Python and Django.
-OLDEST = (
-    OLDEST_GUNICORN,
-    "opentelemetry-sdk==1.45.0",
-    "opentelemetry-instrumentation-django==0.66b0",
-)
-PATIENCE_S = 900
+#: What servers need of the extras; tried with the oldest of all.
+EXTRAS = "[asgi,grpc]"
 SHOWN = ("Django", "gunicorn", "opentelemetry-sdk")
-
-
-class Failed(Exception):
-    """Something that was run did not end well; the message is what it said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """One environment to try the wheel in."""
-
-    python: Path
-    version: str
-    requirements: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """How the environment is called, and its directory."""
-        return "-".join([self.version, *self.requirements]).replace("==", "").replace(".*", "")
 
 
 def main() -> int:
@@ -80,14 +53,14 @@ def main() -> int:
 
 def try_once(wheel: Path, away: Path, directory: Path) -> bool:
     """Try the wheel in a clean environment, with everything that `make test` installs; and the demo."""
-    environment = directory / "environment"
+    environment, here = directory / "environment", Interpreter("this", Path(sys.executable))
     run([sys.executable, "-m", "venv", environment], directory)
     python = environment / "bin" / "python"
     run([python, "-m", "pip", "install", "--quiet", "pip>=25.1"], directory)
     group = f"{REPOSITORY / 'pyproject.toml'}:test"
     run([python, "-m", "pip", "install", "--quiet", wheel, "--group", group], directory)
-    check_origin(python, environment, away)
-    print(f"{wheel.name} installed: {versions_in(python)}", flush=True)
+    check_origin(here, python, away)
+    print(f"{wheel.name} installed: {versions_in(here, python)}", flush=True)
     commands = (
         [python, "-m", "pytest", *MORE_THAN_SMOKE, "-p", "no:cacheprovider"],
         [python, "demo/show.py"],
@@ -101,14 +74,15 @@ def try_matrix(combinations: list[Combination], wheel: Path, away: Path, directo
     def try_one(combination: Combination) -> bool:
         started, passed = time.monotonic(), True
         try:
-            python = prepare(combination, wheel, directory)
-            check_origin(python, python.parents[1], away)
-            run([python, "-m", "pytest", *SMOKE, "-q", "-p", "no:cacheprovider"], away)
-            said = versions_in(python)
+            python, interpreter = prepare(combination, wheel, directory), combination.interpreter
+            check_origin(interpreter, python, away)
+            smoke = ("-m", "pytest", *SMOKE, "-q", "-p", "no:cacheprovider")
+            run(interpreter.command(python, *smoke), away)
+            said = versions_in(interpreter, python) + ", the oldest of all" * combination.is_oldest
         except Failed as error:
             said, passed = str(error), False
         outcome = f"{'passed' if passed else 'FAILED'} {time.monotonic() - started:4.0f} s"
-        print(f"{outcome}  Python {combination.version:6} {said}", flush=True)
+        print(f"{outcome}  Python {combination.interpreter.version:6} {said}", flush=True)
         return passed
 
     # pip waits for the network, servers for their workers: as many at once as there are processors.
@@ -121,63 +95,9 @@ def try_matrix(combinations: list[Combination], wheel: Path, away: Path, directo
     return not failed
 
 
-def find_combinations(*, corners: bool) -> Iterator[Combination]:
-    """Yield what the wheel is to be tried with, of what is here and supported.
-
-    With `corners`: the oldest and the newest Gunicorn, each with every Django that our classifiers name,
-    the one on the oldest Python, the other on the newest, and there with the newest Django, too. Else
-    also every Python with every Django, and the other Gunicorns.
-    """
-    classifiers = importlib.metadata.metadata("otel-canonical").get_all("Classifier") or []
-    supported = versions_of(classifiers, "Programming Language :: Python :: ")
-    series = [
-        f"Django=={django}.*" for django in versions_of(classifiers, "Framework :: Django :: ")
-    ]
-    here = find_pythons()
-    for missing in sorted(set(supported) - here.keys(), key=version_key):
-        print(f"Python {missing} is supported, but not on this machine", flush=True)
-    pythons = [version for version in supported if version in here]
-    first, last = pythons[0], pythons[-1]
-    for number, django in enumerate(series):
-        # The oldest of everything, once; then only Gunicorn is old.
-        old = (OLDEST_GUNICORN,) if number else OLDEST
-        yield Combination(here[first], first, (django, *old))
-    yield from _with_each_django(here[last], last, series)
-    if corners:
-        return
-    for gunicorn in OTHER_GUNICORNS:
-        yield Combination(here[last], last, (series[-1], gunicorn))
-    for version in pythons[:-1]:
-        yield from _with_each_django(here[version], version, series)
-
-
-def _with_each_django(python: Path, version: str, series: list[str]) -> Iterator[Combination]:
-    for django in series:
-        yield Combination(python, version, (django,))
-    newest = newest_django(python)
-    if f"Django=={newest.rpartition('.')[0]}.*" not in series:
-        yield Combination(python, version, (f"Django=={newest}",))
-
-
-def find_pythons() -> dict[str, Path]:
-    """Return the interpreters of this machine by version, `3.12`."""
-    found: dict[str, Path] = {}
-    for line in run([REPOSITORY / "tools" / "pythons"], REPOSITORY).splitlines():
-        version = run([line, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], REPOSITORY)
-        found.setdefault(version.strip(), Path(line))
-    return found
-
-
-def newest_django(python: Path) -> str:
-    """Return the version of Django that pip would choose for an interpreter."""
-    choose = ["install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report", "-"]
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    report = json.loads(run([*pip, *choose, "Django"], REPOSITORY))
-    return str(report["install"][0]["metadata"]["version"])
-
-
 def prepare(combination: Combination, wheel: Path, directory: Path) -> Path:
     """Return the interpreter of the combination's environment, with the wheel in it."""
+    interpreter = combination.interpreter
     digest = hashlib.sha256((REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()[:12]
     environment = CACHE / f"{combination.name}-{digest}"
     python = environment / "bin" / "python"
@@ -186,13 +106,18 @@ def prepare(combination: Combination, wheel: Path, directory: Path) -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         for stale in CACHE.glob(f"{combination.name}-{'?' * len(digest)}"):
             shutil.rmtree(stale)
-        run([combination.python, "-m", "venv", environment], directory)
-        install = [python, "-m", "pip", "install", "--quiet"]
-        run([*install, wheel, *PEERS, *combination.requirements], directory)
+        run(interpreter.command(interpreter.path, "-m", "venv", environment), directory)
+        install = interpreter.command(python, "-m", "pip", "install", "--quiet")
+        wanted: list[Path | str] = [wheel]
+        if combination.is_oldest:
+            constraints = directory / "oldest.txt"
+            constraints.write_text("\n".join(oldest_allowed()))
+            wanted = [f"{wheel}{EXTRAS}", "--constraint", constraints]
+        run([*install, *wanted, *PEERS, *combination.requirements], directory)
         complete.touch()
     else:
-        renew = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
-        run([*renew, wheel], directory)
+        renew = ("-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel)
+        run(interpreter.command(python, *renew), directory)
     return python
 
 
@@ -226,58 +151,19 @@ def copy_tests(directory: Path) -> Path:
     return directory
 
 
-def check_origin(python: Path, environment: Path, away: Path) -> None:
-    """Fail unless the package that is imported is the installed one."""
-    origin = run(
-        [python, "-c", "import otel_canonical; print(otel_canonical.__file__)"], away
-    ).strip()
-    if not Path(origin).is_relative_to(environment):
+def check_origin(interpreter: Interpreter, python: Path, away: Path) -> None:
+    """Fail unless the package that is imported is the one installed in the environment."""
+    ask = "import otel_canonical; print(otel_canonical.__file__)"
+    origin = run(interpreter.command(python, "-c", ask), away).strip()
+    if not Path(origin).is_relative_to(python.parents[1]):
         raise Failed(f"imported {origin}, which is not the wheel's")
 
 
-def versions_in(python: Path) -> str:
+def versions_in(interpreter: Interpreter, python: Path) -> str:
     """Return what is installed, in words."""
     ask = f"from importlib.metadata import version\nfor n in {SHOWN!r}: print(n, version(n))"
-    return ", ".join(run([python, "-c", ask], python.parent).splitlines())
-
-
-def versions_of(classifiers: list[str], prefix: str) -> list[str]:
-    """Return the versions with two numbers that classifiers name after a prefix, oldest first."""
-    found = [line.removeprefix(prefix) for line in classifiers if line.startswith(prefix)]
-    return sorted((version for version in found if "." in version), key=version_key)
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return what versions are sorted by."""
-    return tuple(int(number) for number in version.split("."))
-
-
-def run(command: list[str | Path], directory: Path) -> str:
-    """Return what a command writes to stdout."""
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    if done.returncode:
-        words = " ".join(map(str, command))
-        raise Failed(f"`{words}` ended with {done.returncode}\n{done.stdout}{done.stderr}".rstrip())
-    return done.stdout
-
-
-def run_and_report(command: list[str | Path], directory: Path) -> bool:
-    """Run a command whose output is for people; return whether it ended well."""
-    done = subprocess.run(command, cwd=directory, env=clean_environment(), timeout=PATIENCE_S)
-    return done.returncode == 0
-
-
-def clean_environment() -> dict[str, str]:
-    """Return our environment without what would let the source tree in."""
-    unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    said = run(interpreter.command(python, "-c", ask), python.parent)
+    return ", ".join(said.splitlines())
 
 
 if __name__ == "__main__":

@@ -13,10 +13,7 @@ def fork(run: Callable[[], object]) -> int:
 
     The child never returns into pytest.
     """
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads, and pytest-xdist has one; the child does without.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+    pid = quiet_fork()
     if pid == 0:
         status = 1
         try:
@@ -27,6 +24,14 @@ def fork(run: Callable[[], object]) -> int:
         finally:
             os._exit(status)
     return pid
+
+
+def quiet_fork() -> int:
+    """Fork as `os.fork` does. The child must leave by `os._exit`: it never returns into pytest."""
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads, and pytest-xdist has one; the child does without.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def exit_status(pid: int) -> int:

@@ -14,6 +14,7 @@ import pytest
 from otel_canonical.event import log_files
 from otel_canonical.event.log_files import OwnDescriptor, open_log_file
 from tests.support.descriptors import NOBODY, connected, needs_root, soon
+from tests.support.forks import quiet_fork
 
 OTHER = 4242
 
@@ -185,7 +186,7 @@ def test_terminal_does_not_become_the_servers(tmp_path: Path) -> None:
     """A session leader that opens a terminal would get its signals."""
     with connected("terminal", tmp_path) as (_, writer):
         name = os.ttyname(writer)
-        if not (child := os.fork()):
+        if not (child := quiet_fork()):
             os.setsid()
             os.close(open_log_file(name, None))
             with contextlib.suppress(OSError):
@@ -210,7 +211,7 @@ def test_path_may_name_a_descriptor(path: str, tmp_path: Path) -> None:
 def test_descriptor_of_another_process_is_opened(tmp_path: Path) -> None:
     """`/proc/1/fd/1` is how much is sent to a container's log."""
     with connected("pipe", tmp_path) as (reader, writer):
-        if not (child := os.fork()):
+        if not (child := quiet_fork()):
             fd = open_log_file(f"/proc/{os.getppid()}/fd/{writer}", None)
             os.write(fd, b"from a child\n")
             os._exit(0 if not os.get_blocking(fd) and fd != writer else 1)

@@ -22,6 +22,7 @@ from otel_canonical.event.output import LineOutput
 from otel_canonical.event.patience import Patience
 from otel_canonical.event.targets import STANDARD_STREAMS
 from tests.support.descriptors import connected, needs_root, read_now
+from tests.support.forks import quiet_fork
 from tests.support.servers import eventually
 
 
@@ -56,7 +57,7 @@ def write_with_limit(output: LineOutput, line: bytes, limit: int) -> bool:
 
 def in_child(do: object, *args: object) -> None:
     """Call a function in a fork of this process."""
-    if not (child := os.fork()):
+    if not (child := quiet_fork()):
         try:
             os._exit(0 if callable(do) and do(*args) else 1)
         finally:
@@ -305,7 +306,7 @@ def test_lines_are_whole_when_a_disk_is_full_again_and_again(small_disk: Path) -
     go, stop = os.pipe()
     children = []
     for number in range(WRITERS):
-        if not (child := os.fork()):
+        if not (child := quiet_fork()):
             os.close(stop)
             try:
                 write_until_closed(output, number, go, dropped)

@@ -26,6 +26,7 @@ from tests.support.descriptors import (
     read_now,
     soon,
 )
+from tests.support.forks import quiet_fork
 
 #: More than any of them holds.
 MANY = 100_000
@@ -171,7 +172,7 @@ def test_child_splices_from_pipes_of_its_own(tmp_path: Path) -> None:
         outlet.write(outlet.fd, b"parent\n")
         kept = list(descriptors._spare_pipes)
         assert kept
-        if not (child := os.fork()):
+        if not (child := quiet_fork()):
             try:
                 are_closed = not descriptors._spare_pipes
                 for end in itertools.chain(*kept):
@@ -189,7 +190,7 @@ def test_child_splices_from_pipes_of_its_own(tmp_path: Path) -> None:
 def test_terminal_of_the_process_is_opened_for_any_user(tmp_path: Path) -> None:
     """`docker run -t` with `gosu`: the terminal is root's, but it is ours, too."""
     with connected("terminal", tmp_path) as (reader, writer):
-        if not (child := os.fork()):
+        if not (child := quiet_fork()):
             try:
                 os.setsid()
                 fcntl.ioctl(writer, termios.TIOCSCTTY, 0)
