@@ -113,7 +113,7 @@ def test_each_place_has_what_was_spent_in_it(eater: Server) -> None:
 def test_work_side_by_side_is_said_to_overlap(view: str, eater: Server) -> None:
     """Two look-ups at once are both in `cache_time`; what they took together is counted once too often."""
     _, line = eater.ask(f"/{view}/")
-    assert float(line["cache_time"]) >= 2 * NAPS["cache"] * 0.98
+    assert float(line["cache_time"]) >= 2 * NAPS["cache"]
     assert 0 < float(line["resp_overlap"]) <= float(line["cache_time"]) / 2 + 0.001
     assert negative_keys(line) == []
     assert sums_of(line).are_right(), line
@@ -124,15 +124,15 @@ def test_work_side_by_side_is_said_to_overlap(view: str, eater: Server) -> None:
 def test_sleeping_is_blocked_and_computing_is_cpu(eater: Server) -> None:
     """By state; by place both are the view's.
 
-    Clocks are read one after the other, so that a busy machine moves them by 2 % against each other.
+    Clocks are read one after the other: a state may differ from the nap by what that takes, below 1 ms.
     """
     _, slept = eater.ask("/sleeps/?s=0.3")
     _, burnt = eater.ask("/burns/?s=0.3")
-    assert float(slept["resp_blocked"]) >= 0.3 * 0.98
+    assert float(slept["resp_blocked"]) >= 0.3 - 0.001
     assert float(slept["resp_cpu_time"]) < 0.1
-    assert float(burnt["resp_cpu_time"]) >= 0.3 * 0.98
+    assert float(burnt["resp_cpu_time"]) >= 0.3
     for line in (slept, burnt):
-        assert float(line["view_time"]) >= 0.3 * 0.98
+        assert float(line["view_time"]) >= 0.3
         assert sums_of(line).are_right(), line
 
 
@@ -159,7 +159,7 @@ def test_two_that_compute_under_one_gil_block_each_other(eater: Server) -> None:
     for client in clients:
         client.join()
     for line in lines:
-        assert 0.5 * 0.98 <= float(line["resp_cpu_time"]) <= 0.7
+        assert 0.5 <= float(line["resp_cpu_time"]) <= 0.7
         assert sums_of(line).are_right(), line
     longest = max(lines, key=lambda line: float(line["resp_time"]))
     # The other's computing, while this one ran.
