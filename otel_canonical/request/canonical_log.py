@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 
@@ -31,6 +30,7 @@ from otel_canonical.request.headers import (
 )
 from otel_canonical.request.hidden_attributes import HiddenAttributes
 from otel_canonical.request.progress import Outputs, RequestProgress
+from otel_canonical.request.random_digits import random_digits
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.settings import Settings
@@ -139,8 +139,10 @@ class CanonicalLog(RequestProgress):
         has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
         if has_context_headers:
             self._note_queue_time(scope)
-        # Not uuid4: that is a system call. `random` is seeded anew in every forked worker.
-        digits = f"{random.getrandbits(320):080x}"
+        try:
+            digits = random_digits.ready.pop()
+        except IndexError:
+            digits = random_digits.make()
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
         root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
         current_scope.set(scope)
@@ -149,19 +151,17 @@ class CanonicalLog(RequestProgress):
         self.in_flight[id(scope)] = scope
         slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
         if slot is not None:
-            slot.open(
-                *(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark),
-                (
-                    scope.request_id,
-                    root.trace_id if root.is_named else "",
-                    root.span_id if root.is_named else "",
-                    root.caller_span_id if root.caller is not None else "",
-                    method,
-                    scope.host or "",
-                    client or "",
-                    path if "eyJ" not in path else self._redaction.path(path, {}),
-                ),
+            texts = (
+                scope.request_id,
+                root.trace_id if root.is_named else "",
+                root.span_id if root.is_named else "",
+                root.caller_span_id if root.caller is not None else "",
+                method,
+                scope.host or "",
+                client or "",
+                path if "eyJ" not in path else self._redaction.path(path, {}),
             )
+            slot.open(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark, texts)
         elif self._scoreboard is not None:
             self._counts[UNSHOWN] += 1
         return scope

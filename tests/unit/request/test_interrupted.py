@@ -21,7 +21,7 @@ from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.ledger import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.process.interruptions import is_interruption
-from otel_canonical.request import canonical_log, time_facts
+from otel_canonical.request import canonical_log, random_digits, time_facts
 from otel_canonical.request.app_facts import read_enrichers
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.progress import Outputs
@@ -121,10 +121,12 @@ class Site:
 
 
 @pytest.fixture(autouse=True)
-def _looks_at_memory_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def _does_each_time_what_is_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else some requests run a few lines more than others, and a place would be counted twice."""
     monkeypatch.setattr(canonical_log, "SELDOM_NS", -1)
     monkeypatch.setattr(time_facts, "LONG_NS", 0)
+    monkeypatch.setattr(random_digits, "REQUESTS", 1)
+    random_digits.random_digits.forget()
 
 
 @pytest.mark.parametrize("kind", [TimeIsUp, TimeoutError])
