@@ -29,6 +29,7 @@ the other parts are written after their texts: an incomplete part is invisible.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -55,7 +56,7 @@ REQUEST_TEXTS = {
     "client": 45,
     "path": 600,
 }
-#: Known once the URL is resolved. The path is here again, with secret parameters redacted.
+#: Known once the URL is resolved. The path is here again if it has parameters, with secret ones redacted.
 ROUTE_TEXTS = {"route": 180, "view": 200, "path": 600}
 #: Written by the watchdog when it samples the request's stack.
 WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
@@ -138,7 +139,7 @@ class Slot:
         self._sequence = sequence = self._sequence + 1
         packed = _packed(texts, _REQUEST_LIMITS)
         size = len(packed)
-        times = (thread_id, started_ns, started_wall_ns)
+        times = thread_id, started_ns, started_wall_ns
         head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
         at = self._at
         # The sequence is the first word of the head.
@@ -190,15 +191,10 @@ class Slot:
             self.words[self.since_at] = 0
 
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
-        """Show what its URL was resolved to; `texts` are in the order of `ROUTE_TEXTS`."""
-        packed = _packed(texts, _ROUTE_LIMITS)
-        size = len(packed)
-        start, length_at = self._at + ROUTE_START, self._at + _ROUTE_LENGTH_AT
-        length = _LENGTH.pack(size)
-        # As `_write_part` does, without its call: every request of Django's has a route.
-        if self.started_ns == started_ns:
-            self.memory[start : start + size] = packed
-            self.memory[length_at : length_at + 2] = length
+        """Show what its URL was resolved to: `ROUTE_TEXTS`, without a path that the request's texts show."""
+        has_path = len(texts) == len(ROUTE_TEXTS)
+        packed = _packed(texts, _ROUTE_LIMITS) if has_path else _packed_names(*texts)
+        self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, packed)
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
@@ -233,14 +229,12 @@ class Slot:
         return is_torn(self.memory[self._at : self._at + SLOT])
 
     def _write_part(self, started_ns: int, start: int, length_at: int, packed: bytes) -> None:
+        size = len(packed)
         start += self._at
-        end = start + len(packed)
-        length_at += self._at
-        length = _LENGTH.pack(len(packed))
         # No calls below, as above.
         if self.started_ns == started_ns:
-            self.memory[start:end] = packed
-            self.memory[length_at : length_at + 2] = length
+            self.memory[start : start + size] = packed
+            self.quarters[(self._at + length_at) // 2] = size
 
 
 def parse(slot: bytes) -> OpenRequest | None:
@@ -284,6 +278,12 @@ def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
             for text, limit in zip(texts, limits, strict=True)
         )
     return packed
+
+
+@functools.lru_cache(maxsize=512)
+def _packed_names(route: str, view: str) -> bytes:
+    """Return the texts of a route without its path."""
+    return _packed((route, view, ""), _ROUTE_LIMITS)[:-1]
 
 
 def _unpacked(slot: bytes, start: int, length: int, names: Iterable[str]) -> dict[str, str]:

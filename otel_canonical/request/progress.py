@@ -81,10 +81,9 @@ class RequestProgress:
             names = (scope.view, scope.url_name)
             scope.is_exempt_from_slow = any(name and exempt.match(name) for name in names)
         if scope.slot is not None:
-            path = ""
+            texts: tuple[str, ...] = (scope.route or "", scope.view or "")
             if scope.url_kwargs:
-                path = self._redaction.path(scope.path, scope.url_kwargs)
-            texts = (scope.route or "", scope.view or "", path or scope.path)
+                texts = (*texts, self._redaction.path(scope.path, scope.url_kwargs))
             scope.slot.write_route(scope.started_ns, texts)
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:

@@ -59,6 +59,17 @@ def test_request_is_read_as_it_was_written() -> None:
     assert request.watched == {"after_s": "1.5", "loc": "a.py:1:f", "cause_loc": "b.py:2:g"}
 
 
+def test_path_that_the_request_has_shown_needs_no_second_copy() -> None:
+    """A route without parameters hides nothing of it."""
+    slot = first_slot()
+    open_slot(slot)
+    slot.write_route(22, ("route/", "app.view"))
+    request = slot.read()
+    assert request is not None
+    shown = [request.texts[name] for name in ("route", "view", "path")]
+    assert shown == ["route/", "app.view", TEXTS[-1]]
+
+
 def test_new_request_has_nothing_of_the_one_before() -> None:
     """Queries, route and what the watchdog saw are those of the request that is open."""
     slot = first_slot()
