@@ -207,19 +207,22 @@ def has_failed(event: CanonicalEvent, status: int | None) -> bool:
 
 def timestamp(now_ns: int | None = None) -> str:
     """Return a time (nanoseconds since the epoch, default now) in RFC 3339, UTC, with milliseconds."""
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    second, rest_ns = divmod(now_ns, 1_000_000_000)
+    now_ms = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
+    second = now_ms // 1000
     made_for, text = _this_second[0]
     if made_for != second:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         _this_second[0] = (second, text)
-    return f"{text}.{rest_ns // 1_000_000:03d}Z"
+    return text + _MILLISECONDS[now_ms % 1000]
 
 
 def seconds(elapsed_ns: int) -> float:
     """Return a duration in seconds, to the microsecond."""
     return round(elapsed_ns / 1e9, 6)
 
+
+#: How a timestamp ends: to format a number with zeros in front takes longer than all the rest.
+_MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
 
 #: Caches the text of the current second, because strftime is the most expensive part of a timestamp.
 #: Number and text are one tuple, so that no thread reads the number of one second with the text of another.

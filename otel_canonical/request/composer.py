@@ -144,8 +144,11 @@ class Composer:
             and (logfmt.known_values.get(path) or logfmt.shown(path)) == path
         ):
             return HEAD, (
-                # `value` itself is a function of Python's before 3.12.
-                *(timestamp(now_ns), event_type._value_, scope.method, path, scope.status),
+                timestamp(now_ns),
+                event_type._value_,  # `value` itself is a function of Python's before 3.12
+                scope.method,
+                path,
+                scope.status,
                 (scope.ended_ns - scope.started_ns) / 1e9,
             )
         pairs = _start(event_type, now_ns)
@@ -177,8 +180,16 @@ class Composer:
         if user_agent and len(user_agent) > limits.value:
             user_agent = cut(user_agent)
         return (
-            *(scope.route, scope.view, scope.user_id, scope.client or None, scope.host or None),
-            *(scope.scheme or None, scope.proto or None, query, referrer, user_agent or None),
+            scope.route,
+            scope.view,
+            scope.user_id,
+            scope.client or None,
+            scope.host or None,
+            scope.scheme or None,
+            scope.proto or None,
+            query,
+            referrer,
+            user_agent or None,
             scope.content_length,
             scope.queue_s,
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 from otel_canonical.event.fields import FieldValue
-from otel_canonical.event.rows import LOOSE, POOL, POOL_WITH_QUEUES, FilledRow
+from otel_canonical.event.rows import LOOSE, POOL, POOL_WITH_QUEUES, POOLS_REMEMBERED, FilledRow
 from otel_canonical.pool.scoreboard import PoolState
 
 
+@functools.lru_cache(maxsize=POOLS_REMEMBERED)
 def pool_row(pool: PoolState) -> FilledRow:
     """Return how full the pool was. What is unknown is left out, never shown as 0."""
     if pool.backlog is not None and pool.slots is not None:
@@ -28,4 +31,4 @@ def pool_row(pool: PoolState) -> FilledRow:
     pairs.append(("g_t_active", pool.active_slots))
     if pool.waiting is not None:
         pairs.append(("g_t_waiting", pool.waiting))
-    return LOOSE, pairs
+    return LOOSE, tuple(pairs)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from otel_canonical.event.rows import PlainRow
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_canonical.event import logfmt
+from otel_canonical.event.rows import POOL, PlainRow, TextRow
 
 ROW = PlainRow("sampled", "resp_status", "resp_time")
 #: Seconds, with more digits than are shown.
@@ -23,3 +27,23 @@ def test_plain_row_says_the_same_in_three_ways() -> None:
     }
     assert dict(ROW.pairs(("false", 200, 1.0)))["sampled"] is False
     assert PlainRow("client_gone").attributes(("true",)) == {"canonical.client_gone": True}
+
+
+TEXTS = TextRow("req_route", "req_client", "req_user_agent", "req_bytes", "req_queue_time")
+
+#: What a `TextRow` may be given: anything, or nothing.
+ANY = st.none() | st.text() | st.integers() | st.floats(0, 4000) | st.booleans()
+
+
+@given(st.tuples(ANY, ANY, ANY, ANY, ANY))
+def test_text_row_writes_what_its_pairs_are(values: tuple[str | float | None, ...]) -> None:
+    """Its line is made by generated code; the pairs, encoded one by one, must say the same."""
+    assert TEXTS.as_logfmt(values) == logfmt.encode(TEXTS.pairs(values))
+
+
+def test_row_that_remembers_writes_new_values() -> None:
+    """Also of values that are equal to remembered ones but for one."""
+    for active in (1, 2, 1):
+        assert POOL.as_logfmt((4, active, 0, 4, 1)) == (
+            f"g_w_count=4 g_w_active={active} g_backlog=0 g_t_count=4 g_t_active=1"
+        )
