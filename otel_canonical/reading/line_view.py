@@ -26,6 +26,8 @@ LONG_S = 0.1
 WASTED_SHARE = 0.2
 WASTED_S = 0.01
 LONG_QUEUE_S = 0.05
+#: Of a stack, the innermost: below them come Django's middleware and Gunicorn, forty frames of them.
+FRAMES = 6
 
 DEAD = "✗✗✗"
 _OWN_KEYS = ("ts", "event_type")
@@ -148,7 +150,9 @@ def _sighting(kind: str, fields: Fields) -> Iterator[list[Piece]]:
         pieces.append((f" (seen after {duration(seen)})", ""))
     yield pieces
     if kind == "slow" and (stack := _text(fields, "slow_stack")):
-        yield [(stack, "dim")]
+        frames = stack.split(" < ")
+        rest = [f"{len(frames) - FRAMES} more"] if len(frames) > FRAMES else []
+        yield [(" < ".join([*frames[:FRAMES], *rest]), "dim")]
 
 
 def _queries(fields: Fields) -> Iterator[list[Piece]]:
