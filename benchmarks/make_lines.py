@@ -36,7 +36,7 @@ WEIGHTS = {
     "broken/": 0.05,
     "broken-template/": 0.02,
 }
-TYPE_WEIGHTS = {"timeout": 0.002, "lost": 0.001, "pool": 0.2, "partial_failure": 0, "slow": 0}
+TYPE_WEIGHTS = {"timeout": 0.02, "lost": 0.01, "pool": 0.2, "partial_failure": 0, "slow": 0}
 #: What such a request says while it runs.
 BEFORE = {"recommendations/": "partial_failure", "slow/": "slow"}
 AGENTS = (
