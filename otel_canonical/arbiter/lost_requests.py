@@ -15,8 +15,9 @@ from typing import Any
 
 from otel_canonical.arbiter.exit_causes import ExitCauses
 from otel_canonical.event.chosen_fields import without_excluded
-from otel_canonical.event.event import CanonicalEvent, EventType, seconds, timestamp
+from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
 from otel_canonical.event.fields import FieldValue
+from otel_canonical.event.rows import seconds
 from otel_canonical.internal_errors import guarded, tell, warn
 from otel_canonical.pool.counters import QUEUED_LOGS, QUEUED_SPANS
 from otel_canonical.pool.ledger import PoolLedger

@@ -216,11 +216,6 @@ def timestamp(now_ns: int | None = None) -> str:
     return text + _MILLISECONDS[now_ms % 1000]
 
 
-def seconds(elapsed_ns: int) -> float:
-    """Return a duration in seconds, to the microsecond."""
-    return round(elapsed_ns / 1e9, 6)
-
-
 #: How a timestamp ends: to format a number with zeros in front takes longer than all the rest.
 _MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
 

@@ -12,7 +12,7 @@ from collections import Counter
 from otel_canonical.event import logfmt
 from otel_canonical.event.bounds import cut, limits
 from otel_canonical.event.chosen_fields import without_excluded
-from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, seconds, timestamp
+from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, timestamp
 from otel_canonical.event.fields import FieldValue
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.event.redaction import RedactionPolicy
@@ -26,6 +26,7 @@ from otel_canonical.event.rows import (
     TEMPLATES,
     TRACED_IDS,
     FilledRow,
+    seconds,
 )
 from otel_canonical.pool.open_routes import shown_route, shown_routes
 from otel_canonical.request.database_facts import (
@@ -149,7 +150,7 @@ class Composer:
                 scope.method,
                 path,
                 scope.status,
-                (scope.ended_ns - scope.started_ns) / 1e9,
+                scope.ended_ns - scope.started_ns,
             )
         pairs = _start(event_type, now_ns)
         if scope.method:
@@ -231,7 +232,7 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
     if scope.queries is not None:
         add_database_facts(rows, scope.queries)
     if scope.template_renders:
-        rows.append((TEMPLATES, (scope.template_renders, scope.template_ns / 1e9)))
+        rows.append((TEMPLATES, (scope.template_renders, scope.template_ns)))
     if scope.calls is not None:
         pairs: Pairs = []
         # HTTP first, then the others in the order in which they were called.
@@ -243,4 +244,4 @@ def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
         rows.append((LOOSE, pairs))
     # A look-up that failed is neither, but may have taken long.
     if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns / 1e9)))
+        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns)))

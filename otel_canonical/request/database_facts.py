@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from otel_canonical.event.event import seconds
 from otel_canonical.event.fields import AttributeValue, FieldValue
 from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.rows import (
@@ -18,6 +17,7 @@ from otel_canonical.event.rows import (
     Pair,
     Values,
     known_text,
+    seconds,
 )
 from otel_canonical.event.sql_text import LINE_BYTES, line_text, normalized, shortened
 from otel_canonical.request.query_tally import QueryTally
@@ -30,12 +30,12 @@ PLAN_BYTES = 2000
 def add_database_facts(rows: list[FilledRow], queries: QueryTally) -> None:
     """Append the rows of a request that has used a database."""
     dup_queries, dup_ns = queries.duplicates()
-    times = (queries.elapsed_ns / 1e9, dup_queries, dup_ns / 1e9)
-    rows.append((QUERIES, (queries.count, *times, queries.fetch_ns / 1e9, queries.rows)))
+    times = (queries.elapsed_ns, dup_queries, dup_ns, queries.fetch_ns)
+    rows.append((QUERIES, (queries.count, *times, queries.rows)))
     if queries.connect_ns:
-        rows.append((CONNECTS, (queries.connects, queries.connect_ns / 1e9)))
+        rows.append((CONNECTS, (queries.connects, queries.connect_ns)))
     if queries.txn_ns:
-        rows.append((TRANSACTIONS, (queries.txn_ns / 1e9,)))
+        rows.append((TRANSACTIONS, (queries.txn_ns,)))
     if queries.errors:
         rows.append((LOOSE, [("db_errors", queries.errors)]))
     if queries.has_texts():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 
-from otel_canonical.event.event import EventType, Stacks, seconds
+from otel_canonical.event.event import EventType, Stacks
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE, STACK_ATTRIBUTE, FieldValue
 from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.rows import seconds
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import errors

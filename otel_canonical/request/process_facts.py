@@ -5,8 +5,8 @@ Read at a request's beginning and at its end; what other requests of the process
 
 from __future__ import annotations
 
-from otel_canonical.event.event import seconds
 from otel_canonical.event.fields import FieldValue
+from otel_canonical.event.rows import seconds
 from otel_canonical.process.resident import resident_memory
 from otel_canonical.request.scope import RequestScope
 

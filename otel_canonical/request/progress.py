@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from otel_canonical.event.event import CanonicalEvent, EventType, seconds
+from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.redaction import RedactionPolicy
+from otel_canonical.event.rows import seconds
 from otel_canonical.internal_errors import guarded, report_caught
 from otel_canonical.pool.open_routes import open_routes, shown_route
 from otel_canonical.pool.place import Place

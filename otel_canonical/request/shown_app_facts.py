@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from otel_canonical.event.bounds import limits
-from otel_canonical.event.event import seconds
 from otel_canonical.event.fields import APP_PREFIX, FieldValue
 from otel_canonical.event.redaction import REDACTED, RedactionPolicy
+from otel_canonical.event.rows import seconds
 from otel_canonical.request.scope import RequestScope
 
 #: Texts of the app up to this length are shown however many there are, in characters.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 import time
 
-from otel_canonical.event.event import seconds
 from otel_canonical.event.fields import FieldValue
-from otel_canonical.event.rows import LOOSE, PLACES, RESPONSE_BY_PLACE, STATES, FilledRow
+from otel_canonical.event.rows import LOOSE, PLACES, RESPONSE_BY_PLACE, STATES, FilledRow, seconds
 from otel_canonical.process.garbage import collections
 from otel_canonical.process.resident import LONG_NS
 from otel_canonical.request.process_facts import add_collections, add_growth
@@ -27,7 +26,7 @@ def add_time_facts(rows: list[FilledRow], scope: RequestScope) -> None:
     """Append what the response was, what took its time, and what came with it."""
     ended_ns = scope.ended_ns or time.monotonic_ns()
     elapsed_ns = ended_ns - scope.started_ns
-    places: tuple[float, float, float] | None = None
+    places: tuple[int, int, int] | None = None
     overlap_ns = 0
     if scope.django_request is not None:
         accounted_ns, overlap_ns = scope.accounted_ns, scope.overlap_ns
@@ -38,14 +37,13 @@ def add_time_facts(rows: list[FilledRow], scope: RequestScope) -> None:
         if other_ns < 0:
             overlap_ns -= other_ns
             other_ns = 0
-        places = mw_ns / 1e9, view_ns / 1e9, other_ns / 1e9
-    cpu = states = None
+        places = mw_ns, view_ns, other_ns
+    cpu_ns = states = None
     if scope.ended_cpu_ns is not None:
         cpu_ns = scope.ended_cpu_ns - scope.started_cpu_ns
         if cpu_ns > elapsed_ns:
             # The clocks are read one after the other, so that they may differ by microseconds.
             cpu_ns = elapsed_ns
-        cpu = cpu_ns / 1e9
         if scope.ended_waited is not None and scope.waited is not None:
             idle_ns = elapsed_ns - cpu_ns
             wait_ns = 0
@@ -57,13 +55,13 @@ def add_time_facts(rows: list[FilledRow], scope: RequestScope) -> None:
             if wait_ns > idle_ns:
                 # It is read last: a thread that loses its CPU in between waits behind its request's end.
                 wait_ns = idle_ns
-            states = wait_ns / 1e9, (idle_ns - wait_ns) / 1e9
+            states = wait_ns, idle_ns - wait_ns
     size, first_byte_ns = scope.bytes_written, scope.first_byte_ns
     if size is not None and first_byte_ns is not None and states is not None and places is not None:
-        ttfb = (first_byte_ns - scope.started_ns) / 1e9
-        rows.append((RESPONSE_BY_PLACE, (size, ttfb, cpu, *states, *places)))
+        ttfb_ns = first_byte_ns - scope.started_ns
+        rows.append((RESPONSE_BY_PLACE, (size, ttfb_ns, cpu_ns, *states, *places)))
     else:
-        _add_known(rows, scope, cpu)
+        _add_known(rows, scope, cpu_ns)
         if states is not None:
             rows.append((STATES, states))
         if places is not None:
@@ -94,14 +92,14 @@ def add_time_facts(rows: list[FilledRow], scope: RequestScope) -> None:
         rows.append((LOOSE, pairs))
 
 
-def _add_known(rows: list[FilledRow], scope: RequestScope, cpu: float | None) -> None:
+def _add_known(rows: list[FilledRow], scope: RequestScope, cpu_ns: int | None) -> None:
     """Append what is known of a response."""
     pairs: Pairs = []
     if scope.bytes_written is not None:
         pairs.append(("resp_bytes", scope.bytes_written))
     if scope.first_byte_ns is not None:
         pairs.append(("resp_ttfb", seconds(scope.first_byte_ns - scope.started_ns)))
-    if cpu is not None:
-        pairs.append(("resp_cpu_time", round(cpu, 6)))
+    if cpu_ns is not None:
+        pairs.append(("resp_cpu_time", seconds(cpu_ns)))
     if pairs:
         rows.append((LOOSE, pairs))

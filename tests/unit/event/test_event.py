@@ -14,9 +14,9 @@ from otel_canonical.event.event import (
     CanonicalEvent,
     EventType,
     least_important_first,
-    seconds,
     timestamp,
 )
+from otel_canonical.event.rows import seconds
 
 #: From 1970 to 2200, in nanoseconds since the epoch.
 MOMENTS = st.integers(0, 7_258_118_400 * 10**9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,8 @@ from otel_canonical.event import logfmt
 from otel_canonical.event.rows import POOL, PlainRow, TextRow
 
 ROW = PlainRow("sampled", "resp_status", "resp_time")
-#: Seconds, with more digits than are shown.
-VALUES = ("true", 200, 0.12345678)
+#: Nanoseconds, of which microseconds are shown.
+VALUES = ("true", 200, 123_456_780)
 
 
 def test_plain_row_says_the_same_in_three_ways() -> None:
@@ -25,8 +26,24 @@ def test_plain_row_says_the_same_in_three_ways() -> None:
         "http.response.status_code": 200,
         "canonical.duration": 0.123457,
     }
-    assert dict(ROW.pairs(("false", 200, 1.0)))["sampled"] is False
+    assert dict(ROW.pairs(("false", 200, 1)))["sampled"] is False
     assert PlainRow("client_gone").attributes(("true",)) == {"canonical.client_gone": True}
+
+
+@given(st.integers(0, 10**13))
+def test_duration_is_written_as_it_is_exported(elapsed_ns: int) -> None:
+    """To the nearest microsecond, also of a request that ran for hours."""
+    row, values = PlainRow("resp_status", "resp_time"), (200, elapsed_ns)
+    (_, exported) = dict(row.pairs(values)).values()
+    assert row.as_logfmt(values) == f"resp_status=200 resp_time={exported:.6f}"
+    assert round(exported * 1e6) == (elapsed_ns + 500) // 1000
+    assert row.attributes(values)["canonical.duration"] == exported
+
+
+def test_number_that_is_none_is_not_written_without_quotes() -> None:
+    """An app may pass any object as its status; the caller writes it the slow way then."""
+    with pytest.raises(TypeError):
+        PlainRow("resp_status").as_logfmt(("200 forged=1",))
 
 
 TEXTS = TextRow("req_route", "req_client", "req_user_agent", "req_bytes", "req_queue_time")
