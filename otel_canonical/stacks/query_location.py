@@ -2,8 +2,9 @@
 
 The innermost frame of the app is the line that a developer would change. In a template it is the
 template's line, followed by the line of the app that rendered it: `shop/list.html:12 < shop/views.py:9:show`.
-A view of an installed package has no frame of the app: there it is the package's innermost line. An async view awaits a query that a thread runs: there the awaiting task is
-looked at.
+A view of an installed package has no frame of the app: there it is the innermost line of the view's own
+package, not of a library that the package uses. An async view awaits a query that a thread runs: there the
+awaiting task is looked at.
 """
 
 from __future__ import annotations
@@ -48,19 +49,28 @@ MOST_TASKS = 500
 class _Places:
     """What was found so far, from the innermost frame on."""
 
-    __slots__ = ("app", "app_template", "framework", "package", "template")
+    __slots__ = ("app", "app_template", "framework", "inside", "packages", "template", "view")
 
     def __init__(self) -> None:
         self.app: str | None = None
         self.app_template: str | None = None
         self.template: str | None = None
-        self.package: str | None = None
+        #: Of each installed package its innermost frame, the innermost package first.
+        self.packages: dict[str, FrameType] = {}
+        #: The packages that the template's line has called: they are nearer to the query than it is.
+        self.inside: tuple[str, ...] = ()
         self.framework: str | None = None
+        #: The package of the view.
+        self.view = ""
 
     def text(self) -> str | None:
         """Return the location, None if there is none to name."""
-        caller = self.app or self.package
-        template = self.app_template or self.template
+        caller, is_nearer = self.app, bool(self.inside)
+        if caller is None and self.packages:
+            package = self.view if self.view in self.packages else next(iter(self.packages))
+            caller = _location(self.packages[package])
+            is_nearer = package in self.inside
+        template = self.app_template or (None if is_nearer else self.template)
         if template is None:
             return caller or self.framework
         return template if caller is None else f"{template} < {caller}"
@@ -112,11 +122,15 @@ def _is_found(frame: FrameType, places: _Places) -> bool:
             return False
     if name in DISPATCHERS and code.co_filename.endswith(DISPATCHER_FILE):
         # What is further out is middleware and the server: they did not ask for what the view asks.
+        if places.packages:
+            # Decorators that keep the view's name keep its module, too.
+            view = frame.f_locals.get("callback")
+            places.view = str(getattr(view, "__module__", "")).partition(".")[0]
         return True
     if PACKAGES in code.co_filename:
-        if _package_of(frame) not in PLUMBING:
-            if places.package is None:
-                places.package = _location(frame)
+        package = _package_of(frame)
+        if package not in PLUMBING:
+            places.packages.setdefault(package, frame)
             return False
         if frame.f_globals["__name__"].startswith(FRAMEWORKS):
             if places.framework is None:
@@ -133,8 +147,8 @@ def _note_template(places: _Places, line: str, is_app: bool) -> None:
     if is_app:
         if places.app_template is None:
             places.app_template = line
-    elif places.template is None and places.package is None:
-        places.template = line
+    elif places.template is None:
+        places.template, places.inside = line, tuple(places.packages)
 
 
 def _location(frame: FrameType) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import django
 import pytest
 
 from tests.support.servers import gunicorn
@@ -22,6 +23,23 @@ VISITS = (
     ("/stream/", 200, {"db_queries": "3", "resp_bytes": "6"}),
     ("/async-view/", 200, {"app_async": "true"}),
 )
+#: `rows.html#row`: a partial is a template of its own, or a part of the render around it.
+PARTIALS = (
+    (
+        "/partial-page/",
+        200,
+        {
+            "tpl_renders": "1",
+            "db_n1_count": "6",
+            "db_n1_loc": "rows.html:3 < every_kind_partials.py:19:partial_page",
+        },
+    ),
+    ("/partial-alone/", 200, {"tpl_renders": "2"}),
+    ("/partial-page-fails/", 500, {"tpl_renders": "1", "exc_template": "bad_rows.html:4"}),
+    ("/partial-alone-fails/", 500, {"tpl_renders": "1", "exc_template": "bad_rows.html:4"}),
+)
+if django.VERSION >= (6,):
+    VISITS += PARTIALS
 
 
 @dataclass(frozen=True, slots=True)

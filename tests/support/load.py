@@ -6,6 +6,7 @@ import collections
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Load:
     answered: set[str] = field(default_factory=set)
     #: Sent, but the connection broke before there was an answer.
     broken: set[str] = field(default_factory=set)
+    #: What became of each broken one, for messages.
+    troubles: dict[str, str] = field(default_factory=dict)
     #: Refused connections: these are not requests.
     refused: int = 0
     _is_over: threading.Event = field(default_factory=threading.Event)
@@ -71,14 +74,21 @@ class Load:
             self._is_over.wait(0.01)  # the next attempt may find it back
             return
         with connection:
-            received = b""
-            # A reset after the answer is none of the answer's business.
-            with contextlib.suppress(OSError):
+            received, trouble = b"", "closed"
+            started = time.monotonic()
+            try:
                 connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
                 while chunk := connection.recv(65536):
                     received += chunk
-        outcome = self.answered if received.startswith(b"HTTP/1.1 ") else self.broken
-        outcome.add(request_id)
+            except OSError as error:
+                # A reset after the answer is none of the answer's business.
+                trouble = repr(error)
+        if received.startswith(b"HTTP/1.1 "):
+            self.answered.add(request_id)
+        else:
+            after_s = time.monotonic() - started
+            self.troubles[request_id] = f"{path}: {trouble} after {after_s:.3f} s"
+            self.broken.add(request_id)
 
     def account(self, *, only_good: bool = True) -> collections.Counter[str]:
         """Return how many lines of each `event_type` there are, once the books balance.

@@ -5,7 +5,8 @@
 Each application is installed from PyPI into `.cache/strangers`, and asked for its pages by a visitor and by a
 user who is logged in, under sync and gthread workers. Status, bytes, route, view, queries and user of
 each line are compared with what `probe.py` has seen, and its times must add up, by place and by state. Every
-difference is printed; the exit status says whether there was one.
+difference is printed; the exit status says whether there was one. So are the queries that lines call
+repeated, with the line of code that they blame.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+
+from sites import COMMON, CONTENT, SITES, WSGI, Site
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -32,172 +34,6 @@ CACHE = REPOSITORY / ".cache" / "strangers"
 PATIENCE_S = 120.0
 CLASSES = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"]}
 ROUNDS = 2
-
-
-class Site(NamedTuple):
-    """An application from PyPI."""
-
-    packages: tuple[str, ...]
-    #: Commands of `manage.py` that make its tables.
-    prepare: tuple[str, ...]
-    #: What its settings are, beside those of `COMMON`.
-    settings: str
-    urls: str
-    paths: tuple[str, ...]
-
-
-COMMON = """
-import os, sys
-SECRET_KEY = "only for a comparison"
-ALLOWED_HOSTS = ["*"]
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-USE_TZ = True
-STATIC_URL = "/static/"
-MEDIA_ROOT = os.path.join(os.environ["HOME"], "media")
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["HOME"] + "/db.sqlite3"}}
-ROOT_URLCONF = "site_urls"
-DJANGO = ["django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes",
-    "django.contrib.sessions", "django.contrib.messages", "django.contrib.staticfiles"]
-MIDDLEWARE = ["probe.ProbeMiddleware", "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware", "django.middleware.common.CommonMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware"]
-CONTEXT = ["django.template.context_processors.request", "django.contrib.auth.context_processors.auth",
-    "django.contrib.messages.context_processors.messages"]
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
-    "OPTIONS": {"context_processors": CONTEXT}}]
-"""
-
-WSGI = """
-import os
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site_settings")
-from django.core.wsgi import get_wsgi_application
-import probe
-application = probe.probed(get_wsgi_application())
-"""
-
-ADMIN = """
-/admin/ /admin/login/ /admin/auth/user/ /admin/auth/user/add/ /admin/auth/user/1/change/
-/admin/auth/user/1/history/ /admin/auth/user/1/delete/ /admin/auth/group/ /admin/auth/group/add/
-/admin/password_change/ /admin/nowhere/ /admin/auth/user/99/change/ /nowhere/ /admin/jsi18n/
-/admin/auth/user/?q=x /admin/auth/user/?is_staff__exact=1 /admin/auth/user /admin/autocomplete/
-""".split()
-
-SITES = {
-    "wagtail": Site(
-        ("wagtail",),
-        ("migrate",),
-        """
-WAGTAIL_SITE_NAME = "comparison"
-WAGTAILADMIN_BASE_URL = "http://localhost"
-INSTALLED_APPS = ["wagtail.contrib.forms", "wagtail.contrib.redirects", "wagtail.embeds", "wagtail.sites",
-    "wagtail.users", "wagtail.snippets", "wagtail.documents", "wagtail.images", "wagtail.search",
-    "wagtail.admin", "wagtail", "taggit", "modelcluster", *DJANGO]
-MIDDLEWARE += ["wagtail.contrib.redirects.middleware.RedirectMiddleware"]
-""",
-        """
-from django.contrib import admin
-from django.urls import include, path
-from wagtail.admin import urls as wagtailadmin
-from wagtail.documents import urls as documents
-from wagtail import urls as pages
-urlpatterns = [path("admin/", admin.site.urls), path("cms/", include(wagtailadmin)),
-    path("documents/", include(documents)), path("", include(pages))]
-""",
-        (
-            *ADMIN,
-            *"""
-/ /cms/ /cms/login/ /cms/pages/ /cms/pages/1/ /cms/pages/2/ /cms/pages/2/edit/ /cms/pages/2/history/
-/cms/pages/2/delete/ /cms/pages/search/?q=x /cms/images/ /cms/images/add/ /cms/documents/ /cms/users/
-/cms/users/add/ /cms/groups/ /cms/sites/ /cms/redirects/ /cms/reports/locked/ /cms/reports/site-history/
-/cms/account/ /cms/collections/ /cms/workflows/list/ /cms/settings/none/ /documents/1/x.pdf
-/cms/images/chooser/ /cms/documents/chooser/ /cms/choose-page/ /cms/jsi18n/ /cms/forms/ /cms/sprite/
-/cms/locales/ /cms/pages/1/add_subpage/ /cms/pages/usage/wagtailcore/page/ /index.html
-""".split(),
-        ),
-    ),
-    "djoser": Site(
-        ("djoser", "djangorestframework"),
-        ("migrate",),
-        """
-INSTALLED_APPS = ["rest_framework", "rest_framework.authtoken", "djoser", *DJANGO]
-""",
-        """
-from django.contrib import admin
-from django.urls import include, path
-urlpatterns = [path("admin/", admin.site.urls), path("auth/", include("djoser.urls")),
-    path("auth/", include("djoser.urls.authtoken"))]
-""",
-        (
-            *ADMIN,
-            *"""
-/auth/users/ /auth/users/1/ /auth/users/2/ /auth/users/99/ /auth/users/me/ /auth/users/activation/
-/auth/users/set_password/ /auth/users/reset_password/ /auth/users/set_username/ /auth/token/login/
-/auth/token/logout/ /auth/users/?format=json /auth/users/?format=api /auth/users/me/?format=json
-/auth/users/me/?format=api /auth/ /auth/users/resend_activation/ /auth/users/reset_username/
-/admin/authtoken/ /admin/authtoken/tokenproxy/ /admin/authtoken/tokenproxy/add/ /auth/users/x/
-/auth/users /auth/users/1/?format=json /auth/users/1/?format=xml /auth/users/2/?format=api
-/admin/authtoken/tokenproxy/?o=1 /admin/authtoken/tokenproxy/99/change/ /auth/token/
-/auth/users/?page=2 /auth/users/99/?format=json /
-""".split(),
-        ),
-    ),
-    "oscar": Site(
-        ("django-oscar", "sorl-thumbnail"),
-        ("migrate",),
-        """
-from oscar.defaults import *
-SITE_ID = 1
-INSTALLED_APPS = [*DJANGO, "django.contrib.sites", "django.contrib.flatpages", "oscar.config.Shop",
-    "oscar.apps.analytics.apps.AnalyticsConfig", "oscar.apps.checkout.apps.CheckoutConfig",
-    "oscar.apps.address.apps.AddressConfig", "oscar.apps.shipping.apps.ShippingConfig",
-    "oscar.apps.catalogue.apps.CatalogueConfig", "oscar.apps.catalogue.reviews.apps.CatalogueReviewsConfig",
-    "oscar.apps.communication.apps.CommunicationConfig", "oscar.apps.partner.apps.PartnerConfig",
-    "oscar.apps.basket.apps.BasketConfig", "oscar.apps.payment.apps.PaymentConfig",
-    "oscar.apps.offer.apps.OfferConfig", "oscar.apps.order.apps.OrderConfig",
-    "oscar.apps.customer.apps.CustomerConfig", "oscar.apps.search.apps.SearchConfig",
-    "oscar.apps.voucher.apps.VoucherConfig", "oscar.apps.wishlists.apps.WishlistsConfig",
-    "oscar.apps.dashboard.apps.DashboardConfig", "oscar.apps.dashboard.reports.apps.ReportsDashboardConfig",
-    "oscar.apps.dashboard.users.apps.UsersDashboardConfig",
-    "oscar.apps.dashboard.orders.apps.OrdersDashboardConfig",
-    "oscar.apps.dashboard.catalogue.apps.CatalogueDashboardConfig",
-    "oscar.apps.dashboard.offers.apps.OffersDashboardConfig",
-    "oscar.apps.dashboard.partners.apps.PartnersDashboardConfig",
-    "oscar.apps.dashboard.pages.apps.PagesDashboardConfig",
-    "oscar.apps.dashboard.ranges.apps.RangesDashboardConfig",
-    "oscar.apps.dashboard.reviews.apps.ReviewsDashboardConfig",
-    "oscar.apps.dashboard.vouchers.apps.VouchersDashboardConfig",
-    "oscar.apps.dashboard.communications.apps.CommunicationsDashboardConfig",
-    "oscar.apps.dashboard.shipping.apps.ShippingDashboardConfig", "widget_tweaks", "haystack",
-    "treebeard", "sorl.thumbnail", "django_tables2"]
-MIDDLEWARE += ["oscar.apps.basket.middleware.BasketMiddleware",
-    "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"]
-CONTEXT += ["oscar.apps.search.context_processors.search_form",
-    "oscar.apps.checkout.context_processors.checkout",
-    "oscar.apps.communication.notifications.context_processors.notifications",
-    "oscar.core.context_processors.metadata"]
-HAYSTACK_CONNECTIONS = {"default": {"ENGINE": "haystack.backends.simple_backend.SimpleEngine"}}
-""",
-        """
-from django.apps import apps
-from django.contrib import admin
-from django.urls import include, path
-urlpatterns = [path("admin/", admin.site.urls), path("", include(apps.get_app_config("oscar").urls[0]))]
-""",
-        (
-            *ADMIN,
-            *"""
-/ /catalogue/ /basket/ /basket/saved/ /accounts/login/ /accounts/ /accounts/profile/ /accounts/orders/
-/accounts/addresses/ /accounts/emails/ /accounts/wishlists/ /checkout/ /search/?q=x /offers/
-/dashboard/ /dashboard/catalogue/ /dashboard/orders/ /dashboard/users/ /dashboard/partners/
-/dashboard/offers/ /dashboard/pages/ /dashboard/ranges/ /dashboard/reviews/ /dashboard/vouchers/
-/dashboard/reports/ /dashboard/communications/ /dashboard/shipping/weight-based/ /catalogue/x_1/
-/catalogue/category/x_1/ /password-reset/ /accounts/change-password/ /dashboard/catalogue/categories/
-/dashboard/orders/statistics/
-""".split(),
-        ),
-    ),
-}
 
 
 def python_of(name: str) -> str:
@@ -214,21 +50,32 @@ def python_of(name: str) -> str:
 
 
 def prepare(python: str, site: Site, home: Path, environment: dict[str, str]) -> None:
-    """Write the site's modules, make its tables, and a user."""
+    """Write the site's modules, make its tables, a user, and what the site has to show."""
+    if site.start:
+        run(
+            [str(Path(python).parent / site.start.split()[0]), *site.start.split()[1:]],
+            home,
+            environment,
+        )
     (home / "site_settings.py").write_text(COMMON + site.settings)
     (home / "site_urls.py").write_text(site.urls)
     (home / "site_wsgi.py").write_text(WSGI)
     (home / "probe.py").write_text((Path(__file__).parent / "probe.py").read_text())
-    for command in (
-        *site.prepare,
-        "createsuperuser --noinput --username ada --email ada@example.com",
-    ):
-        subprocess.run(
-            [python, "-m", "django", *shlex.split(command), "--verbosity", "0"],
-            cwd=home,
-            env=environment,
-            check=True,
-        )
+    user = "createsuperuser --noinput --username ada --email ada@example.com"
+    for command in ("migrate", user):
+        words = [*shlex.split(command), "--verbosity", "0"]
+        run([python, "-m", "django", *words], home, environment)
+    run([python, "-c", CONTENT + site.content], home, environment)
+
+
+def run(command: list[str], home: Path, environment: dict[str, str]) -> str:
+    """Run a command in the site's directory; return what it printed."""
+    done = subprocess.run(
+        command, cwd=home, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{command} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def session_of(python: str, home: Path, environment: dict[str, str]) -> str:
@@ -237,14 +84,11 @@ def session_of(python: str, home: Path, environment: dict[str, str]) -> str:
 import django; django.setup()
 from django.contrib.auth import get_user_model, SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-user = get_user_model().objects.get(); session = SessionStore()
+user = get_user_model().objects.get(username="ada"); session = SessionStore()
 session[SESSION_KEY] = str(user.pk); session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
 session[HASH_SESSION_KEY] = user.get_session_auth_hash(); session.save(); print(session.session_key)
 """
-    done = subprocess.run(
-        [python, "-c", code], cwd=home, env=environment, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
+    return run([python, "-c", code], home, environment).strip()
 
 
 def ask_all(
@@ -326,6 +170,19 @@ def differences(lines: list[str], probed: list[str]) -> tuple[int, list[str]]:
     return len(probes), different
 
 
+def suspects(lines: list[str]) -> list[str]:
+    """Return each repeated query that lines complain of, with the line of code that they blame."""
+    found = {
+        (line["req_path"], line["db_n1_count"], line.get("db_n1_loc"), line["db_n1"])
+        for line in map(json.loads, lines)
+        if "db_n1" in line
+    }
+    worst: dict[tuple[str, str | None], str] = {}
+    for path, count, place, text in sorted(found, key=str):
+        worst[path, place] = f"{path}: {count} x at {place}: {text[:160]}"
+    return list(worst.values())
+
+
 def wrong_sums(lines: list[str]) -> tuple[list[time_sums.Sums], list[str]]:
     """Return what the times of requests come to, and those that don't add up or are negative."""
     sums, wrong = [], []
@@ -367,6 +224,8 @@ def compare(name: str) -> int:
             different += wrong
             print(f"{name}, {worker}: {count} requests, {len(different)} differences", flush=True)
             print(f"  times: {time_sums.summary(sums)}", flush=True)
+            for text in suspects(lines):
+                print(f"  repeated query, {text}")
             for text in sorted(set(different)):
                 print(f"  {different.count(text)} x {text}")
             total += len(different)

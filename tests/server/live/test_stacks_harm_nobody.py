@@ -106,7 +106,7 @@ def test_blocking_calls_are_not_cut_short(recycles: bool, tmp_path: Path) -> Non
                 load.wait_for_answers()
             # Each answer is a 200: a view answers 500 if its call came back early.
             assert set(load.account()) == {"request"}
-            assert not load.broken
+            assert not load.broken, f"{load.troubles}\n{site.report()}"
             deaths = ps(site)["deaths"]
     assert set(deaths) <= ({"exit:0", "shutdown"} if recycles else set()), deaths
     assert told.count("watchdog") > LOOKS / 2

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 
+import every_kind_partials
 from django.conf import settings
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 
@@ -59,6 +60,7 @@ TEMPLATES = [
                         "{% include 'bad_part.html' %}\n{% endblock %}",
                         "bad_part.html": "one\ntwo\n{{ thing.fails }}\n",
                         "syntax.html": "fine\n{% nonsense %}\n",
+                        **every_kind_partials.TEMPLATES,
                     },
                 )
             ]
@@ -266,10 +268,12 @@ def _urls():
         collects_garbage stream own_spans"""
     facts = """facts short_timers partial many_facts odd_facts partial_then_waits async_partial
         leaves_thread"""
+    partials = "partial_page partial_alone partial_page_fails partial_alone_fails"
     views = {
         **{name: globals()[name] for name in here.split()},
         **{name: getattr(every_kind_queries, name) for name in queries.split()},
         **{name: getattr(every_kind_facts, name) for name in facts.split()},
+        **{name: getattr(every_kind_partials, name) for name in partials.split()},
     }
     return [
         *[path(f"{name.replace('_', '-')}/", view, name=name) for name, view in views.items()],
