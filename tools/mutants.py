@@ -1,6 +1,7 @@
 """Changes the code in small ways and looks whether the unit tests of the changed module notice.
 
     python tools/mutants.py --sample 100 --seed 1
+    python tools/mutants.py pool stacks --sample 100
     python tools/mutants.py stacks/location.py --all
 
 Each mutant is one change: a comparison, a condition, a number, a boolean, an operator. Tests run in a copy of
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import contextlib
 import copy
 import functools
@@ -28,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -181,10 +184,10 @@ def is_noticed(mutant: Mutant, tree: Path, passing: list[str]) -> bool:
         file.write_text(original)
 
 
-def passing_tests(tree: Path) -> list[str]:
+def passing_tests(tree: Path, packages: set[str]) -> list[str]:
     """Return the files of tests that pass as the code is; say which don't."""
     passing = []
-    for package in PACKAGES:
+    for package in sorted(packages):
         for file in sorted((tree / "tests" / "unit" / package).glob("test_*.py")):
             name = f"tests/unit/{package}/{file.name}"
             if file.name in TOO_LONG:
@@ -248,12 +251,7 @@ def _run_tests(tree: Path, tests: str) -> NoReturn:
 
 def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     """Return the mutants that were asked for."""
-    paths = arguments.modules or [
-        f"{package}/{file.name}"
-        for package in PACKAGES
-        for file in sorted((REPOSITORY / "otel_canonical" / package).glob("*.py"))
-        if file.name != "__init__.py"
-    ]
+    paths = [path for name in arguments.modules or PACKAGES for path in _modules_of(name)]
     found = [mutant for path in paths for mutant in mutants_of(path)]
     print(f"{len(found)} mutants of {len(paths)} modules", flush=True)
     if arguments.all:
@@ -261,10 +259,25 @@ def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     return random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
 
 
+def _modules_of(name: str) -> list[str]:
+    """Return the modules of a package, or the one that is named."""
+    if name.endswith(".py"):
+        return [name]
+    files = sorted((REPOSITORY / "otel_canonical" / name).glob("*.py"))
+    return [f"{name}/{file.name}" for file in files if file.name != "__init__.py"]
+
+
+def counts(kind: str, mutants: list[Mutant]) -> str:
+    """Return how many there are, and of which package, like `3 live (2 pool, 1 stacks)`."""
+    packages = collections.Counter(mutant.path.partition("/")[0] for mutant in mutants)
+    each = ", ".join(f"{count} {package}" for package, count in sorted(packages.items()))
+    return f"{len(mutants)} {kind}" + (f" ({each})" if each else "")
+
+
 def main() -> int:
     """Run the mutants and list those that live; return 1 if one of them is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", help="for example stacks/location.py")
+    parser.add_argument("modules", nargs="*", help="pool, or stacks/location.py")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true", help="every mutant instead of a sample")
@@ -274,8 +287,12 @@ def main() -> int:
     equivalent = {line.partition("  # ")[0] for line in lines}
     for name in IMPORTED:
         importlib.import_module(name)
+    # The same examples for every mutant; a busy machine must not look like a failing test.
+    hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("mutants")
+    noticed: list[Mutant] = []
+    same: list[Mutant] = []
     living: list[Mutant] = []
-    same = tried = 0
     deadline = time.monotonic() + arguments.seconds
     with (
         contextlib.suppress(KeyboardInterrupt),
@@ -287,18 +304,21 @@ def main() -> int:
             shutil.copytree(REPOSITORY / name, tree / name, ignore=leave_out)
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(REPOSITORY / name, tree)
-        passing = passing_tests(tree)
-        for mutant in chosen(arguments):
+        mutants = chosen(arguments)
+        passing = passing_tests(tree, {mutant.path.partition("/")[0] for mutant in mutants})
+        for mutant in mutants:
             if time.monotonic() > deadline:
                 break
-            tried += 1
             if mutant.name in equivalent:
-                same += 1
-            elif not is_noticed(mutant, tree, passing):
+                same.append(mutant)
+            elif is_noticed(mutant, tree, passing):
+                noticed.append(mutant)
+            else:
                 living.append(mutant)
                 print(f"lives: {mutant.name}  (line {mutant.line})", flush=True)
-    killed = tried - same - len(living)
-    print(f"{tried} tried: {killed} noticed, {same} equivalent, {len(living)} live")
+    print(counts("noticed", noticed))
+    print(counts("equivalent", same))
+    print(counts("live", living))
     return 1 if living else 0
 
 
