@@ -6,7 +6,7 @@
 
 Each mutant is one change: a comparison, a condition, a number, a boolean, an operator. Tests run in a copy of
 the repository, those of the module first. What lives on is listed; it is either a test that is missing
-or named, with its reason, in `equivalent_mutants.txt`.
+or named, with its reason behind two spaces and a `#`, in `equivalent_mutants.txt`.
 """
 
 from __future__ import annotations
@@ -78,13 +78,8 @@ class Mutant(NamedTuple):
     number: int
     change: int
     line: int
-    before: str
-    after: str
-
-    @property
-    def name(self) -> str:
-        """What identifies it, also after lines were added above."""
-        return f"{self.path}: {self.before} -> {self.after}"
+    #: What identifies it, also after lines were added above: its line of code, and what becomes of what.
+    name: str
 
     def source(self) -> str:
         """Return the changed module."""
@@ -96,11 +91,16 @@ class Mutant(NamedTuple):
 
 def mutants_of(path: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, given by its path below the package."""
+    lines = _source_of(path).splitlines()
+    seen: collections.Counter[str] = collections.Counter()
     for number, node in enumerate(_changeable(_tree_of(path))):
         for change, changed in enumerate(_changes(node)):
-            yield Mutant(
-                *(path, number, change, node.lineno), ast.unparse(node), ast.unparse(changed)
-            )
+            code = lines[node.lineno - 1].strip()
+            name = f"{path} | {code} | {ast.unparse(node)} -> {ast.unparse(changed)}"
+            seen[name] += 1
+            # `0, 0` has two.
+            times = f" | {seen[name]}" if seen[name] > 1 else ""
+            yield Mutant(path, number, change, node.lineno, name + times)
 
 
 def _tree_of(path: str) -> ast.Module:
@@ -259,6 +259,24 @@ def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     return random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
 
 
+def explained() -> set[str]:
+    """Return the names of the mutants that change nothing that anybody is promised.
+
+    Raises:
+        SystemExit: one is listed without a reason, or there is no such mutant any more.
+    """
+    names: set[str] = set()
+    for line in EQUIVALENT.read_text().splitlines():
+        if not line or line.startswith("# "):
+            continue
+        name, _, reason = line.rpartition("  # ")
+        path = name.partition(" | ")[0]
+        if not reason or name not in {mutant.name for mutant in mutants_of(path)}:
+            sys.exit(f"{EQUIVALENT.name}: no reason, or no such mutant: {line}")
+        names.add(name)
+    return names
+
+
 def _modules_of(name: str) -> list[str]:
     """Return the modules of a package, or the one that is named."""
     if name.endswith(".py"):
@@ -283,8 +301,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every mutant instead of a sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after that long")
     arguments = parser.parse_args()
-    lines = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
-    equivalent = {line.partition("  # ")[0] for line in lines}
+    equivalent = explained()
     for name in IMPORTED:
         importlib.import_module(name)
     # The same examples for every mutant; a busy machine must not look like a failing test.
