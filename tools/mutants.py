@@ -295,7 +295,7 @@ def counts(kind: str, mutants: list[Mutant]) -> str:
 def main() -> int:
     """Run the mutants and list those that live; return 1 if one of them is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", help="pool, or stacks/location.py")
+    parser.add_argument("modules", nargs="*", help="such as pool, or stacks/location.py")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true", help="every mutant instead of a sample")
