@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.counters import UNSHOWN
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.process.resident import resident_memory
+from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
-from otel_canonical.request.scope import current_scope
+from otel_canonical.request.progress import Outputs
+from otel_canonical.request.root import Root
+from otel_canonical.request.scope import RequestScope, current_scope
+from otel_canonical.settings import Settings
 from tests.support.canonical_logs import a_log, opened
 
 
@@ -183,3 +188,22 @@ def test_memory_is_looked_at_anew_after_a_request(
     monkeypatch.setattr(resident_memory, "is_current", True)
     log.close(scope)
     assert not resident_memory.is_current
+
+
+def test_signals_are_deferred_while_a_request_is_opened_and_its_line_is_written() -> None:
+    """One that ended the worker in between would leave a request without a line, or with two."""
+    signals = DeferredSignals()
+    deferred: list[tuple[str, bool]] = []
+
+    class Roots(RootFactory):
+        def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
+            deferred.append(("opens", signals.are_deferred))
+            return super().open(scope, digits, is_called=is_called)
+
+    outputs = Outputs(
+        lambda event: b"", lambda *_: deferred.append(("writes", signals.are_deferred))
+    )
+    log = CanonicalLog(Settings(), Roots(None, str), outputs, signals=signals)
+    log.close(opened(log))
+    assert deferred == [("opens", True), ("writes", True)]
+    assert not signals.are_deferred
