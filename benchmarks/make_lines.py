@@ -36,7 +36,7 @@ WEIGHTS = {
     "broken/": 0.05,
     "broken-template/": 0.02,
 }
-TYPE_WEIGHTS = {"timeout": 0.002, "lost": 0.001, "pool": 0.2, "partial_failure": 0, "slow": 0}
+TYPE_WEIGHTS = {"timeout": 0.02, "lost": 0.01, "pool": 0.2, "partial_failure": 0, "slow": 0}
 #: What such a request says while it runs.
 BEFORE = {"recommendations/": "partial_failure", "slow/": "slow"}
 AGENTS = (
@@ -78,6 +78,8 @@ def lines(count: int, seed: int = 1, encode: str = "logfmt") -> Iterator[str]:
             _vary(one, rng, timestamp(begin_ns + number * step_ns), number / count)
             number += 1
             if one["event_type"] == "pool":
+                for key in [key for key in one if key.startswith("g_lines_")]:
+                    del one[key]
                 one.update({f"g_lines_{kind}": many for kind, many in written.items()})
                 written.clear()
             else:
@@ -135,9 +137,11 @@ def _vary(pairs: dict[str, FieldValue], rng: random.Random, ts: str, progress: f
     if "g_t_count" in pairs:
         # Fullest in the middle of the time.
         load = min(1.0, max(0.02, rng.gauss(0.2 + 0.6 * (1 - abs(2 * progress - 1)), 0.12)))
+        pairs.update(g_w_count=4, g_t_count=16)
         pairs["g_t_active"] = max(1, round(16 * load))
         pairs["g_w_active"] = max(1, round(4 * load))
-        pairs["g_backlog"] = max(0, round((load - 0.9) * 60))
+        if "g_backlog" in pairs:
+            pairs["g_backlog"] = max(0, round((load - 0.9) * 60))
         if pairs["event_type"] == "pool":
             pairs["g_utilization"] = round(load, 4)
     if pairs["event_type"] == "request":

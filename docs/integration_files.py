@@ -25,6 +25,8 @@ _OWN_COLUMNS = {
     "span_id": "nullIf(SpanId, '')",
     "sampled": "CAST(TraceFlags, 'Nullable(UInt8)') = 1",
 }
+#: Keys that may be the last of a line.
+_LAST = ("req_id", "sampled", "truncated")
 #: Shown in one row of lnav; everything else is one key press away (`p`).
 _LNAV_ROW = ("resp_status", "req_method", "req_path", "resp_time", "exc_type", "exc_cause_loc")
 
@@ -68,9 +70,18 @@ def lnav_format() -> str:
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
-def lnav_view(source: str, column: str) -> str:
-    """Return lnav's statement that makes the view `events`."""
-    columns = [f"    {column.format(field.key)} AS {field.key}" for field in FIELDS]
+def lnav_view(source: str, column: str, last_column: str) -> str:
+    """Return lnav's statement that makes the view `events`.
+
+    Args:
+        source: lnav's table of the lines.
+        column: the expression for a key.
+        last_column: the same for a key that may be the last of a line.
+    """
+    columns = [
+        f"    {(last_column if field.key in _LAST else column).format(field.key)} AS {field.key}"
+        for field in FIELDS
+    ]
     rows = ",\n".join(["    log_time AS ts", *columns])
     return f"# {MADE}\n;CREATE VIEW events AS SELECT\n{rows}\nFROM {source}\n"
 
@@ -192,9 +203,13 @@ def dashboard(text: str) -> str:
 FILES: dict[str, Callable[[], str]] = {
     "integrations/lnav/otel_canonical.json": lnav_format,
     "integrations/lnav/events-logfmt.lnav": lambda: lnav_view(
-        "logfmt_log", "json_extract(fields, '$.{}')"
+        "logfmt_log",
+        "json_extract(fields, '$.{}')",
+        # lnav takes a foreign line for more of the line before it, and so of its last value.
+        "substr(json_extract(fields, '$.{0}') || char(10), 1,"
+        " instr(json_extract(fields, '$.{0}') || char(10), char(10)) - 1)",
     ),
-    "integrations/lnav/events-json.lnav": lambda: lnav_view("otel_canonical", "{}"),
+    "integrations/lnav/events-json.lnav": lambda: lnav_view("otel_canonical", "{}", "{}"),
     "integrations/duckdb/events.sql": duckdb_view,
     "integrations/clickhouse/events.sql": clickhouse_table,
     "integrations/clickhouse/events-of-collector.sql": clickhouse_view,

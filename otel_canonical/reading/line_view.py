@@ -26,6 +26,17 @@ LONG_S = 0.1
 WASTED_SHARE = 0.2
 WASTED_S = 0.01
 LONG_QUEUE_S = 0.05
+#: Of a long request: in which state, and in which place of the app's.
+SHARES = {
+    "resp_blocked": "blocked {}",
+    "resp_cpu_time": "CPU {}",
+    "mw_time": "{} in middleware",
+    "view_time": "{} in the view",
+    "tpl_self_time": "{} in templates",
+    "body_time": "{} streaming the body",
+}
+#: Of a stack, the innermost: below them come Django's middleware and Gunicorn, forty frames of them.
+FRAMES = 6
 
 DEAD = "✗✗✗"
 _OWN_KEYS = ("ts", "event_type")
@@ -148,7 +159,9 @@ def _sighting(kind: str, fields: Fields) -> Iterator[list[Piece]]:
         pieces.append((f" (seen after {duration(seen)})", ""))
     yield pieces
     if kind == "slow" and (stack := _text(fields, "slow_stack")):
-        yield [(stack, "dim")]
+        frames = stack.split(" < ")
+        rest = [f"{len(frames) - FRAMES} more"] if len(frames) > FRAMES else []
+        yield [(" < ".join([*frames[:FRAMES], *rest]), "dim")]
 
 
 def _queries(fields: Fields) -> Iterator[list[Piece]]:
@@ -184,9 +197,10 @@ def _waits(fields: Fields) -> Iterator[str]:
         calls = counted(number(fields, "http_calls") or 0.0, "outgoing call")
         failed = f", {count(errors)} failed" if (errors := number(fields, "http_errors")) else ""
         yield f"{calls} {duration(spent)}{failed}"
-    blocked = number(fields, "resp_blocked") or 0.0
-    if elapsed >= LONG_S and blocked >= LARGE_SHARE * elapsed:
-        yield f"blocked {duration(blocked)}"
+    if elapsed >= LONG_S:
+        for key, words in SHARES.items():
+            if (spent := number(fields, key) or 0.0) >= LARGE_SHARE * elapsed:
+                yield words.format(duration(spent))
     for key, words in (("resp_cpu_wait", "waited for a CPU"), ("gc_time", "garbage collection")):
         wasted = number(fields, key) or 0.0
         if wasted >= WASTED_S and wasted >= WASTED_SHARE * elapsed:

@@ -182,6 +182,8 @@ def test_probes_answer(shop: Server) -> None:
     [health] = re.findall(r"CMD (\[\"otel-canonical.+\])$", block("dockerfile"), re.MULTILINE)
     container = deployment()
     probes = [container[f"{kind}Probe"]["exec"]["command"] for kind in ("readiness", "liveness")]
+    # An arbiter that has just started isn't: probes ask again.
+    eventually(lambda: run("ready", str(shop.pid)).returncode == 0, shop.report)
     for words in [json.loads(health), *probes]:
         assert words[0] == "otel-canonical"
         done = run(words[1], str(shop.pid), *words[2:])

@@ -182,6 +182,15 @@ def test_lnav_answers(
         agree(question, stores.lnav(file, home, view)(question), events)
 
 
+def test_foreign_lines_are_no_part_of_a_value_in_lnav(
+    files: tuple[Path, Path], events: list[Row], tmp_path: Path
+) -> None:
+    """lnav takes them for more of the line before; an id must be found all the same."""
+    ask = stores.lnav(files[0], tmp_path, "events-logfmt.lnav")
+    rows = ask(";SELECT DISTINCT req_id FROM events WHERE req_id IS NOT NULL")
+    assert {row["req_id"] for row in rows} == {e["req_id"] for e in events if "req_id" in e}
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_duckdb_answers(question: str, files: tuple[Path, Path], events: list[Row]) -> None:
     """With the view alone, without this package."""

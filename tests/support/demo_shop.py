@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import django
+
+from tests.support.peers.tools import built_once
 from tests.support.servers import DEMO, Server, clean_environment, gunicorn
+
+NAME = "demo.sqlite3"
 
 
 def shop_database(directory: Path) -> Path:
     """Return the path of a filled database in this directory."""
-    path = directory / "demo.sqlite3"
+    path = directory / NAME
     if not path.exists():
         path.write_bytes(_filled_database())
     return path
 
 
-@functools.cache
 def _filled_database() -> bytes:
-    directory = Path(tempfile.mkdtemp(prefix="demo-shop-"))
-    try:
-        path = directory / "demo.sqlite3"
+    """Return a database that the demo's commands have filled, once for each state of their code."""
+
+    def build(directory: Path) -> None:
         for command in ("migrate", "seed_catalog"):
             subprocess.run(
                 [sys.executable, str(DEMO / "manage.py"), command, "--verbosity=0"],
                 # Not our own: other tests may have named their site's settings there.
-                env=clean_environment(directory, {"DEMO_DATABASE": str(path)}),
+                env=clean_environment(directory, {"DEMO_DATABASE": str(directory / NAME)}),
                 check=True,
             )
-        return path.read_bytes()
-    finally:
-        shutil.rmtree(directory)
+
+    sources = [*sorted((DEMO / "catalog").rglob("*.py")), DEMO / "demo_shop" / "settings.py"]
+    return (built_once(f"demo-shop-{django.__version__}", sources, build) / NAME).read_bytes()
 
 
 @contextlib.contextmanager

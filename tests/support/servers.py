@@ -123,13 +123,21 @@ class Server:
 
     def line_of(self, request_id: str) -> Line:
         """Return the one line of a request."""
+        return self.lines_of(request_id, 1)[0]
+
+    def lines_of(self, request_id: str, count: int) -> list[Line]:
+        """Return the lines of a request once there are `count`; they may come after its answer."""
 
         def probe() -> list[Line]:
             return [line for line in self.lines() if line["req_id"] == request_id]
 
-        found = eventually(probe, lambda: f"no line of {request_id}\n{self.report()}")
-        assert len(found) == 1, f"{len(found)} lines of {request_id}\n{self.report()}"
-        return found[0]
+        def describe() -> str:
+            return f"{len(probe())} lines of {request_id} instead of {count}\n{self.report()}"
+
+        eventually(lambda: len(probe()) >= count, describe)
+        found = probe()
+        assert len(found) == count, describe()
+        return found
 
     def connect(self) -> socket.socket:
         """Return a connected socket."""

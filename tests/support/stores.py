@@ -53,7 +53,10 @@ def questions(file: str) -> dict[str, str]:
 
 
 def lnav(file: Path, home: Path, view: str) -> Answers:
-    """Return the answers of lnav for a file of lines; `view` names the file that makes `events`."""
+    """Return the answers of lnav for a file of lines; a question may be a statement, too.
+
+    `view` names the file that makes `events`.
+    """
     program = require_tool("lnav", "apt-get install lnav")
     environment = {**os.environ, "HOME": str(home), "TERM": "xterm"}
     environment.pop("XDG_CONFIG_HOME", None)
@@ -65,8 +68,8 @@ def lnav(file: Path, home: Path, view: str) -> Answers:
     )
 
     def answer(question: str) -> list[Row]:
-        script = home / f"{question}.lnav"
-        query = questions("lnav/questions.lnav")[question]
+        script = home / "script.lnav"
+        query = questions("lnav/questions.lnav").get(question, question)
         made = (INTEGRATIONS / "lnav" / view).read_text()
         script.write_text(f"{made}\n{query}\n:write-json-to -\n")
         done = subprocess.run(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from tests.support.databases import DRIVERS, Databases, traced_databases
 from tests.support.otlp_sink import OtlpSink, SunkSpan
 from tests.support.servers import Line
 from tests.support.soak import IS_SOAK
+from tests.support.traced_site import Traced
 
 #: What we say beyond upstream: which operation, why it failed, and what a procedure is called.
 BETTER = {
@@ -32,13 +36,15 @@ SET_UP = re.compile(
 )
 
 
+#: What a site that says nothing has opted into.
+DEFAULT = "http,database"
+
 #: Which names of attributes a site has opted into; those of before on one driver, on all in `make soak`.
 OPTED_IN = [
     (driver, conventions)
     for driver in DRIVERS
-    for conventions in ("http,database", "", "http/dup,database/dup")
-    if driver != "psycopg-pool"
-    and (IS_SOAK or conventions == "http,database" or driver == "sqlite3")
+    for conventions in (DEFAULT, "", "http/dup,database/dup")
+    if driver != "psycopg-pool" and (IS_SOAK or conventions == DEFAULT or driver == "sqlite3")
 ]
 
 
@@ -55,28 +61,53 @@ def text_of(span: SunkSpan) -> str:
     return str(span.attributes.get("db.query.text", span.attributes.get("db.statement")))
 
 
-def asked(
+#: Returns the site on a driver's database, with no setting but that it exports.
+Sites = Callable[[str], Traced]
+
+
+@pytest.fixture(scope="module")
+def sites(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    """Start a driver's site when a test first asks for it, and stop all in the end."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def site(driver: str) -> Traced:
+            directory = tmp_path_factory.mktemp(driver)
+            return stack.enter_context(traced_databases(directory, databases.settings(driver)))
+
+        yield site
+
+
+def asked(site: Traced, path: str) -> tuple[Line, list[SunkSpan]]:
+    """Return the line of one request and its spans of queries."""
+    site.server.ask(path)
+    _, line = site.server.ask(path)
+    return line, queries(site.sink, line)
+
+
+def asked_of(
     directory: Path, settings: dict[str, str], path: str, **environment: str
 ) -> tuple[Line, list[SunkSpan]]:
-    """Return the line of one request and its spans of queries."""
+    """Return the same of a site of its own."""
     directory.mkdir()
-    with traced_databases(directory, settings, **environment) as (server, sink):
-        server.ask(path)
-        _, line = server.ask(path)
-        return line, queries(sink, line)
+    with traced_databases(directory, settings, **environment) as site:
+        return asked(site, path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("driver", "conventions"), OPTED_IN)
 def test_spans_say_what_the_drivers_instrumentation_says(
-    driver: str, conventions: str, databases: Databases, tmp_path: Path
+    driver: str, conventions: str, sites: Sites, databases: Databases, tmp_path: Path
 ) -> None:
     """Twenty statements, one of ours for each of theirs: name, kind, text, database, server, errors."""
     settings = databases.settings(driver)
     opted = {"OTEL_SEMCONV_STABILITY_OPT_IN": conventions} if conventions else OLD
-    line, ours = asked(tmp_path / "ours", settings, "/twenty/", **opted)
+    if conventions == DEFAULT:
+        line, ours = asked(sites(driver), "/twenty/")
+    else:
+        line, ours = asked_of(tmp_path / "ours", settings, "/twenty/", **opted)
     off = {"OTEL_PYTHON_CANONICAL_DB_SPANS": "false"}
-    same, theirs = asked(tmp_path / "theirs", settings, "/twenty/", **opted, **off)
+    same, theirs = asked_of(tmp_path / "theirs", settings, "/twenty/", **opted, **off)
     assert line["db_queries"] == same["db_queries"] == str(len(ours)) == "20"
     if driver == "psycopg":
         # Its instrumentation doesn't see server-side cursors.
@@ -112,14 +143,16 @@ OLD = {"OTEL_SEMCONV_STABILITY_OPT_IN": "rpc"}
 
 
 @pytest.mark.parametrize("driver", ["mysqlclient", "pymysql"])
-def test_server_of_mysql_is_named(driver: str, databases: Databases, tmp_path: Path) -> None:
+def test_server_of_mysql_is_named(
+    driver: str, sites: Sites, databases: Databases, tmp_path: Path
+) -> None:
     """By its socket, without a port that isn't used; or by host and port."""
-    settings = databases.settings(driver)
-    _, spans = asked(tmp_path / "socket", settings, "/three/")
-    assert {span.attributes["server.address"] for span in spans} == {settings["SITE_MYSQL_HOST"]}
+    _, spans = asked(sites(driver), "/three/")
+    path = databases.settings(driver)["SITE_MYSQL_HOST"]
+    assert {span.attributes["server.address"] for span in spans} == {path}
     assert not [span for span in spans if "server.port" in span.attributes]
     over_tcp = databases.mysql_over_tcp()
-    _, spans = asked(tmp_path / "tcp", {"SITE_DRIVER": driver, **over_tcp}, "/three/")
+    _, spans = asked_of(tmp_path / "tcp", {"SITE_DRIVER": driver, **over_tcp}, "/three/")
     for span in spans:
         assert span.attributes["server.address"] == "127.0.0.1"
         assert span.attributes["server.port"] == int(over_tcp["SITE_MYSQL_PORT"])
@@ -127,36 +160,36 @@ def test_server_of_mysql_is_named(driver: str, databases: Databases, tmp_path: P
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_query_has_one_span(driver: str, databases: Databases, tmp_path: Path) -> None:
+def test_query_has_one_span(driver: str, sites: Sites) -> None:
     """In views, streams, threads, async views and a pool's threads; set-up has none.
 
     What the app opens by itself is none of ours: it keeps the driver's span.
     """
-    with traced_databases(tmp_path, databases.settings(driver)) as (server, sink):
-        for path in ("/three/", "/streams/", "/threads/", "/n1_async/", "/atomic/", "/on_commit/"):
-            _, line = server.ask(path)
-            root = sink.root_of(line)
-            spans = [span for span in sink.children_of(root) if span.kind == "CLIENT"]
-            assert len(spans) == int(line["db_queries"]), (path, [text_of(span) for span in spans])
-            assert {span.scope for span in spans} == {"otel_canonical"}
-            total = sum(span.ended_ns - span.started_ns for span in spans) / 1e9
-            assert total == pytest.approx(float(line["db_time"]), abs=0.02)
-        # Nothing that belongs to no request: a pool's own queries, a connection's set-up.
-        assert not [span for span in sink.spans if not span.parent_id and span.kind == "CLIENT"]
-        _, line = server.ask("/own_connection/")
-        scopes = {text_of(span): span.scope for span in queries(sink, line)}
-        name = driver.removesuffix("-pool")
-        assert scopes == {
-            "SELECT ?": "otel_canonical",
-            "SELECT ? + ?": f"opentelemetry.instrumentation.{name}",
-        }
-        assert line["db_queries"] == "2"
+    server, sink = sites(driver)
+    for path in ("/three/", "/streams/", "/threads/", "/n1_async/", "/atomic/", "/on_commit/"):
+        _, line = server.ask(path)
+        root = sink.root_of(line)
+        spans = [span for span in sink.children_of(root) if span.kind == "CLIENT"]
+        assert len(spans) == int(line["db_queries"]), (path, [text_of(span) for span in spans])
+        assert {span.scope for span in spans} == {"otel_canonical"}
+        total = sum(span.ended_ns - span.started_ns for span in spans) / 1e9
+        assert total == pytest.approx(float(line["db_time"]), abs=0.02)
+    # Nothing that belongs to no request: a pool's own queries, a connection's set-up.
+    assert not [span for span in sink.spans if not span.parent_id and span.kind == "CLIENT"]
+    _, line = server.ask("/own_connection/")
+    scopes = {text_of(span): span.scope for span in queries(sink, line)}
+    name = driver.removesuffix("-pool")
+    assert scopes == {
+        "SELECT ?": "otel_canonical",
+        "SELECT ? + ?": f"opentelemetry.instrumentation.{name}",
+    }
+    assert line["db_queries"] == "2"
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "mysqlclient", "pymysql"])
-def test_procedure_has_a_span(driver: str, databases: Databases, tmp_path: Path) -> None:
+def test_procedure_has_a_span(driver: str, sites: Sites) -> None:
     """Named as upstream names it."""
-    _, spans = asked(tmp_path / "called", databases.settings(driver), "/procedure/")
+    _, spans = asked(sites(driver), "/procedure/")
     name = "version" if driver == "psycopg2" else "answers"
     assert (spans[-1].name, spans[-1].attributes["db.stored_procedure.name"]) == (name, name)
     assert text_of(spans[-1]) == name
@@ -166,7 +199,7 @@ def test_spans_need_no_instrumentation(databases: Databases, tmp_path: Path) -> 
     """None of a driver's is loaded; the spans are the same."""
     settings = databases.settings("psycopg")
     off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg,psycopg2,sqlite3,mysqlclient,pymysql"}
-    line, spans = asked(tmp_path / "none", settings, "/three/", **off)
+    line, spans = asked_of(tmp_path / "none", settings, "/three/", **off)
     assert len(spans) == int(line["db_queries"]) == 3
 
 
@@ -177,18 +210,18 @@ def test_switched_off_spans_are_neither_made_nor_counted_twice(
     """With the driver's instrumentation its spans, without it none."""
     settings = databases.settings(driver)
     off = {"OTEL_PYTHON_CANONICAL_DB_SPANS": "false"}
-    line, spans = asked(tmp_path / "theirs", settings, "/three/", **off)
+    line, spans = asked_of(tmp_path / "theirs", settings, "/three/", **off)
     assert (line["db_queries"], line["db_dup_queries"], len(spans)) == ("3", "0", 3)
     assert {span.scope for span in spans} == {f"opentelemetry.instrumentation.{driver}"}
     off["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = driver
-    line, spans = asked(tmp_path / "none", settings, "/three/", **off)
+    line, spans = asked_of(tmp_path / "none", settings, "/three/", **off)
     assert (line["db_queries"], len(spans)) == ("3", 0)
 
 
-def test_error_of_a_query_is_redacted(databases: Databases, tmp_path: Path) -> None:
+def test_error_of_a_query_is_redacted(sites: Sites) -> None:
     """A driver's message may quote what the app sent."""
-    with traced_databases(tmp_path, databases.settings("psycopg")) as (server, sink):
-        _, line = server.ask("/secret_error/")
-        [failed] = [span for span in queries(sink, line) if span.status == "ERROR"]
-        assert failed.attributes["db.response.status_code"] == "23505"
-        assert "hunter2" not in sink.text()
+    server, sink = sites("psycopg")
+    _, line = server.ask("/secret_error/")
+    [failed] = [span for span in queries(sink, line) if span.status == "ERROR"]
+    assert failed.attributes["db.response.status_code"] == "23505"
+    assert "hunter2" not in sink.text()

@@ -90,7 +90,7 @@ def test_slow_request_names_its_neighbours(tmp_path: Path) -> None:
         assert answer.status == 200
         for neighbour in neighbours:
             neighbour.join()
-        lines = [line for line in server.lines() if line["req_id"] == "beside"]
+        lines = server.lines_of("beside", 2)
     assert [line["event_type"] for line in lines] == ["slow", "request"]
     assert [line["g_open"] for line in lines] == ["3*sleeps/ 1*burns/"] * 2
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from otel_canonical.event import logfmt
 from otel_canonical.reading.screen import cells
+from otel_canonical.reading.wording import duration
 from tests.support.reading import (
     COMMAND,
     PATIENCE_S,
@@ -20,26 +22,38 @@ from tests.support.reading import (
     terminal,
     without_colours,
 )
-from tests.support.servers import eventually, gunicorn
+from tests.support.servers import Line, eventually, gunicorn
 
 LINE = "ts=2026-11-26T16:20:37.262Z event_type=request req_method=GET req_path={} resp_status={} resp_time=0.5\n"
 TRACEBACK = b"Traceback (most recent call last):\n\t\x1b[31mred\x1b[0m \xff\n"
+
+
+#: Of the sample: the first line, the one of the list of products, the last.
+SAMPLED = [logfmt.parse(line) for line in SAMPLE.read_text().splitlines()]
+FIRST, LAST = SAMPLED[0], SAMPLED[-1]
+PRODUCTS = next(line for line in SAMPLED if line.get("req_route") == "products/")
+
+
+def time_of(line: Line) -> str:
+    """Return a line's time of day, as `tail` shows it."""
+    return line["ts"][11:-1]
 
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_fills_a_real_terminal(columns: int) -> None:
     """In tmux: coloured, folded, times at the right margin, nothing wrapped by the terminal itself."""
     with terminal(columns, 90, COMMAND, "tail", str(SAMPLE)) as screen:
-        shown = eventually(lambda: s if "17:36:18.000" in (s := screen()) else "", screen)
+        shown = eventually(lambda: s if time_of(LAST) in (s := screen()) else "", screen)
     rows = without_colours(shown)
     products = next(row for row in rows if "GET /products/ " in row)
-    assert products.startswith("17:35:40.929  200  GET /products/")
-    assert products.endswith("64.4 ms")
+    assert products.startswith(f"{time_of(PRODUCTS)}  200  GET /products/")
+    assert products.endswith(f"  {duration(float(PRODUCTS['resp_time']))}")
     assert cells(products) == columns
-    timeout = next(index for index, row in enumerate(rows) if "timeout 30.9 s" in row)
+    timeout = next(index for index, row in enumerate(rows) if "timeout 6." in row)
     assert rows[timeout + 1].strip().startswith("stuck at catalog/warehouse.py:12:wait_for_stock")
     # Every row begins a line or stands under the method: none was wrapped.
-    assert all(row[:2] == "17" or row[:14] == " " * 14 for row in rows if row)
+    hour = FIRST["ts"][11:13]
+    assert all(row[:2] == hour or row[:14] == " " * 14 for row in rows if row)
     # Green for what went well, bold red for what failed.
     assert re.search("\x1b\\[32m(\x1b\\[49m)?200", shown)
     assert re.search("1m\x1b\\[31m(\x1b\\[49m)?500", shown)
@@ -54,7 +68,7 @@ def test_no_control_character_gets_to_a_terminal(tmp_path: Path) -> None:
     with terminal(80, 90, COMMAND, "tail", str(path)) as screen:
         shown = eventually(lambda: s if "foreign" in (s := screen()) else "", screen)
     rows = without_colours(shown)
-    assert rows[0].startswith("17:35:40.861  200  GET /")
+    assert rows[0].startswith(f"{time_of(FIRST)}  200  GET /")
     assert any(r"GET /\u001b[2J\u009b2J\u202e\r\n" in row for row in rows)
     assert any(r"\u001b[2Jforeign\u0007" in row for row in rows)
 
@@ -86,7 +100,7 @@ def test_works_without_rich_and_loads_no_database() -> None:
     )
     arguments = [sys.executable, "-c", program, "tail", "--color", "always", str(SAMPLE)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
-    assert "17:35:40.929  200  GET /products/" in done.stdout
+    assert f"{time_of(PRODUCTS)}  200  GET /products/" in done.stdout
     assert "\x1b" not in done.stdout
     code = "import sys; from otel_canonical.cli import main; main(['tail', sys.argv[1]]); print(*sys.modules)"
     loaded = run_python(code, str(SAMPLE)).split("\n")[-2].split()

@@ -89,6 +89,14 @@ def test_numbers_when_json_has_none_like_them_become_texts() -> None:
     assert encode(pairs) == '{"a":"nan","b":"inf","c":"-inf","d":"!err","e":1.5}'
 
 
+def test_numbers_have_no_exponent() -> None:
+    """VictoriaLogs, for one, leaves a number with one out of its sums."""
+    pairs = [("a", 1.2e-05), ("b", -1e-07), ("c", 1e22), ("d", 5e-324)]
+    text = encode(pairs)
+    assert text.startswith('{"a":0.000012,"b":-0.0000001,"c":10000000000000000000000.0,"d":0.000')
+    assert json.loads(text) == dict(pairs)
+
+
 def test_value_when_it_has_no_text_is_marked() -> None:
     """A value or key that raises becomes a mark; the rest of the line is written all the same."""
     pairs: list[tuple[Any, Any]] = [("a", Broken()), (Broken(), 1), ("b", ["x"])]

@@ -87,7 +87,7 @@ def _move_back(lines: list[str], index: int) -> None:
 def _add_failure(lines: list[str]) -> None:
     first = next(line for line in lines if REQUEST in line)
     failure = first.replace(REQUEST, " event_type=partial_failure exc_type=E ")
-    lines.insert(1, re.sub("req_id=[^ ]*", "req_id=other", failure))
+    lines.insert(1, re.sub(r"req_id=[^ \n]*", "req_id=other", failure))
 
 
 SPOILT: dict[str, tuple[Callable[[list[str]], None], str]] = {

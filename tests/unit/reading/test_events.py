@@ -111,7 +111,7 @@ def test_all_kinds_of_files_are_the_same_table(
         expected = events.rows(wanted)
     with load([name]) as events:
         assert events.rows(wanted) == expected
-        assert events.lines == len(expected) == 30
+        assert events.lines == len(expected) >= 30
         assert events.foreign == 10
 
 

@@ -77,6 +77,14 @@ VIEWS = [
         ],
     ),
     (
+        HEAD + 'slow resp_time=1.0 slow_loc=b.py:2:b slow_stack="a < b < c < d < e < f < g < h"',
+        [
+            "16:20:37.262  ...    running 1.0 s",
+            "              at b.py:2:b",
+            "              a < b < c < d < e < f < 2 more",
+        ],
+    ),
+    (
         HEAD + "partial_failure req_id=abc exc_type=URLError exc_cause_loc=r.py:25:ask",
         [
             "16:20:37.262  ~~~  of request abc  survived",
