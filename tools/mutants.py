@@ -1,17 +1,19 @@
 """Changes the code in small ways and looks whether the unit tests of the changed module notice.
 
     python tools/mutants.py --sample 100 --seed 1
+    python tools/mutants.py pool stacks --sample 100
     python tools/mutants.py stacks/location.py --all
 
 Each mutant is one change: a comparison, a condition, a number, a boolean, an operator. Tests run in a copy of
 the repository, those of the module first. What lives on is listed; it is either a test that is missing
-or named, with its reason, in `equivalent_mutants.txt`.
+or named, with its reason behind two spaces and a `#`, in `equivalent_mutants.txt`.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import contextlib
 import copy
 import functools
@@ -28,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,9 +41,11 @@ IMPORTED = """django.test django.db django.template django.core.management hypot
 #: Plugins that are imported already are not rewritten.
 QUIET = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
 #: Longer than that a test run is not waited for: the mutant never ends, so it was noticed.
-PATIENCE_S = 180
+PATIENCE_S = 300
 #: These take long, and look at what other tests look at.
 TOO_LONG = ("test_killed_while_writing.py", "test_logfmt_peers.py")
+#: These take some seconds.
+LONG = ("test_interrupted.py", "test_app_facts.py", "test_bounded_work.py", "test_redaction.py")
 EQUIVALENT = REPOSITORY / "tools" / "equivalent_mutants.txt"
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -75,13 +80,8 @@ class Mutant(NamedTuple):
     number: int
     change: int
     line: int
-    before: str
-    after: str
-
-    @property
-    def name(self) -> str:
-        """What identifies it, also after lines were added above."""
-        return f"{self.path}: {self.before} -> {self.after}"
+    #: What identifies it, also after lines were added above: its line of code, and what becomes of what.
+    name: str
 
     def source(self) -> str:
         """Return the changed module."""
@@ -93,11 +93,16 @@ class Mutant(NamedTuple):
 
 def mutants_of(path: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, given by its path below the package."""
+    lines = _source_of(path).splitlines()
+    seen: collections.Counter[str] = collections.Counter()
     for number, node in enumerate(_changeable(_tree_of(path))):
         for change, changed in enumerate(_changes(node)):
-            yield Mutant(
-                *(path, number, change, node.lineno), ast.unparse(node), ast.unparse(changed)
-            )
+            code = lines[node.lineno - 1].strip()
+            name = f"{path} | {code} | {ast.unparse(node)} -> {ast.unparse(changed)}"
+            seen[name] += 1
+            # `0, 0` has two.
+            times = f" | {seen[name]}" if seen[name] > 1 else ""
+            yield Mutant(path, number, change, node.lineno, name + times)
 
 
 def _tree_of(path: str) -> ast.Module:
@@ -176,23 +181,26 @@ def is_noticed(mutant: Mutant, tree: Path, passing: list[str]) -> bool:
     original = file.read_text()
     file.write_text(mutant.source())
     try:
-        return any(_fails(tree, tests) for tests in _tests_of(mutant.path, passing))
+        return _fails(tree, *_tests_of(mutant.path, passing))
     finally:
         file.write_text(original)
 
 
-def passing_tests(tree: Path) -> list[str]:
+def passing_tests(tree: Path, packages: set[str]) -> list[str]:
     """Return the files of tests that pass as the code is; say which don't."""
     passing = []
-    for package in PACKAGES:
+    for package in sorted(packages):
+        found: list[str] = []
         for file in sorted((tree / "tests" / "unit" / package).glob("test_*.py")):
             name = f"tests/unit/{package}/{file.name}"
-            if file.name in TOO_LONG:
-                continue
+            if file.name not in TOO_LONG:
+                found.append(name)
+        # All at once first: usually all pass.
+        for name in found if _fails(tree, *found) else ():
             if _fails(tree, name):
                 print(f"left out, fails without a mutant: {name}", flush=True)
-            else:
-                passing.append(name)
+                found = [other for other in found if other != name]
+        passing += found
     return passing
 
 
@@ -200,14 +208,15 @@ def _tests_of(path: str, passing: list[str]) -> list[str]:
     package, _, module = path.partition("/")
     own = f"tests/unit/{package}/test_{module}"
     mine = [name for name in passing if name.startswith(f"tests/unit/{package}/")]
-    return sorted(mine, key=lambda name: name != own)
+    # Those of the module first, what takes long last.
+    return sorted(mine, key=lambda name: (name != own, name.rpartition("/")[2] in LONG))
 
 
-def _fails(tree: Path, tests: str) -> bool:
+def _fails(tree: Path, *tests: str) -> bool:
     # A fork: pytest, Django and the SDK are imported already, which would take most of the time.
     pid = os.fork()
     if not pid:
-        _run_tests(tree, tests)
+        _run_tests(tree, *tests)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -219,7 +228,7 @@ def _fails(tree: Path, tests: str) -> bool:
     return True
 
 
-def _run_tests(tree: Path, tests: str) -> NoReturn:
+def _run_tests(tree: Path, *tests: str) -> NoReturn:
     status = 1
     try:
         os.setsid()
@@ -241,19 +250,14 @@ def _run_tests(tree: Path, tests: str) -> NoReturn:
             "no:cacheprovider",
             *QUIET,
         ]
-        status = int(pytest.main([*options, tests]))
+        status = int(pytest.main([*options, *tests]))
     finally:
         os._exit(status)
 
 
 def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     """Return the mutants that were asked for."""
-    paths = arguments.modules or [
-        f"{package}/{file.name}"
-        for package in PACKAGES
-        for file in sorted((REPOSITORY / "otel_canonical" / package).glob("*.py"))
-        if file.name != "__init__.py"
-    ]
+    paths = [path for name in arguments.modules or PACKAGES for path in _modules_of(name)]
     found = [mutant for path in paths for mutant in mutants_of(path)]
     print(f"{len(found)} mutants of {len(paths)} modules", flush=True)
     if arguments.all:
@@ -261,21 +265,57 @@ def chosen(arguments: argparse.Namespace) -> list[Mutant]:
     return random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
 
 
+def explained() -> set[str]:
+    """Return the names of the mutants that change nothing that anybody is promised.
+
+    Raises:
+        SystemExit: one is listed without a reason, or there is no such mutant any more.
+    """
+    names: set[str] = set()
+    for line in EQUIVALENT.read_text().splitlines():
+        if not line or line.startswith("# "):
+            continue
+        name, _, reason = line.rpartition("  # ")
+        path = name.partition(" | ")[0]
+        if not reason or name not in {mutant.name for mutant in mutants_of(path)}:
+            sys.exit(f"{EQUIVALENT.name}: no reason, or no such mutant: {line}")
+        names.add(name)
+    return names
+
+
+def _modules_of(name: str) -> list[str]:
+    """Return the modules of a package, or the one that is named."""
+    if name.endswith(".py"):
+        return [name]
+    files = sorted((REPOSITORY / "otel_canonical" / name).glob("*.py"))
+    return [f"{name}/{file.name}" for file in files if file.name != "__init__.py"]
+
+
+def counts(kind: str, mutants: list[Mutant]) -> str:
+    """Return how many there are, and of which package, like `3 live (2 pool, 1 stacks)`."""
+    packages = collections.Counter(mutant.path.partition("/")[0] for mutant in mutants)
+    each = ", ".join(f"{count} {package}" for package, count in sorted(packages.items()))
+    return f"{len(mutants)} {kind}" + (f" ({each})" if each else "")
+
+
 def main() -> int:
     """Run the mutants and list those that live; return 1 if one of them is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", help="for example stacks/location.py")
+    parser.add_argument("modules", nargs="*", help="such as pool, or stacks/location.py")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true", help="every mutant instead of a sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after that long")
     arguments = parser.parse_args()
-    lines = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
-    equivalent = {line.partition("  # ")[0] for line in lines}
+    equivalent = explained()
     for name in IMPORTED:
         importlib.import_module(name)
+    # The same examples for every mutant; a busy machine must not look like a failing test.
+    hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("mutants")
+    noticed: list[Mutant] = []
+    same: list[Mutant] = []
     living: list[Mutant] = []
-    same = tried = 0
     deadline = time.monotonic() + arguments.seconds
     with (
         contextlib.suppress(KeyboardInterrupt),
@@ -287,18 +327,21 @@ def main() -> int:
             shutil.copytree(REPOSITORY / name, tree / name, ignore=leave_out)
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(REPOSITORY / name, tree)
-        passing = passing_tests(tree)
-        for mutant in chosen(arguments):
+        mutants = chosen(arguments)
+        passing = passing_tests(tree, {mutant.path.partition("/")[0] for mutant in mutants})
+        for mutant in mutants:
             if time.monotonic() > deadline:
                 break
-            tried += 1
             if mutant.name in equivalent:
-                same += 1
-            elif not is_noticed(mutant, tree, passing):
+                same.append(mutant)
+            elif is_noticed(mutant, tree, passing):
+                noticed.append(mutant)
+            else:
                 living.append(mutant)
                 print(f"lives: {mutant.name}  (line {mutant.line})", flush=True)
-    killed = tried - same - len(living)
-    print(f"{tried} tried: {killed} noticed, {same} equivalent, {len(living)} live")
+    print(counts("noticed", noticed))
+    print(counts("equivalent", same))
+    print(counts("live", living))
     return 1 if living else 0
 
 

@@ -23,6 +23,15 @@ from otel_canonical.request.reports import LEFT_TO_ARBITER, LostRequestReport, P
 #: is one started sooner for a sample of the pool: the next sample comes in a second.
 RESTART_INTERVAL_S = 10.0
 
+#: Like `-m otel_canonical.reporter`, which would also import from the working directory, and from there first.
+#: A worker of another user may be allowed to write to it. `-P` would do the same, from Python 3.11 on.
+_START_REPORTER = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_module('otel_canonical.reporter', run_name='__main__', alter_sys=True)"
+)
+#: The directory that this package is imported from.
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, in `fcntl` where the C library had it when Python was built
 
 
@@ -148,7 +157,7 @@ class ReporterProcess:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_ARBITER)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "otel_canonical.reporter", *arguments],
+                    [sys.executable, "-c", _START_REPORTER, *arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     env=environment,
@@ -167,9 +176,26 @@ class ReporterProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment, without what would instrument the reporter like an app."""
+    """Return our environment; PYTHONPATH without the working directory and without auto-instrumentation.
+
+    The first could be written to by a worker of another user, the second would instrument the reporter
+    like an app.
+    """
     environment = dict(os.environ)
     path = environment.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [entry for entry in path if "auto_instrumentation" not in entry]
+    kept = [
+        entry
+        for entry in path
+        if "auto_instrumentation" not in entry and not _is_working_directory(entry)
+    ]
     environment["PYTHONPATH"] = os.pathsep.join(kept)
     return environment
+
+
+def _is_working_directory(entry: str) -> bool:
+    """Return whether an entry of PYTHONPATH is the working directory, unless this package is there."""
+    try:
+        is_it = os.path.samefile(entry or os.curdir, os.curdir)
+        return is_it and not os.path.samefile(_PACKAGES, os.curdir)
+    except OSError:
+        return not entry

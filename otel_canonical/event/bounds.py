@@ -81,8 +81,11 @@ def _fits(value: object, left: list[int], depth: int) -> bool:
     kind = type(value)
     if kind in (str, bytes, bytearray):
         left[0] -= len(value)  # type: ignore[arg-type]
-    elif kind in _BRACKETS and depth < _DEEPEST:
+    elif kind in _BRACKETS:
         left[0] -= 2 * len(value)  # type: ignore[arg-type]
+        if depth >= _DEEPEST:
+            # What is further inside may be of any size.
+            return False
         if left[0] >= 0:
             items = value.items() if isinstance(value, dict) else value
             return all(_fits(item, left, depth + 1) for item in items)  # type: ignore[attr-defined]

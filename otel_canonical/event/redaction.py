@@ -73,8 +73,8 @@ class RedactionPolicy:
 
     def query(self, query_string: str) -> str:
         """Return the query string without its secret values; all else stays as it was sent."""
-        if "=" not in query_string and "%" not in query_string:
-            return bounds.cut(query_string)
+        if not query_string:
+            return query_string
         kept = query_string[: bounds.limits.value + MARGIN]
         shown = "&".join([self._parameters(part) for part in kept.split("&")])
         return _cut(shown, len(query_string) - len(kept), bounds.limits.value)
@@ -178,8 +178,10 @@ class RedactionPolicy:
     def _carries_secret(self, value: str) -> bool:
         """Return whether the value is itself a URL or query with a secret, as in `next=…`."""
         decoded = unquote_plus(value) if "%" in value else value
-        is_candidate = any(sign in decoded for sign in ("=", "@", "eyJ", "%"))
-        return is_candidate and self.text(decoded) != decoded
+        is_candidate = "=" in decoded or "@" in decoded or "%" in decoded
+        if not is_candidate and not secret_places.may_hold_shape(decoded):
+            return False
+        return self.text(decoded) != decoded
 
 
 def _cut(shown: str, missing: int, most: int) -> str:

@@ -32,7 +32,11 @@ _shapes = re.compile(
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*",
     re.DOTALL,
 )
-_MARKERS = ("eyJ", "k_live_", "k_test_", "gh", "glpat-", "xox", "KIA", "SIA", "AIza", "PRIVATE KEY")
+#: Each of these shapes but a card's number holds one of these.
+_MARKERS = (
+    *("eyJ", "k_live_", "k_test_", "gh", "github_pat_", "glpat-", "xox", "KIA", "SIA", "AIza"),
+    "PRIVATE KEY",
+)
 
 # `name=`, `name: `, `"name": `, `name => `, `name%3D`, also with the escaped quotes of JSON inside JSON.
 _name_in_text = re.compile(
@@ -68,11 +72,16 @@ def without_users(text: str, mark: str) -> str:
 
 def without_shapes(text: str, mark: str) -> str:
     """Return a text without what is recognised by its shape: tokens, keys, card numbers."""
-    if any(marker in text for marker in _MARKERS) or _may_hold_card(text):
+    if may_hold_shape(text):
         text = _shapes.sub(lambda found: mark if _is_secret_shape(found[0]) else found[0], text)
     if "bearer" in text.lower():
         text = _bearer.sub(rf"\1{mark}", text)
     return text
+
+
+def may_hold_shape(text: str) -> bool:
+    """Return whether a text may hold a token, a key or a card's number: a quick look."""
+    return any(marker in text for marker in _MARKERS) or _may_hold_card(text)
 
 
 def named_secrets(text: str, is_secret: Callable[[str, bool], bool]) -> Iterator[Span]:

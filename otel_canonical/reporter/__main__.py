@@ -1,9 +1,9 @@
 """The process that exports what belongs to the whole pool: its metrics, and lost requests.
 
-The arbiter starts it as a fresh interpreter (`python -m otel_canonical.reporter`), never by a bare fork:
-it shares no lock and no connection with another process. It reads one report a line from its standard
-input: a sample of the pool, or a request that was lost with its worker, whose root span and log event it
-makes under the ids of its line. When the input ends, because the arbiter ended or was killed, it exports
+The arbiter starts it as a fresh interpreter, never by a bare fork: it shares no lock and no connection
+with another process. It imports nothing from the working directory. It reads one report a line from its
+standard input: a sample of the pool, or a request that was lost with its worker, whose root span and log
+event it makes under the ids of its line. When the input ends, because the arbiter ended or was killed, it exports
 what it has and ends. It always exits with 0: Gunicorn reaps all its children and gives 3 and 4 a meaning.
 """
 

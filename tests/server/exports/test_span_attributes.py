@@ -101,6 +101,22 @@ def test_route_survives_when_app_sets_more_keys_than_span_holds(
         assert len(root.attributes) == 128
 
 
+def test_small_limit_takes_the_least_important_and_says_nothing(tmp_path: Path) -> None:
+    """`OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=20`: what identifies a request and how it ended stays."""
+    with traced_site(tmp_path, OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="20") as site:
+        before = site.server.stderr.read_text()
+        for path in ("/queries/", "/raises/", "/many-facts/"):
+            line, root = site.ask(path)
+            assert len(root.attributes) == 20
+            assert root.dropped_attributes > 0
+            for key in ("event_type", "req_id", "req_method", "req_path", "resp_status"):
+                shown = logfmt.parse(logfmt.encode([(key, root.attributes[attribute_of(key)])]))
+                assert shown[key] == line[key]
+            assert root.attributes["http.route"] == path[1:]
+        new = site.server.stderr.read_text().removeprefix(before)
+    assert [text for text in new.splitlines() if "attribute" in text.lower()] == []
+
+
 def test_resource_names_distro_when_exported(traced: Traced) -> None:
     """Every span says which distro it comes from (semantic conventions, "Telemetry Distro")."""
     _, root = traced.ask("/ok/")

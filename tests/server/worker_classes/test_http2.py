@@ -19,14 +19,22 @@ CLEARTEXT = ("--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge"
 
 
 class Client:
-    """One connection that carries several requests."""
+    """One connection that carries several requests.
 
-    def __init__(self, site: Server) -> None:
+    Args:
+        site: where to.
+        takes_bodies: False lets the server send heads only.
+    """
+
+    def __init__(self, site: Server, *, takes_bodies: bool = True) -> None:
         from h2.connection import H2Connection
+        from h2.settings import SettingCodes
 
         self._socket = site.connect()
         self._h2 = H2Connection()
         self._h2.initiate_connection()
+        if not takes_bodies:
+            self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
         #: By stream.
         self.statuses: dict[int, str] = {}
         self.bodies: dict[int, bytes] = {}
@@ -133,6 +141,20 @@ def test_line_says_client_gone_when_stream_is_reset(site: Server) -> None:
         while after not in client.ended:
             client.receive()
         assert site.line_of(f"after-{name}")["app_mark"] == "after"
+
+
+def test_line_has_the_status_when_stream_is_reset_behind_its_head(site: Server) -> None:
+    """The client has got the head and none of the body."""
+    name = f"head-only-{site.name}"
+    with contextlib.closing(Client(site, takes_bodies=False)) as client:
+        stream = client.ask("/long_stream/?t=head", name)
+        while stream not in client.statuses:
+            client.receive()
+        assert client.bodies[stream] == b""
+        client.reset(stream)
+        line = site.line_of(name)
+    assert (line["resp_status"], line["client_gone"]) == ("200", "true")
+    assert not [key for key in line if key.startswith("exc_")]
 
 
 def test_line_is_right_when_application_raises_outside_of_django(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from otel_canonical.event.event import (
     CanonicalEvent,
     EventType,
+    has_failed,
     least_important_first,
     timestamp,
 )
@@ -109,3 +110,23 @@ def test_least_important_is_first() -> None:
         *("app.items", "app.plan", "code.stacktrace", "canonical.cache.hits"),
         *("canonical.db.queries", "http.response.status_code", "http.request.id"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("event_type", "status", "failed"),
+    [
+        (EventType.REQUEST, 200, False),
+        (EventType.REQUEST, 499, False),
+        (EventType.REQUEST, 500, True),
+        (EventType.REQUEST, None, True),
+        (EventType.TIMEOUT, 200, True),
+        (EventType.LOST, 200, True),
+        (EventType.SLOW, 200, True),
+        (EventType.PARTIAL_FAILURE, None, True),
+    ],
+)
+def test_event_of_a_request_that_was_answered_well_reports_no_failure(
+    event_type: EventType, status: int | None, failed: bool
+) -> None:
+    """Every other does."""
+    assert has_failed(CanonicalEvent.of_pairs(event_type, []), status) is failed

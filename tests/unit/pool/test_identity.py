@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from otel_canonical.pool.identity import NAMESPACE, pool_name, successor_of
+from otel_canonical.pool.identity import (
+    NAMESPACE,
+    identity_attributes,
+    pool_name,
+    successor_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +35,25 @@ def test_arbiters_take_turns() -> None:
 def test_ids_are_in_the_namespace_of_the_semantic_conventions() -> None:
     """As "service.instance.id" asks of ids that are made from other names."""
     assert str(NAMESPACE) == "4d63009a-8d0f-11ee-aad7-4c796ed8e320"
+
+
+def test_members_have_ids_of_their_own() -> None:
+    """Workers by their numbers, the reporter, and another pool; the same in each run."""
+    workers = [identity_attributes("web", number, {}) for number in (0, 1)]
+    reporter = identity_attributes("web", None, {})
+    elsewhere = identity_attributes("web 1", 0, {})
+    assert [worker["gunicorn.worker.number"] for worker in workers] == [0, 1]
+    assert list(reporter) == ["service.instance.id"]
+    members = [*workers, reporter, elsewhere]
+    assert len({member["service.instance.id"] for member in members}) == len(members)
+    assert identity_attributes("web", 0, {}) == workers[0]
+
+
+@pytest.mark.parametrize("given", ["service.instance.id=mine", "a=b, service.instance.id = mine"])
+def test_id_of_the_user_stays(given: str) -> None:
+    """Workers are then told apart by their numbers only."""
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": given}
+    assert identity_attributes("web", 3, environ) == {"gunicorn.worker.number": 3}
+    assert identity_attributes("web", None, environ) == {}
+    other = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.idea=mine"}
+    assert "service.instance.id" in identity_attributes("web", 3, other)

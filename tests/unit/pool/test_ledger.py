@@ -331,3 +331,90 @@ def test_what_a_dead_worker_had_not_exported_is_added_up() -> None:
         place.words()[QUEUED_LOGS] = logs
         ledger.close_place(place, "SIGKILL")
     assert ledger.sample((), {}).export_lost == {"traces": 13, "logs": 4}
+
+
+def test_scoreboard_has_room_for_a_pool_that_grows() -> None:
+    """By signals, and while old and new workers of a reload serve side by side; address space has a bound."""
+
+    def blocks_of(slots: int, workers: int) -> int:
+        return PoolLedger(PoolShape(slots, workers), no_counts()).scoreboards()[0].blocks
+
+    assert blocks_of(1, 1) == 1024
+    assert blocks_of(1, 255) == 1024
+    assert blocks_of(1, 257) == 4 * 257
+    # A block of 10,000 slots has 28 MB.
+    assert blocks_of(10_000, 1) == 64
+    assert blocks_of(10_000, 20) == 80
+    assert 300 < blocks_of(1000, 1) < 1024
+
+
+def test_reload_begins_a_new_scoreboard_when_half_would_be_taken() -> None:
+    """Old workers may hold as many blocks as the new ones need."""
+    ledger = PoolLedger(PoolShape(1, 1), no_counts())
+    blocks = ledger.scoreboards()[0].blocks
+    ledger.reshape(PoolShape(1, blocks // 2))
+    assert len(ledger.scoreboards()) == 1
+    ledger.reshape(PoolShape(1, blocks // 2 + 1))
+    assert len(ledger.scoreboards()) == 2
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [PoolShape(2, 1), PoolShape(1, 1, is_bounded=False), PoolShape(1, 1, has_queues=True)],
+)
+def test_worker_of_another_shape_has_another_scoreboard(shape: PoolShape) -> None:
+    """Whatever of it is another; with the shape of before the old one serves again while it is in use."""
+    ledger = PoolLedger(PoolShape(1, 1), no_counts())
+    old = open_place(ledger)
+    ledger.reshape(shape)
+    new = open_place(ledger)
+    assert new.scoreboard is not old.scoreboard
+    assert (new.scoreboard.slots, new.scoreboard.is_bounded) == (shape.slots, shape.is_bounded)
+    assert new.scoreboard.has_queues == shape.has_queues
+    assert ledger.scoreboards() == [old.scoreboard, new.scoreboard]
+    ledger.close_place(old, "exit:0")
+    assert ledger.scoreboards() == [new.scoreboard]
+
+
+def test_deaths_are_counted_by_cause_and_common_ones_from_0() -> None:
+    """Also of a worker that had no place."""
+    ledger = PoolLedger(PoolShape(1, 1), no_counts())
+    common = dict.fromkeys(("shutdown", "exit:0", "timeout", "oom", "SIGKILL"), 0)
+    assert ledger.sample((), {}).deaths == common
+    for place, cause in ((None, "oom"), (open_place(ledger), "exit:7"), (None, "exit:7")):
+        ledger.close_place(place, cause)
+    sample = ledger.sample((), {})
+    assert sample.deaths == {**common, "oom": 1, "exit:7": 2}
+    assert sample.workers_started == 1
+
+
+def test_capacity_grows_by_the_slots_that_there_are() -> None:
+    """Two workers of three slots: six seconds a second, as long as both live."""
+    ledger = PoolLedger(PoolShape(3, 2), no_counts())
+    places = [open_place(ledger), open_place(ledger)]
+    before = ledger.sample((), {})
+    until = time.monotonic() + 0.02
+    while time.monotonic() < until:
+        pass
+    after = ledger.sample((), {})
+    elapsed_ns = after.at_ns - before.at_ns
+    grown_ns = after.capacity_ns - before.capacity_ns
+    # Each capacity is read a little later than its sample's moment.
+    assert abs(grown_ns - 6 * elapsed_ns) < 6 * 5_000_000
+    assert elapsed_ns >= 20_000_000
+    for place in places:
+        ledger.close_place(place, "exit:0")
+    gone = ledger.sample((), {})
+    assert ledger.sample((), {}).capacity_ns == gone.capacity_ns
+
+
+def test_pool_of_two_shapes_has_the_sum_of_both() -> None:
+    """Without a bound on one of them there is none on the whole; the backlog is one for all."""
+    ledger = PoolLedger(PoolShape(2, 1), no_counts())
+    begin(open_place(ledger))
+    ledger.reshape(PoolShape(3, 1))
+    begin(open_place(ledger))
+    assert ledger.sample((), {}).state == PoolState(2, 2, 5, 2, None)
+    ledger.reshape(PoolShape(4, 1, is_bounded=False))
+    begin(open_place(ledger))
+    assert ledger.sample((), {}).state == PoolState(3, 3, None, 3, None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_canonical.pool.scoreboard import PoolState, Scoreboard
+from otel_canonical.pool import counters
+from otel_canonical.pool.layout import USED_BLOCKS
+from otel_canonical.pool.scoreboard import FRESH_NS, PoolState, Scoreboard
 from otel_canonical.pool.slots import (
     CLOSING,
     EXPORTED,
@@ -216,3 +218,111 @@ def test_slot_shows_what_is_waited_for() -> None:
     slot.begin_call(21, 300, 7)
     assert slot.read() is not None
     assert slot.read().waiting_since_ns is None  # type: ignore[union-attr]
+
+
+def test_next_worker_of_a_block_begins_at_zero() -> None:
+    """Busy time, counts and open slots of the one before are not its own; its neighbours keep theirs."""
+    scoreboard = Scoreboard(3, 2)
+    for block in range(3):
+        assert scoreboard.take_block(block + 5) == block
+        for _ in range(2):
+            slot = new_slot(scoreboard, block)
+            slot.open(1, 1000, 3, EXPORTED, TEXTS)
+            slot.close(1000 + 10**block)
+        scoreboard.counters.counts_of(block)[0] = block + 1
+    busy = [scoreboard.counters.busy_ns(block) for block in range(3)]
+    assert busy == [2, 20, 200]
+    scoreboard.free_block(1)
+    assert scoreboard.take_block(9) == 1
+    assert [scoreboard.counters.busy_ns(block) for block in range(3)] == [2, 0, 200]
+    assert [scoreboard.counters.counts_of(block)[0] for block in range(3)] == [1, 0, 3]
+    words = scoreboard.counters.of_block(1)
+    assert (words[counters.NUMBER], words[counters.PID]) == (9, counters.RESERVED)
+    assert words[counters.STARTED_NS] > 0
+    # Its slots are used anew, from the first on: all of the old busy time is gone.
+    for _ in range(2):
+        new_slot(scoreboard, 1)
+    assert scoreboard.counters.busy_ns(1) == 0
+
+
+def test_readers_look_no_further_than_the_last_worker() -> None:
+    """Memory behind it was perhaps never touched, and must not be by a look."""
+    scoreboard = Scoreboard(8, 1)
+    used = []
+    for _ in range(3):
+        scoreboard.take_block()
+        used.append(scoreboard.memory.words[USED_BLOCKS])
+    for block in (1, 2, 0):
+        scoreboard.free_block(block)
+        used.append(scoreboard.memory.words[USED_BLOCKS])
+    assert used == [1, 2, 3, 3, 1, 0]
+    scoreboard.free_block(0)
+    assert scoreboard.pool_state(0).workers == 0
+
+
+def test_no_slot_when_all_are_used() -> None:
+    """As many as the worker serves at once; the count of used ones stays right."""
+    scoreboard = Scoreboard(2, 2)
+    scoreboard.take_block()
+    found = [scoreboard.new_slot(0) is not None for _ in range(4)]
+    assert found == [True, True, False, False]
+    assert len(scoreboard.slots_of(0)) == scoreboard.counters.used_slots(0) == 2
+    assert scoreboard.slots_of(1) == []
+
+
+def test_backlog_is_shown_as_long_as_it_is_fresh() -> None:
+    """Also one of 0, which is not the same as unknown."""
+    scoreboard = Scoreboard(1, 1)
+    assert scoreboard.pool_state(0).backlog is None
+    for seen in (0, 3, None):
+        scoreboard.set_backlog(seen, 10)
+        assert scoreboard.pool_state(10 + FRESH_NS - 1).backlog == seen
+        assert scoreboard.pool_state(10 + FRESH_NS).backlog is None
+
+
+def test_unbounded_workers_have_no_number_of_slots() -> None:
+    """Greenlets and tasks: as many as come."""
+    scoreboard = Scoreboard(2, 5, is_bounded=False)
+    scoreboard.take_block()
+    open_slot(new_slot(scoreboard, 0))
+    assert scoreboard.pool_state(0) == PoolState(1, 1, None, 1, None)
+
+
+def test_routes_of_workers_that_are_gone_are_not_open() -> None:
+    """A block that is free, or reserved for a worker that is not forked yet, holds the dead one's slots."""
+    scoreboard = Scoreboard(3, 2)
+    for block in range(3):
+        scoreboard.take_block()
+        scoreboard.counters.of_block(block)[counters.PID] = 100 + block
+        slot = new_slot(scoreboard, block)
+        open_slot(slot)
+        slot.write_route(22, (f"route{block}/", "", ""))
+    assert scoreboard.open_routes() == ["route0/", "route1/", "route2/"]
+    scoreboard.free_block(1)
+    assert scoreboard.open_routes() == ["route0/", "route2/"]
+    scoreboard.counters.of_block(0)[counters.PID] = counters.RESERVED
+    assert scoreboard.open_routes() == ["route2/"]
+
+
+def test_listeners_of_a_worker_are_noted_if_all_have_room() -> None:
+    """Half of them would be half of the backlog."""
+    scoreboard = Scoreboard(2, 1)
+    noted = []
+    for inodes in ([], [7], [7, 8, 9, 10], [1, 2, 3, 4, 5]):
+        scoreboard = Scoreboard(2, 1)
+        scoreboard.counters.set_listeners(1, inodes)
+        noted.append(scoreboard.counters.listeners_of(1))
+        assert scoreboard.counters.listeners_of(0) == []
+    assert noted == [[], [7], [7, 8, 9, 10], []]
+
+
+def test_busy_slots_of_a_freed_block_count_no_longer() -> None:
+    """Its worker was killed with requests open and others waiting."""
+    scoreboard = Scoreboard(2, 2, has_queues=True)
+    for block in range(2):
+        scoreboard.take_block()
+        open_slot(new_slot(scoreboard, block))
+        scoreboard.counters.waiting[block] = 1
+    scoreboard.free_block(0)
+    assert scoreboard.pool_state(0) == PoolState(1, 1, 2, 1, None, 1)
+    assert scoreboard.counters.active.tolist() == [0, 1]

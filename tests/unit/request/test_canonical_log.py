@@ -8,15 +8,13 @@ import weakref
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 
 from otel_canonical.event.event import CanonicalEvent, EventType, timestamp
 from otel_canonical.event.line_writer import LineWriter
 from otel_canonical.event.output import LineOutput
-from otel_canonical.otel.root_factory import Recording, RootFactory
+from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.request import canonical_log
@@ -28,6 +26,7 @@ from otel_canonical.request.query_tally import QueryTally
 from otel_canonical.request.scope import RequestScope, StackSample, current_scope
 from otel_canonical.settings import Settings
 from otel_canonical.stacks import errors
+from tests.support.canonical_logs import a_log, into, opened
 
 
 @pytest.fixture
@@ -40,36 +39,6 @@ def events() -> list[CanonicalEvent]:
 def exported() -> InMemorySpanExporter:
     """What was exported."""
     return InMemorySpanExporter()
-
-
-def a_log(
-    events: list[CanonicalEvent],
-    *,
-    exporter: InMemorySpanExporter | None = None,
-    sampler: Sampler = ALWAYS_ON,
-    signals: DeferredSignals | None = None,
-    place: Place | None = None,
-) -> CanonicalLog:
-    """Return a log that emits to a list and, if there is an exporter, makes spans."""
-    roots = RootFactory(None, str)
-    if exporter is not None:
-        provider = TracerProvider(sampler, shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        roots.record_with(Recording(provider.get_tracer("test")))
-    return CanonicalLog(*(Settings(), roots, into(events)), place=place, signals=signals)
-
-
-def into(events: list[CanonicalEvent]) -> Outputs:
-    """Return outputs that keep the events."""
-    return Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
-
-
-def opened(log: CanonicalLog, **headers: str) -> RequestScope:
-    """Open a request."""
-    scope = log.open("GET", "/ok/", {name.replace("_", "-"): v for name, v in headers.items()})
-    assert scope is not None
-    scope.status = 200
-    return scope
 
 
 def test_signals_are_heard_while_the_app_adds_its_facts(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from otel_canonical.request import query_tally
 from otel_canonical.request.query_tally import (
+    DISTINCT_SQL_TEXTS,
+    LONGEST_REMEMBERED,
+    LONGEST_SHAPE,
     MOST_LOCATIONS,
     MOST_SHOWN,
     QueryTally,
@@ -86,3 +90,111 @@ def test_few_lines_of_code_are_looked_up_per_request() -> None:
             tally.add_query(f"SELECT a{chr(97 + number)}", 1)
     assert len([suspect for suspect in tally._suspects if suspect.loc]) == MOST_LOCATIONS
     assert len(tally._suspects) == 3 * MOST_LOCATIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("SELECT a WHERE b = 1", "SELECT a WHERE b = ?"),
+        ("SELECT a WHERE b = 1.5 AND c = -2", "SELECT a WHERE b = ? AND c = -?"),
+        ("SELECT a WHERE b = 'it''s' OR c = ''", "SELECT a WHERE b = ? OR c = ?"),
+        ("SELECT a WHERE b IN (1, 2, 3)", "SELECT a WHERE b IN (?)"),
+        ("SELECT a WHERE b in ( %s , %s )", "SELECT a WHERE b in (?)"),
+        ("SELECT a WHERE b IN (:x, :y)", "SELECT a WHERE b IN (?)"),
+        ("SELECT a WHERE b IN (%(x)s, %(y)s)", "SELECT a WHERE b IN (?)"),
+        ("SELECT a WHERE b IN (SELECT c)", "SELECT a WHERE b IN (SELECT c)"),
+        ("SELECT a WHERE b = $1", "SELECT a WHERE b = $1"),
+        ("SELECT a1, `2b` FROM c_3", "SELECT a1, `2b` FROM c_3"),
+    ],
+)
+def test_shape_has_no_literals_and_one_list(text: str, shape: str) -> None:
+    """So that queries which differ in values only are one, however many values there are."""
+    assert shape_of(text) == shape
+
+
+def test_shape_is_of_the_beginning_of_a_long_text() -> None:
+    """An endless text costs no more; one without literals is its own shape."""
+    beginning = "SELECT 1 " + "x" * (LONGEST_SHAPE - 9)
+    assert len(shape_of(beginning + " AND y")) == LONGEST_SHAPE
+    plain = "SELECT " + "x" * LONGEST_SHAPE
+    assert shape_of(plain) == plain
+
+
+def test_shapes_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short texts and a few long ones: an app that makes texts fills no memory."""
+    remembered: dict[str, str] = {}
+    monkeypatch.setattr(query_tally, "_shapes", remembered)
+    monkeypatch.setattr(query_tally, "MOST_SHAPES", 3)
+    sizes = []
+    for number in range(8):
+        shape_of(f"SELECT {chr(97 + number)}")
+        sizes.append(len(remembered))
+    assert sizes == [1, 2, 3, 1, 2, 3, 1, 2]
+    remembered.clear()
+    for length, is_remembered in ((LONGEST_REMEMBERED, True), (LONGEST_REMEMBERED + 1, False)):
+        text = "x" * length
+        shape_of(text)
+        assert (text in remembered) is is_remembered
+
+
+def test_texts_beyond_the_bound_are_counted_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as duplicates nor as suspects; those of before still are, to the last run."""
+    monkeypatch.setattr(query_tally, "DISTINCT_SQL_TEXTS", 3)
+    tally = QueryTally()
+    for _ in range(5):
+        for name in "abcde":
+            tally.add_query(f"SELECT {name}", 1)
+    assert tally.count == 25
+    assert tally.duplicates() == (15, 15)
+    assert sorted(query.text for query in tally.repeated()) == [f"SELECT {n}" for n in "abc"]
+    shapes = QueryTally()
+    for number in range(1, 6):
+        for name in "abcde":
+            shapes.add_query(f"SELECT {name} WHERE x = {number}", 1)
+    assert len(shapes.repeated()) == 3
+    assert DISTINCT_SQL_TEXTS == 1000
+
+
+def test_text_that_comes_again_counts_to_its_shape() -> None:
+    """A query with the same literal twice is two runs of its shape; the fifth run names it."""
+    tally = QueryTally()
+    for number in (1, 1, 2, 2, 1):
+        assert tally.repeated() == []
+        tally.add_query(f"SELECT a WHERE b = {number}", 10)
+    [found] = tally.repeated()
+    assert (found.runs, found.elapsed_ns) == (5, 50)
+    assert HERE in str(found.loc)
+    tally.add_query("SELECT a WHERE b = 3", 10)
+    tally.add_query("SELECT a WHERE b = 1", 10)
+    [found] = tally.repeated()
+    assert (found.runs, found.elapsed_ns) == (7, 70)
+    assert tally.duplicates() == (6, 60)
+
+
+def test_failures_are_counted_beside_the_rest() -> None:
+    """A query that failed has run, and has taken its time."""
+    tally = QueryTally()
+    for failed in (True, False, True):
+        tally.add_query("SELECT a", 10, failed)
+    assert (tally.count, tally.elapsed_ns, tally.errors) == (3, 30, 2)
+
+
+def test_new_tally_is_empty() -> None:
+    """Nothing is known of a database that was not asked."""
+    tally = QueryTally()
+    for name in "count elapsed_ns errors connects connect_ns txn_ns rows fetch_ns".split():
+        assert getattr(tally, name) == 0, name
+    assert tally.duplicates() == (0, 0)
+    assert not tally.has_texts()
+    assert tally.repeated() == []
+
+
+def test_there_is_something_to_name_when_a_query_repeats_or_is_slow() -> None:
+    """Either is enough."""
+    repeats, slow = QueryTally(), QueryTally()
+    for _ in range(5):
+        repeats.add_query("SELECT a", 1)
+    slow.add_query("SELECT a", thresholds.slow_ns + 1)
+    assert repeats.has_texts()
+    assert slow.has_texts()
+    assert repeats.slowest_text is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from otel_canonical.event.rows import FilledRow
 from otel_canonical.process.garbage import collections
 from otel_canonical.process.resident import resident_memory
-from otel_canonical.request import time_facts
+from otel_canonical.request import process_facts, time_facts
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.server_timing import server_timing
 from otel_canonical.request.tallies import WebsocketTally
@@ -143,3 +144,63 @@ def test_small_collections_and_growth_are_left_out(monkeypatch: pytest.MonkeyPat
     for resident in (40 << 20, None, 60 << 20):
         scope = a_request(20, collected=(0, 0), resident=resident, django_request=None)
         assert facts_of(scope) == {}
+
+
+def test_server_timing_has_each_sum_in_milliseconds() -> None:
+    """Databases with all of their times; what took none is left out."""
+    scope = a_request(cache_ns=5 * MILLISECOND, template_own_ns=6 * MILLISECOND)
+    scope.view_ns = 7 * MILLISECOND
+    tally = scope.query_tally()
+    tally.elapsed_ns, tally.fetch_ns = 1 * MILLISECOND, 10 * MILLISECOND
+    tally.connect_ns, tally.txn_ns = 100 * MILLISECOND, 1000 * MILLISECOND
+    total, *rest = server_timing(scope).split(", ")
+    assert rest == ["db;dur=1111.000", "cache;dur=5.000", "tpl;dur=6.000", "view;dur=7.000"]
+    name, _, took_ms = total.partition(";dur=")
+    assert name == "total"
+    assert 0 < float(took_ms) < 60_000
+    scope.started_ns -= 100_000 * MILLISECOND
+    assert float(server_timing(scope).split(", ")[0].partition("=")[2]) >= 100_000
+
+
+@pytest.mark.parametrize(("is_exported", "flags"), [(True, "01"), (False, "00")])
+def test_server_timing_names_the_trace_where_there_is_one(is_exported: bool, flags: str) -> None:
+    """As a `traceparent`, for a browser's own spans."""
+    facts = {"is_named": True, "trace_id": "t1", "span_id": "s1", "is_exported": is_exported}
+    scope = a_request(root=SimpleNamespace(**facts))
+    assert server_timing(scope).split(", ")[-1] == f'traceparent;desc="00-t1-s1-{flags}"'
+    assert "traceparent" not in server_timing(a_request())
+
+
+@pytest.mark.parametrize("milliseconds", [time_facts.LONG_NS / MILLISECOND - 1, 20])
+def test_growth_is_looked_at_where_a_request_took_long(
+    milliseconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is a system call."""
+    looks: list[int] = []
+
+    def look(now_ns: int) -> int:
+        looks.append(now_ns)
+        return 50 << 20
+
+    monkeypatch.setattr(resident_memory, "look", look)
+    scope = a_request(int(milliseconds), resident=1, django_request=None)
+    is_long = milliseconds * MILLISECOND >= time_facts.LONG_NS
+    assert ("mem_growth" in facts_of(scope)) is is_long
+    assert len(looks) == is_long
+
+
+def test_just_enough_is_said() -> None:
+    """A millisecond of collections, and more than a mebibyte of growth."""
+    pairs: list[tuple[str, Any]] = []
+    scope = a_request(collected=(5, 2))
+    process_facts.add_collections(pairs, scope, (5 + MILLISECOND, 3))
+    assert pairs == [("gc_time", 0.001), ("gc_runs", 1)]
+    assert process_facts.SHOWN_GROWTH == 1024 * 1024
+    overlap = a_request(overlap_ns=time_facts.SHOWN_OVERLAP_NS + 1000)
+    assert facts_of(overlap)["resp_overlap"] == 0.000101
+
+
+def test_places_in_templates_and_bodies_are_said() -> None:
+    """Where there were any."""
+    scope = a_request(template_own_ns=2 * MILLISECOND, body_ns=3 * MILLISECOND, django_request=None)
+    assert facts_of(scope) == {"tpl_self_time": 0.002, "body_time": 0.003}

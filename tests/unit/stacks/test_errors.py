@@ -93,8 +93,59 @@ def test_stack_of_group_has_its_members() -> None:
     group = builtins.ExceptionGroup("several", members)  # type: ignore[attr-defined]
     text = errors.stack_of(raised(group), str)
     assert "ExceptionGroup: several (9 sub-exceptions)" in text
+    assert re.findall(r"\+-- (\d) of (\d)", text) == [(str(n), "9") for n in range(1, 6)]
     assert "  | ValueError: member 4" in text
     assert "member 5" not in text
+
+
+def test_groups_within_groups_are_shown_to_a_depth() -> None:
+    """Three below the outermost."""
+    if sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 has no groups")
+    group: Exception = ValueError("innermost")
+    for depth in range(5, 0, -1):
+        group = builtins.ExceptionGroup(f"depth {depth}", [group])  # type: ignore[attr-defined]
+    text = errors.stack_of(group, str)
+    assert re.findall(r"depth \d", text) == ["depth 1", "depth 2", "depth 3", "depth 4"]
+
+
+def test_first_notes_are_shown() -> None:
+    """An app may add any number of them."""
+    if sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 has no notes")
+    error = ValueError("no")
+    for number in range(12):
+        error.add_note(f"note {number}")
+    assert errors.stack_of(error, str) == "ValueError: no\n" + "".join(
+        f"note {number}\n" for number in range(10)
+    )
+
+
+def test_context_is_shown_unless_it_is_suppressed() -> None:
+    """`raise ... from None` says that it does not matter."""
+    for suppress in (False, True):
+        error = ValueError("second")
+        error.__context__, error.__suppress_context__ = KeyError("first"), suppress
+        assert ("first" in errors.stack_of(error, str)) is not suppress
+
+
+def test_stack_just_as_long_as_allowed_is_whole() -> None:
+    """One character more, and its middle is left out, line by line where there are lines."""
+    assert errors._without_middle("a\nb\nc\n", 6) == "a\nb\nc\n"
+    text = "".join(f"line {number}\n" for number in range(10))
+    assert len(text) == 70
+    assert errors._without_middle(text, 69) == (
+        "line 0\nline 1\nline 2\nline 3\n  [14 characters left out]\n"
+        "line 6\nline 7\nline 8\nline 9\n"
+    )
+    assert errors._without_middle("x" * 20, 10) == "xxxxx  [10 characters left out]\nxxxxx"
+
+
+def test_refusal_of_a_request_quotes_no_query_string() -> None:
+    """Gunicorn's parser repeats the first line."""
+    facts = errors.of_refusal(raised(ValueError("Invalid: 'GET /a?token=1&b=2 x'")))
+    assert facts.message == "Invalid: 'GET /a?[redacted] x'"
+    assert facts.raised is None
 
 
 def test_stack_has_both_ends_when_it_is_long() -> None:

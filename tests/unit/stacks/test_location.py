@@ -270,6 +270,25 @@ SENDS = ("/usr/lib/python3.11/socket.py", 3, "sendall")
             "view",
         ),
         ([SCRIPT], None, "gunicorn:6:<module>"),
+        # Names of the app's that look like the framework's, or the server's.
+        (
+            [*SERVED, MIDDLEWARE, ("/usr/src/app/shop/handler.py", 5, "_get_response"), SLEEPS],
+            *("shop/middleware.py:3:__call__", "shop/handler.py:5:_get_response"),
+        ),
+        (
+            [*SERVED, MIDDLEWARE, (f"{DJANGO}/core/handlers/base.py", 4, "adapt"), SLEEPS],
+            *("shop/middleware.py:3:__call__", "ssl.py:9:read"),
+        ),
+        (
+            [*SERVED, ("/usr/src/app/gunicorn/hooks.py", 5, "wraps"), MIDDLEWARE],
+            *("gunicorn/hooks.py:5:wraps", "shop/middleware.py:3:__call__"),
+        ),
+        (
+            [*SERVED, ("/usr/lib/python3.11/contextlib.py", 5, "inner"), MIDDLEWARE, SLEEPS],
+            *("shop/middleware.py:3:__call__", "ssl.py:9:read"),
+        ),
+        ([(f"{PACKAGES}/single.py", 2, "view")], "single.py:2:view", "single.py:2:view"),
+        ([(f"{PACKAGES}/uvloop.py", 2, "run")], None, "uvloop.py:2:run"),
     ],
 )
 def test_running_request_is_named_by_what_may_be_named(

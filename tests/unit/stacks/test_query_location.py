@@ -1,101 +1,214 @@
-"""Which line of an installed package asked for a query, where a view is no code of the app's."""
+"""The line that asked for a query: the app's innermost, a template's with its caller, a package's, a view's."""
 
 from __future__ import annotations
 
-import functools
-import os
-import sysconfig
+import asyncio
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.http import HttpResponse
-from django.template import Context, Engine, Origin, Template
+from asgiref.sync import sync_to_async
+from django.template import Context, Engine
+from django.template.loaders.locmem import Loader
 
-from otel_canonical.stacks import query_location
-from tests.support.in_process import event_of
+from otel_canonical.stacks import location, query_location
+from otel_canonical.stacks.query_location import locate
 
-pytestmark = pytest.mark.usefixtures("in_process")
-
-PACKAGES = sysconfig.get_paths()["purelib"]
-
-TREES = """
-def parent():
-    return locate()
-
-def kept(view):
-    @functools.wraps(view)
-    def calls(request):
-        return view(request)
-    return calls
-
-def asks(question):
-    return lambda: found.append(question()) or ""
-
-def home(request):
-    found.append(parent())
-    return HttpResponse()
-"""
-SHOP = """
-def show(request):
-    found.append(title())
-    return HttpResponse()
-
-def title():
-    return parent()
-
-def page(request):
-    return HttpResponse(template.render(Context({"parent": asked, "title": asks_title})))
-"""
+PACKAGES = "/venv/lib/site-packages"
 
 
-def installed(module: str, source: str, **names: Any) -> dict[str, Any]:
-    """Return the names of a module as one of an installed package."""
-    file = os.path.join(PACKAGES, *module.split(".")) + ".py"
-    space: dict[str, Any] = {"__name__": module, **names}
-    exec(compile(source, file, "exec"), space)
-    return space
+@pytest.fixture(autouse=True)
+def _app_is_below_srv(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_library(filename: str) -> bool:
+        return not filename.startswith(("/srv/", "p.html"))
+
+    monkeypatch.setattr(query_location, "is_library", is_library)
+    monkeypatch.setattr(location, "_shortened", {})
+    monkeypatch.setattr(query_location, "_passed", {})
 
 
-def shop(template: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str | None]]:
-    """Return the package of a view, a library that it uses, and what will have been found."""
-    found: list[str | None] = []
-    names: dict[str, Any] = {"found": found, "HttpResponse": HttpResponse, "Context": Context}
-    trees = installed("trees", TREES, locate=query_location.locate, functools=functools, **names)
-    origin = Origin(os.path.join(PACKAGES, "shop", "page.html"), "shop/page.html")
-    names["template"] = Template(template, origin, engine=Engine())
-    views = installed("shop.views", SHOP, parent=trees["parent"], **names)
-    views["asked"], views["asks_title"] = map(trees["asks"], (trees["parent"], views["title"]))
-    return views, trees, found
+def within(filename: str, module: str, function: str, then: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function of a file that calls another one."""
+    namespace: dict[str, Any] = {"then": then, "__name__": module}
+    source = f"def {function}():\n    return then()\n"
+    exec(compile(source, filename, "exec"), namespace)
+    found: Callable[[], Any] = namespace[function]
+    return found
 
 
-@pytest.mark.parametrize("is_wrapped", [False, True])
-def test_line_is_of_the_package_of_the_view(is_wrapped: bool) -> None:
-    """Not of a library below it, nor of one that has wrapped the view."""
-    views, trees, found = shop()
-    view = views["show"]
-    event_of(trees["kept"](view) if is_wrapped else view)
-    assert found == ["shop/views.py:7:title"]
+def asked_by(*frames: tuple[str, str, str]) -> str | None:
+    """Return what is named of a stack of files, modules and functions, the outermost first."""
+    call: Callable[[], Any] = locate
+    for filename, module, function in reversed(frames):
+        call = within(filename, module, function, call)
+    found: str | None = call()
+    return found
+
+
+APP = ("/srv/shop/views.py", "shop.views", "show")
+MODEL = ("/srv/shop/models.py", "shop.models", "price")
+ORM = (f"{PACKAGES}/django/db/models/query.py", "django.db.models.query", "get")
+DISPATCHER = (
+    f"{PACKAGES}/django/core/handlers/base.py",
+    "django.core.handlers.base",
+    "_get_response",
+)
+MIDDLEWARE = ("/srv/shop/middleware.py", "shop.middleware", "__call__")
+OSCAR = (f"{PACKAGES}/oscar/views.py", "oscar.views", "basket")
+OSCARS = (f"{PACKAGES}/oscar/models.py", "oscar.models", "lines")
+GENERIC = (f"{PACKAGES}/django/views/generic/list.py", "django.views.generic.list", "get")
+STANDARD = ("/usr/lib/python3.11/functools.py", "functools", "wrapper")
 
 
 @pytest.mark.parametrize(
-    ("template", "place"),
+    ("frames", "named"),
     [
-        ("\n{{ parent }}", "shop/page.html:2 < shop/views.py:10:page"),
-        ("\n{{ title }}", "shop/views.py:7:title"),
+        ((APP, MODEL, ORM), "/srv/shop/models.py:2:price"),
+        ((APP, ORM), "/srv/shop/views.py:2:show"),
+        ((APP, OSCAR, ORM), "/srv/shop/views.py:2:show"),
+        ((MIDDLEWARE, DISPATCHER, APP, ORM), "/srv/shop/views.py:2:show"),
+        ((MIDDLEWARE, DISPATCHER, OSCAR, OSCARS, ORM), f"{PACKAGES}/oscar/models.py:2:lines"),
+        ((MIDDLEWARE, DISPATCHER, GENERIC, ORM), f"{PACKAGES}/django/views/generic/list.py:2:get"),
+        ((MIDDLEWARE, DISPATCHER, OSCAR, GENERIC, ORM), f"{PACKAGES}/oscar/views.py:2:basket"),
+        ((MIDDLEWARE, DISPATCHER, ORM), None),
+        ((MIDDLEWARE, ORM), "/srv/shop/middleware.py:2:__call__"),
+        ((DISPATCHER, STANDARD, ORM), None),
     ],
 )
-def test_line_of_a_template_is_named_if_none_of_the_view_is_nearer(
-    template: str, place: str
+def test_line_is_the_one_that_a_developer_would_change(
+    frames: tuple[tuple[str, str, str], ...], named: str | None
 ) -> None:
-    """A template that asks a library is the line to change; one that calls the package's code isn't."""
-    views, _, found = shop(template)
-    event_of(views["page"])
-    assert found == [place]
+    """The app's innermost; without one the package's innermost; middleware did not ask for a view's query."""
+    assert asked_by(*frames) == named
+    # Again: what was passed over once is passed over quickly from then on.
+    assert asked_by(*frames) == named
 
 
-def test_library_is_named_where_the_package_of_the_view_is_not_on_the_stack() -> None:
-    """A view that says it is another package's."""
-    _, trees, found = shop()
-    trees["home"].__module__ = "elsewhere"
-    event_of(trees["home"])
-    assert found == ["trees.py:3:parent"]
+@pytest.mark.parametrize("package", sorted(query_location.PLUMBING - {"django", "otel_canonical"}))
+def test_plumbing_is_never_named(package: str) -> None:
+    """It runs queries for somebody else."""
+    plumbing = (f"{PACKAGES}/{package}/cursor.py", f"{package}.cursor", "execute")
+    assert asked_by(APP, plumbing) == "/srv/shop/views.py:2:show"
+    assert asked_by(DISPATCHER, plumbing) is None
+
+
+@pytest.mark.parametrize("module", query_location.FRAMEWORKS)
+def test_view_that_the_app_only_configured_is_named_if_nothing_else_can_be(module: str) -> None:
+    """The innermost of a framework's."""
+    outer = (f"{PACKAGES}/framework/outer.py", f"{module}outer", "dispatch")
+    inner = (f"{PACKAGES}/framework/inner.py", f"{module}inner", "get_queryset")
+    assert (
+        asked_by(DISPATCHER, outer, inner, ORM) == f"{PACKAGES}/framework/inner.py:2:get_queryset"
+    )
+
+
+class Asks:
+    """What a template looks up: a query."""
+
+    def __init__(self) -> None:
+        self.locations: list[str | None] = []
+
+    @property
+    def price(self) -> str:
+        """Ask the database."""
+        self.locations.append(locate())
+        return ""
+
+
+def engine(**templates: str) -> Engine:
+    """Return an engine with templates by name; the app's lie below /srv, others don't."""
+    loaded = Engine(loaders=[("django.template.loaders.locmem.Loader", templates)])
+    assert isinstance(loaded.template_loaders[0], Loader)
+    return loaded
+
+
+def rendered(templates: dict[str, str], first: str) -> str | None:
+    """Return what is named of the one query of a page that the app's view renders."""
+    asks = Asks()
+    found = engine(**templates).get_template(first)
+    within(*APP, lambda: found.render(Context({"it": asks})))()
+    [named] = asks.locations
+    return named
+
+
+def test_line_of_a_template_is_named_with_the_line_that_rendered_it() -> None:
+    """The innermost template: the included part, not the page."""
+    page = {"p.html": "\n{{ it.price }}"}
+    assert rendered(page, "p.html") == "p.html:2 < /srv/shop/views.py:2:show"
+    parts = {"p.html": "{% include 'p.html2' %}", "p.html2": "\n\n{{ it.price }}"}
+    assert rendered(parts, "p.html") == "p.html2:3 < /srv/shop/views.py:2:show"
+
+
+def test_template_of_the_app_goes_before_that_of_a_package() -> None:
+    """A package's widget in the app's page: the app's line is what can be changed."""
+    parts = {"p.html": "\n{% include 'theirs' %}", "theirs": "{{ it.price }}"}
+    assert rendered(parts, "p.html") == "p.html:2 < /srv/shop/views.py:2:show"
+    assert (
+        rendered({"theirs": "{{ it.price }}"}, "theirs") == "theirs:1 < /srv/shop/views.py:2:show"
+    )
+
+
+def test_template_is_named_alone_where_no_caller_can_be() -> None:
+    """Django's own view renders the app's template."""
+    asks = Asks()
+    found = engine(**{"p.html": "{{ it.price }}"}).get_template("p.html")
+    within(*DISPATCHER, lambda: found.render(Context({"it": asks})))()
+    assert asks.locations == ["p.html:1"]
+
+
+def test_template_of_jinja_is_named() -> None:
+    """By its own table of lines."""
+    template = SimpleNamespace(name="list.html", get_corresponding_lineno=lambda line: line + 40)
+    namespace: dict[str, Any] = {"then": locate, "__name__": "x", "__jinja_template__": template}
+    exec(compile("def root():\n    return then()\n", "/srv/templates/list.html", "exec"), namespace)
+    assert within(*APP, namespace["root"])() == "list.html:42 < /srv/shop/views.py:2:show"
+
+
+def test_async_view_that_awaits_the_thread_is_named() -> None:
+    """The query runs in a thread; the line is the coroutine's."""
+    source = "async def view():\n    return await ask()\n"
+
+    async def ask() -> str | None:
+        is_awaited = threading.Event()
+        asyncio.get_running_loop().call_soon(is_awaited.set)
+
+        def query() -> str | None:
+            assert is_awaited.wait(10)
+            return locate()
+
+        found: str | None = await sync_to_async(within(*ORM, query))()
+        return found
+
+    namespace: dict[str, Any] = {"ask": ask, "__name__": "shop.views"}
+    exec(compile(source, "/srv/shop/async_views.py", "exec"), namespace)
+
+    async def main() -> list[str | None]:
+        others = [asyncio.ensure_future(asyncio.sleep(0.01)) for _ in range(3)]
+        found = await asyncio.gather(namespace["view"](), namespace["view"]())
+        await asyncio.gather(*others)
+        return list(found)
+
+    assert asyncio.run(main()) == ["/srv/shop/async_views.py:2:view"] * 2
+
+
+def test_deep_stack_is_followed_as_far_as_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recursion of thousands costs no more; what is beyond is not named."""
+    monkeypatch.setattr(query_location, "MOST_FRAMES", 10)
+    for depth, named in ((3, "/srv/shop/views.py:2:show"), (20, None)):
+        frames = [APP, *((f"{PACKAGES}/django/x.py", "django.x", f"f{n}") for n in range(depth))]
+        assert asked_by(*frames) == named
+
+
+def test_code_that_is_passed_over_is_remembered_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Code that comes again is looked at once; an app that makes code fills no memory."""
+    monkeypatch.setattr(query_location, "MOST_PASSED", 5)
+    sizes = []
+    for _ in range(12):
+        asked_by(APP, ORM)
+        sizes.append(len(query_location._passed))
+    assert max(sizes) <= 5
+    assert sizes.count(5) >= 2

@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
+from otel_canonical.event.logfmt import UNSHOWABLE
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.stacks import location
-from otel_canonical.stacks.text import HELD, short, with_locals
+from otel_canonical.stacks.text import (
+    HELD,
+    MOST_INNER_FRAMES,
+    MOST_OUTER_FRAMES,
+    short,
+    with_locals,
+    without_locals,
+)
 
 DEADLINE_S = 10.0
 
@@ -152,3 +160,64 @@ def test_namespace_that_runs_code_is_not_asked() -> None:
     assert price == 7
     assert "price=7" not in text
     assert not asked_by
+
+
+def test_stack_on_one_line_is_innermost_first() -> None:
+    """Without its source; locals follow their frame."""
+    stack = (
+        '  File "/x/a.py", line 3, in f\n    f()\n'
+        '  File "/x/b.py", line 9, in g\n    g()\n      n=1, m=2\n'
+    )
+    assert short(stack) == "/x/b.py:9:g (n=1, m=2) < /x/a.py:3:f"
+    assert short("") == ""
+    assert short("      n=1\n") == ""
+    assert short('  File "/x/a.py", line , in f\n') == "/x/a.py:0:f"
+
+
+def test_long_stack_shows_both_ends() -> None:
+    """A recursion; what is between is counted, and a stack that just fits is whole."""
+    frame = sys._getframe()
+    most = MOST_OUTER_FRAMES + MOST_INNER_FRAMES
+    describe = without_locals(RedactionPolicy())
+    whole = describe([frame] * most)
+    assert whole.count("  File ") == most == 120
+    assert "left out" not in whole
+    cut = describe([frame] * (most + 7))
+    assert cut.count("  File ") == most
+    assert "  [7 frames left out]\n" in cut
+    assert cut.partition("  [")[0].count("  File ") == MOST_OUTER_FRAMES == 40
+
+
+def test_variables_of_a_frame_are_few_and_short() -> None:
+    """The first twenty, each up to 120 characters."""
+    source = "def many(wait):\n" + "".join(f"    v{n} = {n}\n" for n in range(30)) + "    wait()\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "/srv/many.py", "exec"), namespace)
+    text, _ = look_at(namespace["many"])
+    assert "v18=18" in text
+    assert "v19=" not in text
+
+    def long(wait: Wait) -> object:
+        text = "x" * 1000
+        numbers = b"y" * 1000
+        wait()
+        return text, numbers
+
+    shown, _ = look_at(long)
+    for name in ("text=", "numbers="):
+        _, _, value = shown.partition(name)
+        assert 100 < len(value.partition("...[+")[0]) <= 120
+
+
+def test_variable_with_a_secret_name_is_hidden() -> None:
+    """Whatever it holds; a number of thousands of digits has no text."""
+
+    def signs_in(wait: Wait) -> object:
+        password = "hunter2"
+        number = 10**5000
+        wait()
+        return password, number
+
+    text, _ = look_at(signs_in)
+    assert "password=[redacted]" in text
+    assert f"number={UNSHOWABLE}" in text
