@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import context as otel_context
 
 from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.root_span import SCOPE_KEY
 from otel_canonical.request.composer import Composer
 from tests.support.event_checks import faults_of
 from tests.support.servers import PROGRAMS
@@ -30,6 +32,16 @@ def events_are_well_formed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(Composer, name, checked(getattr(Composer, name)))
     yield
     assert not wrong, wrong
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_left_open() -> Iterator[None]:
+    """Fail a test behind which a request is current: the tests after it would run inside of it."""
+    yield
+    left = otel_context.get_value(SCOPE_KEY)
+    if left is not None:
+        otel_context.attach(otel_context.Context())  # so that it fails once, and not from here on
+    assert left is None
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from otel_canonical.process import run_queue
 from otel_canonical.process.run_queue import RunQueue
 from tests.support.forks import exit_status, fork
+from tests.support.servers import eventually
 
 
 def in_threads(count: int, queue: RunQueue) -> set[int]:
@@ -66,8 +67,16 @@ def test_ident_of_a_thread_that_has_ended_is_read_anew() -> None:
     queue = RunQueue()
     in_threads(1, queue)
     [stale] = queue.files.values()
-    with pytest.raises(ProcessLookupError):
-        os.pread(stale, run_queue.SIZE, 0)
+
+    def has_ended() -> bool:
+        # A thread that was joined takes a moment more to be gone from the kernel.
+        try:
+            os.pread(stale, run_queue.SIZE, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(has_ended, lambda: "the thread is still there")
     queue.files = {threading.get_ident(): stale}
     assert queue.read() is not None
     queue.forget()

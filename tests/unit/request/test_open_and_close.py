@@ -114,7 +114,7 @@ def test_slot_has_what_is_known_when_a_request_is_opened(events: list[CanonicalE
     }
     empty = dict.fromkeys(("trace_id", "span_id", "caller_span_id", "host", "client"), "")
     assert texts[1] == {**empty, "request_id": plain.request_id, "method": "GET", "path": "/b/"}
-    for scope in (called, plain):
+    for scope in (plain, called):
         log.close(scope)
 
 

@@ -15,6 +15,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from otel_canonical.stacks import running
 from otel_canonical.stacks.running import frames_of, linked
+from tests.support.servers import eventually
 
 DEADLINE_S = 10.0
 
@@ -24,8 +25,10 @@ def names(frames: list[FrameType]) -> list[str]:
     return [frame.f_code.co_name for frame in frames if frame.f_code.co_filename == __file__]
 
 
-def look_at_thread(function: Callable[[Callable[[], None]], Any]) -> list[str]:
-    """Run a function in a thread; return its stack while it waits."""
+def look_at_thread(
+    function: Callable[[Callable[[], None]], Any], is_whole: Callable[[list[str]], bool] = bool
+) -> list[str]:
+    """Run a function in a thread; return its stack while it waits, when all of it has come to a stop."""
     waits, go_on = threading.Event(), threading.Event()
     ident: list[int] = []
 
@@ -41,11 +44,17 @@ def look_at_thread(function: Callable[[Callable[[], None]], Any]) -> list[str]:
         done = threads.submit(run)
         try:
             assert waits.wait(DEADLINE_S)
-            found = names(frames_of(None, ident[0]))
+            looks: list[list[str]] = []
+
+            def stops() -> bool:
+                looks.append(names(frames_of(None, ident[0])))
+                return is_whole(looks[-1])
+
+            eventually(stops, lambda: f"the last look: {looks[-1]}")
         finally:
             go_on.set()
         done.result(DEADLINE_S)
-    return found
+    return looks[-1]
 
 
 def look_at_task(coroutine: Callable[[asyncio.Event], Awaitable[Any]]) -> list[str]:
@@ -167,9 +176,8 @@ def test_coroutine_that_a_thread_waits_for_is_followed() -> None:
     async def awaits(wait: Callable[[], None]) -> None:
         await sync_to_async(wait, thread_sensitive=False)()
 
-    found = look_at_thread(view)
+    found = look_at_thread(view, lambda found: found[-1] == "wait")
     assert found[:3] == ["run", "view", "awaits"]
-    assert found[-1] == "wait"
 
 
 def test_running_task_is_seen_in_its_thread() -> None:
