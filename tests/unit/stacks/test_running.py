@@ -165,7 +165,14 @@ def test_coroutine_that_a_thread_waits_for_is_followed() -> None:
         async_to_sync(awaits)(wait)
 
     async def awaits(wait: Callable[[], None]) -> None:
-        await sync_to_async(wait, thread_sensitive=False)()
+        is_awaited = threading.Event()
+        asyncio.get_running_loop().call_soon(is_awaited.set)
+
+        def work() -> None:
+            assert is_awaited.wait(DEADLINE_S)
+            wait()
+
+        await sync_to_async(work, thread_sensitive=False)()
 
     found = look_at_thread(view)
     assert found[:3] == ["run", "view", "awaits"]
