@@ -118,6 +118,15 @@ def test_slot_has_what_is_known_when_a_request_is_opened(events: list[CanonicalE
         log.close(scope)
 
 
+def test_nothing_can_be_switched_without_a_scoreboard(events: list[CanonicalEvent]) -> None:
+    """In tests of an app."""
+    log = a_log(events)
+    noticed: list[int] = []
+    log.on_switch = lambda: noticed.append(1)
+    log.close(opened(log))
+    assert noticed == []
+
+
 def test_switch_is_noticed_once(events: list[CanonicalEvent]) -> None:
     """At the beginning of the next request."""
     scoreboard = Scoreboard(1, 2)

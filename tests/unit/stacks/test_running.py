@@ -218,3 +218,15 @@ def test_endless_chain_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = SimpleNamespace(cr_frame=sys._getframe(), cr_running=False)
     endless.cr_await = endless
     assert len(running._of_coroutine(endless, 0)) == 7
+
+
+def test_tasks_that_wait_for_each_other_are_followed_to_a_bound() -> None:
+    """A deadlock of the app's: it has an end for who looks at it."""
+
+    def a_task() -> SimpleNamespace:
+        coroutine = SimpleNamespace(cr_frame=sys._getframe(), cr_running=False, cr_await=None)
+        return SimpleNamespace(get_coro=lambda: coroutine)
+
+    first, second = a_task(), a_task()
+    first._fut_waiter, second._fut_waiter = second, first
+    assert len(frames_of(first, -1)) == running.MOST_CROSSINGS + 1
