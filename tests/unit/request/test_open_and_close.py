@@ -236,3 +236,17 @@ def test_wait_for_a_cpu_is_read_again_at_the_end_where_it_can_be(
         log.close(scope)
     assert scope.ended_waited == (b"1 2 3\n" if is_known else None)
     assert scope.ended_cpu_ns is not None
+
+
+@pytest.mark.parametrize(("seen_ago_s", "is_fresh"), [(4, True), (6, False)])
+def test_backlog_of_the_pool_is_that_of_the_requests_end(
+    seen_ago_s: int, is_fresh: bool, events: list[CanonicalEvent]
+) -> None:
+    """One that was fresh when a long request began is not when it has ended."""
+    scoreboard = Scoreboard(1, 2)
+    log = a_log(events, place=Place(scoreboard, scoreboard.take_block() or 0, 0))
+    scope = opened(log)
+    scope.ended_ns = scope.started_ns + 3_000_000_000
+    scoreboard.set_backlog(7, scope.ended_ns - seen_ago_s * 1_000_000_000)
+    log.close(scope)
+    assert dict(events[0].pairs).get("g_backlog") == (7 if is_fresh else None)
