@@ -203,3 +203,12 @@ def test_value_is_hidden_by_its_name_or_searched() -> None:
     assert mine.is_secret("the_customer_no")
     assert not mine.is_secret("a")
     assert mine.extra_names == ("Customer-No", "", "_")
+
+
+def test_policies_of_the_same_names_are_equal() -> None:
+    """Whatever they have judged by now."""
+    used = RedactionPolicy(("a",))
+    used.is_secret("b")
+    assert used == RedactionPolicy(("a",))
+    assert used != RedactionPolicy(("b",))
+    assert repr(used) == "RedactionPolicy(extra_names=('a',))"

@@ -187,3 +187,15 @@ def test_user_is_shown_up_to_its_length() -> None:
         assert request is not None
         shown.append(request.texts.get("user"))
     assert shown == [None, "42", "u" * 128, "u" * 128]
+
+
+def test_texts_of_their_greatest_length_fit_their_part() -> None:
+    """With what separates them and, behind the first part, the sequence."""
+    parts = [
+        (slots.REQUEST_START, slots.REQUEST_TEXTS, 8, slots.ROUTE_START),
+        (slots.ROUTE_START, slots.ROUTE_TEXTS, 0, slots.WATCH_START),
+        (slots.WATCH_START, slots.WATCH_TEXTS, 0, slots.USER_START),
+        (slots.USER_START, slots.USER_TEXTS, 0, layout.SLOT),
+    ]
+    for start, texts, behind, end in parts:
+        assert start + sum(texts.values()) + len(texts) - 1 + behind <= end

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -253,3 +255,30 @@ def test_keys_that_a_line_shows_alike_are_one_key(in_process: None) -> None:
     event = event_of(view)
     shown = {key: event[key] for key in event if key.startswith("app_")}
     assert shown == {"app_a_b": 2, "app_n_1": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_raised"),
+    [
+        (SimpleNamespace(configured=True, DEBUG=True), True),
+        (SimpleNamespace(configured=True, DEBUG=False), False),
+        (SimpleNamespace(configured=False), False),
+        (None, False),
+    ],
+)
+def test_failure_is_raised_while_developing(
+    settings: object, is_raised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under DEBUG; survived where Django is not configured, or is not there."""
+    django_conf = SimpleNamespace(settings=settings) if settings is not None else None
+    monkeypatch.setitem(sys.modules, "django.conf", django_conf)  # type: ignore[arg-type]
+
+    @app_facts.partial_failure(return_value="instead")
+    def fails() -> str:
+        raise ValueError("no")
+
+    if is_raised:
+        with pytest.raises(ValueError, match="no"):
+            fails()
+    else:
+        assert fails() == "instead"

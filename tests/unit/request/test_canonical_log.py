@@ -122,7 +122,8 @@ def test_other_request_of_the_context_stays_when_a_forgotten_one_is_closed(
 
 
 @pytest.mark.parametrize(
-    ("sent", "read"), [("17", 17), ("9" * 18, 10**18 - 1), ("9" * 5000, None), ("x", None)]
+    ("sent", "read"),
+    [("17", 17), ("9" * 18, 10**18 - 1), ("9" * 19, None), ("9" * 5000, None), ("x", None)],
 )
 def test_content_length_that_is_no_number_of_bytes(
     sent: str, read: int | None, events: list[CanonicalEvent]

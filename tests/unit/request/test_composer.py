@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from otel_canonical.event import logfmt
 from otel_canonical.event.bounds import limits
 from otel_canonical.event.event import EventType
 from otel_canonical.event.redaction import RedactionPolicy
@@ -85,6 +86,19 @@ def test_head_is_the_clients_whatever_it_sent(method: str, path: str) -> None:
     assert (found.get("req_method", ""), found.get("req_path", "")) == (method, path)
     assert ("req_method" in found, "req_path" in found) == (bool(method), bool(path))
     assert (found["resp_status"], found["resp_time"]) == (200, 0.008)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/ok/"), ("BREW x=1", "/ok/"), ("GET", '/a b="c'), ("GET", "/\x1b")],
+)
+def test_head_is_written_as_it_can_be_read(method: str, path: str) -> None:
+    """A method or a path that needs quotes has them, and forges no key."""
+    composer = Composer(read_settings({}, str), RedactionPolicy(()))
+    event = composer.request_event(a_request(path, method=method))
+    found = logfmt.parse(event.as_logfmt())
+    assert (found["req_method"], found["req_path"], found["resp_status"]) == (method, path, "200")
+    assert "x" not in found
 
 
 def test_who_asked_is_shown_without_what_is_empty() -> None:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_canonical.event.bounds import limits
+from otel_canonical.event.redaction import MARGIN
 from otel_canonical.otel.root_factory import RootFactory
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import (
@@ -15,8 +17,10 @@ from otel_canonical.request.headers import (
     ID_HEADERS,
     LONGEST_QUEUE_S,
     QUEUE_HEADERS,
+    as_meant,
     incoming_id,
     queue_time_s,
+    without_port,
 )
 from otel_canonical.request.progress import Outputs
 from otel_canonical.settings import Settings
@@ -158,3 +162,24 @@ def test_queue_time_is_sane_whatever_is_sent(note: str) -> None:
     """Never an exception, and never a time outside of the last hour."""
     waited_s = queue_time_s({"X-REQUEST-START": note}, NOW_S)
     assert waited_s is None or 0 <= waited_s <= LONGEST_QUEUE_S
+
+
+def test_queue_time_has_microseconds() -> None:
+    """What a clock of this date can tell; more digits would be noise."""
+    assert queue_time_s({"X-REQUEST-START": "1700000000"}, 1700000000 + 3 * 2**-22) == 1e-06
+
+
+def test_host_of_the_greatest_length_is_whole() -> None:
+    """With the longest port; what is longer is no host, and is cut."""
+    longest = "a" * 255
+    assert without_port(f"{longest}:65535") == longest
+    assert without_port("a" * 1000) == "a" * 261
+    assert without_port("[::1]:8000") == without_port("[::1]") == "::1"
+
+
+def test_text_is_decoded_as_far_as_it_may_be_shown() -> None:
+    """Of characters that have four bytes each; no more of an endless one is looked at."""
+    text = "\U0001f600" * limits.value
+    assert as_meant(text.encode().decode("latin-1")) == text
+    assert len(as_meant("\xff" * 10**6)) <= 4 * limits.value + MARGIN
+    assert as_meant("abc") == "abc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from otel_canonical.pool.counters import UNSHOWN
 from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.process.resident import resident_memory
+from otel_canonical.process.run_queue import run_queue
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.progress import Outputs
@@ -118,6 +120,15 @@ def test_slot_has_what_is_known_when_a_request_is_opened(events: list[CanonicalE
         log.close(scope)
 
 
+def test_nothing_can_be_switched_without_a_scoreboard(events: list[CanonicalEvent]) -> None:
+    """In tests of an app."""
+    log = a_log(events)
+    noticed: list[int] = []
+    log.on_switch = lambda: noticed.append(1)
+    log.close(opened(log))
+    assert noticed == []
+
+
 def test_switch_is_noticed_once(events: list[CanonicalEvent]) -> None:
     """At the beginning of the next request."""
     scoreboard = Scoreboard(1, 2)
@@ -207,3 +218,35 @@ def test_signals_are_deferred_while_a_request_is_opened_and_its_line_is_written(
     log.close(opened(log))
     assert deferred == [("opens", True), ("writes", True)]
     assert not signals.are_deferred
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_wait_for_a_cpu_is_read_again_at_the_end_where_it_can_be(
+    is_known: bool, events: list[CanonicalEvent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the file of the thread that has served the request, if it is still open."""
+    log = a_log(events)
+    scope = opened(log)
+    statistics = tmp_path / "schedstat"
+    statistics.write_bytes(b"1 2 3\n")
+    with statistics.open("rb") as file:
+        files = {scope.thread_id: file.fileno()} if is_known else {}
+        monkeypatch.setattr(run_queue, "files", files)
+        scope.waited = b"1 1 3\n"
+        log.close(scope)
+    assert scope.ended_waited == (b"1 2 3\n" if is_known else None)
+    assert scope.ended_cpu_ns is not None
+
+
+@pytest.mark.parametrize(("seen_ago_s", "is_fresh"), [(4, True), (6, False)])
+def test_backlog_of_the_pool_is_that_of_the_requests_end(
+    seen_ago_s: int, is_fresh: bool, events: list[CanonicalEvent]
+) -> None:
+    """One that was fresh when a long request began is not when it has ended."""
+    scoreboard = Scoreboard(1, 2)
+    log = a_log(events, place=Place(scoreboard, scoreboard.take_block() or 0, 0))
+    scope = opened(log)
+    scope.ended_ns = scope.started_ns + 3_000_000_000
+    scoreboard.set_backlog(7, scope.ended_ns - seen_ago_s * 1_000_000_000)
+    log.close(scope)
+    assert dict(events[0].pairs).get("g_backlog") == (7 if is_fresh else None)

@@ -48,6 +48,14 @@ def test_facts_are_type_and_message(error: BaseException, type_: str, message: s
     assert facts.template is None
 
 
+def test_facts_are_equal_and_shown_without_the_exception() -> None:
+    """Two failures of the same kind at one place are the same fact."""
+    first, second = (errors.of_error(ValueError("no")) for _ in range(2))
+    assert first == second
+    assert "raised" not in repr(first)
+    assert first.without_stack().raised is None
+
+
 def test_facts_have_no_place_when_error_was_never_raised() -> None:
     """An exception object that was never raised."""
     assert errors.of_error(ValueError("no")) == ErrorFacts("ValueError", "no")

@@ -174,7 +174,14 @@ def test_coroutine_that_a_thread_waits_for_is_followed() -> None:
         async_to_sync(awaits)(wait)
 
     async def awaits(wait: Callable[[], None]) -> None:
-        await sync_to_async(wait, thread_sensitive=False)()
+        is_awaited = threading.Event()
+        asyncio.get_running_loop().call_soon(is_awaited.set)
+
+        def work() -> None:
+            assert is_awaited.wait(DEADLINE_S)
+            wait()
+
+        await sync_to_async(work, thread_sensitive=False)()
 
     found = look_at_thread(view, lambda found: found[-1] == "wait")
     assert found[:3] == ["run", "view", "awaits"]
@@ -219,3 +226,15 @@ def test_endless_chain_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = SimpleNamespace(cr_frame=sys._getframe(), cr_running=False)
     endless.cr_await = endless
     assert len(running._of_coroutine(endless, 0)) == 7
+
+
+def test_tasks_that_wait_for_each_other_are_followed_to_a_bound() -> None:
+    """A deadlock of the app's: it has an end for who looks at it."""
+
+    def a_task() -> SimpleNamespace:
+        coroutine = SimpleNamespace(cr_frame=sys._getframe(), cr_running=False, cr_await=None)
+        return SimpleNamespace(get_coro=lambda: coroutine)
+
+    first, second = a_task(), a_task()
+    first._fut_waiter, second._fut_waiter = second, first
+    assert len(frames_of(first, -1)) == running.MOST_CROSSINGS + 1
