@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from otel_canonical.arbiter.lost_requests import LostRequests
+from otel_canonical.pool import ledger as ledger_module
 from otel_canonical.pool.counters import COUNTS, QUEUED_LOGS, QUEUED_SPANS, no_counts
 from otel_canonical.pool.ledger import PoolLedger, PoolSample, PoolShape, utilization
 from otel_canonical.pool.place import Place
@@ -388,23 +389,21 @@ def test_deaths_are_counted_by_cause_and_common_ones_from_0() -> None:
     assert sample.workers_started == 1
 
 
-def test_capacity_grows_by_the_slots_that_there_are() -> None:
+def test_capacity_grows_by_the_slots_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers of three slots: six seconds a second, as long as both live."""
+    now_ns = [time.monotonic_ns()]
+    clock = SimpleNamespace(monotonic_ns=lambda: now_ns[0])
+    monkeypatch.setattr(ledger_module, "time", clock)
     ledger = PoolLedger(PoolShape(3, 2), no_counts())
     places = [open_place(ledger), open_place(ledger)]
     before = ledger.sample((), {})
-    until = time.monotonic() + 0.02
-    while time.monotonic() < until:
-        pass
+    now_ns[0] += SECOND_NS
     after = ledger.sample((), {})
-    elapsed_ns = after.at_ns - before.at_ns
-    grown_ns = after.capacity_ns - before.capacity_ns
-    # Each capacity is read a little later than its sample's moment.
-    assert abs(grown_ns - 6 * elapsed_ns) < 6 * 5_000_000
-    assert elapsed_ns >= 20_000_000
+    assert after.capacity_ns - before.capacity_ns == 6 * SECOND_NS
     for place in places:
         ledger.close_place(place, "exit:0")
     gone = ledger.sample((), {})
+    now_ns[0] += SECOND_NS
     assert ledger.sample((), {}).capacity_ns == gone.capacity_ns
 
 
