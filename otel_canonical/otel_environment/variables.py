@@ -25,6 +25,9 @@ LONGEST_SHOWN = 100
 #: Variables whose values are secrets: a sentence names the variable only.
 _SECRET = re.compile(r"_HEADERS$")
 
+#: Here nothing means none; elsewhere an empty variable is as good as an absent one.
+_EMPTY_IS_NONE = {f"OTEL_PYTHON_{kind}_CONFIGURATOR" for kind in ("TRACER", "METER", "LOGGER")}
+
 _PATTERNS = re.compile(
     r"OTEL_PYTHON_(?:\w+_)?EXCLUDED_URLS"
     r"|OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_(?:SANITIZE_FIELDS|\w+_(?:REQUEST|RESPONSE))"
@@ -71,7 +74,7 @@ def without_secrets(url: str) -> str:
 def _mend_value(environ: Environment, name: str, check: Check, default: str, say: Say) -> None:
     value = environ[name]
     if not value.strip():
-        if not name.endswith("_CONFIGURATOR"):  # an empty one chooses none
+        if name not in _EMPTY_IS_NONE:
             del environ[name]
         return
     try:

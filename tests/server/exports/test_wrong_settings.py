@@ -12,7 +12,7 @@ import pytest
 from tests.support.neighbour import Neighbour
 from tests.support.operating import stop_politely
 from tests.support.otel_variables import EVERY_VARIABLE, GROUPS, VALUES
-from tests.support.otlp_sink import OtlpSink, otlp_sink
+from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import GUNICORN, Line, Server, gunicorn
 from tests.support.soak import IS_SOAK
 from tests.support.ways_to_start import with_hooks_file
@@ -178,11 +178,12 @@ def test_lines_are_whole_when_variables_are_wrong(
         with site_with(tmp_path, {**exporting, **dict.fromkeys(CASES[case], value)}) as server:
             assert_lines_are_whole(server, neighbour)
             stop_politely(server)
-            _report(case, value, sink, complaints(server))
-
-
-def _report(case: str, value: str, sink: OtlpSink, said: list[str]) -> None:
-    """Print a row of the table: what was exported, and what was said."""
-    kinds = (("traces", sink.spans), ("metrics", sink.metrics), ("logs", sink.logs))
-    exported = ", ".join(kind for kind, found in kinds if found) or "nothing"
-    print(f"| `{case}={value}` | {exported} | {' / '.join(said) or '-'} |")
+            said = complaints(server)
+        exported = {"traces": sink.spans, "metrics": sink.metrics, "logs": sink.logs}
+        left = [kind for kind, found in exported.items() if found]
+        print(f"| `{case}={value}` | {', '.join(left) or 'nothing'} | {' / '.join(said) or '-'} |")
+        if not value:
+            # Empty is absent; without an endpoint nothing is exported.
+            assert not [text for text in said if "OTEL_" in text]
+            has_endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT" not in CASES[case]
+            assert left == (list(exported) if has_endpoint else [])
