@@ -35,4 +35,4 @@ def test_example_is_shown_as_documented(kind: str, text: str, shown: str) -> Non
 
 def test_document_has_examples() -> None:
     """None is passed over because of how it is written."""
-    assert len(examples()) == 25
+    assert len(examples()) == 26
