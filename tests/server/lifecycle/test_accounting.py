@@ -29,11 +29,11 @@ from tests.support.soak import IS_SOAK
 pytestmark = pytest.mark.soak
 
 #: (short, long)
-KILLING_S = (8, 60)[IS_SOAK]
-RECYCLES = (20, 1000)[IS_SOAK]
-KILLS = (5, 200)[IS_SOAK]
+KILLING_S = (6, 60)[IS_SOAK]
+RECYCLES = (12, 1000)[IS_SOAK]
+KILLS = (4, 200)[IS_SOAK]
 TIMEOUTS = (12, 200)[IS_SOAK]
-ORDINARY = (2000, 100_000)[IS_SOAK]
+ORDINARY = (1000, 100_000)[IS_SOAK]
 ILL_REQUESTS = (60, 1200)[IS_SOAK]
 CLIENTS = 6
 KILL_EVERY_S = 0.4

@@ -34,7 +34,7 @@ from tests.support.soak import IS_SOAK
 
 pytestmark = pytest.mark.soak
 
-RECYCLES = (24, 1000)[IS_SOAK]
+RECYCLES = (16, 1000)[IS_SOAK]
 #: Workers are added and removed by signals, between these.
 FEWEST, MOST = 1, 4
 #: What the pool's numbers may lag behind, by the promise.
