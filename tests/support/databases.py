@@ -74,8 +74,10 @@ def database_site(
         "SITE_DIRECTORY": str(directory),
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join([LARGE_INSTRUMENTATIONS, *others]),
     }
+    # A disk on which other servers write their tables may hold a commit up for half a minute.
+    patient = ("--timeout", "55")
     with gunicorn(
-        *("databases", directory, *arguments), **{**defaults, **settings, **environment}
+        *("databases", directory, *patient, *arguments), **{**defaults, **settings, **environment}
     ) as server:
         assert server.get("/migrates/").status == 200, server.report()
         yield server
