@@ -159,8 +159,16 @@ class Tormentor:
     def __post_init__(self) -> None:
         self._arbiter = self.server.pid
 
-    def go_on(self, seconds: float) -> None:
-        """Do something every now and then, for so long."""
+    def go_on(self, seconds: float, is_enough: Callable[[], bool]) -> None:
+        """Do something every now and then: at least for so long, and until it is enough.
+
+        Args:
+            seconds: the least time.
+            is_enough: whether all has been seen; a busy machine may need longer for it.
+
+        Raises:
+            AssertionError: it wasn't enough in good time.
+        """
         deeds: list[Callable[[], None]] = [
             *(self._kill_worker(name) for name in ("KILL", "SEGV", "ABRT", "TERM", "QUIT")),
             *(self._tell_arbiter(name) for name in ("HUP", "TTIN", "TTOU")),
@@ -169,7 +177,9 @@ class Tormentor:
             self._upgrade,
         ]
         over = time.monotonic() + seconds
-        while time.monotonic() < over:
+        last = over + PATIENCE_S
+        while time.monotonic() < over or not is_enough():
+            assert time.monotonic() < last, f"{dict(self.done)}\n{self.server.report()}"
             with contextlib.suppress(ProcessLookupError):
                 self.random.choice(deeds)()
             time.sleep(0.1 + 0.3 * self.random.random())  # the moment of the next is what is random
@@ -255,17 +265,18 @@ class Tormentor:
         """USR2, then TERM to the old arbiter once the new one has a worker."""
         old = self._arbiter
         before = set(self._arbiters())
-        os.kill(old, signal.SIGUSR2)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+
+        def new_arbiter() -> int | None:
             for pid in set(self._arbiters()) - before:
                 if any(not is_reporter(child) for child in children_of(pid)):
-                    self._arbiter = pid
-                    os.kill(old, signal.SIGTERM)
-                    self.done["USR2 to arbiter"] += 1
-                    eventually(lambda: not is_alive(old), lambda: f"{old} is still there")
-                    return
-            time.sleep(0.05)
+                    return pid
+            return None
+
+        os.kill(old, signal.SIGUSR2)
+        self._arbiter = eventually(new_arbiter, self.server.report) or old
+        os.kill(old, signal.SIGTERM)
+        self.done["USR2 to arbiter"] += 1
+        eventually(lambda: not is_alive(old), lambda: f"{old} is still there")
 
 
 @dataclass

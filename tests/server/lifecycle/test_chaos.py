@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.chaos import Account, Clients, Tormentor
 from tests.support.otlp_sink import otlp_sink
-from tests.support.servers import gunicorn
+from tests.support.servers import eventually, gunicorn
 from tests.support.soak import IS_SOAK
 from tests.support.worker_classes import ASGI, CLASSES
 
@@ -45,7 +45,12 @@ def test_each_request_that_entered_has_one_line(worker_class: str, tmp_path: Pat
         tormentor = Tormentor(server, tmp_path, random.Random(seed))
         clients.start()
         try:
-            tormentor.go_on(SECONDS)
+            # A pool that has not answered yet has nothing to lose.
+            eventually(lambda: clients.answered, server.report)
+            tormentor.go_on(
+                SECONDS,
+                lambda: len(tormentor.done) > 1 and len(clients.answered) > 2 * CLIENTS,
+            )
         finally:
             clients.is_over.set()
             clients.join()
