@@ -153,7 +153,8 @@ class RedactionPolicy:
 
     def sql(self, statement: str) -> str:
         """Return a statement without the values that were written into it, and cut."""
-        return bounds.cut(without_literals(statement[: bounds.limits.value + MARGIN]))
+        kept = statement[: bounds.limits.value + MARGIN]
+        return _cut(without_literals(kept), len(statement) - len(kept), bounds.limits.value)
 
     def _clean(self, text: str) -> str:
         if ":" in text or "=" in text or "," in text or "%" in text or "'" in text or "(" in text:

@@ -10,9 +10,10 @@ awaiting task is looked at.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Any
 
 from otel_canonical.stacks.location import DISPATCHER_FILE, DISPATCHERS, is_library, location
@@ -169,33 +170,27 @@ def _awaiting(handler: FrameType) -> list[FrameType]:
     loop, shared = handler.f_locals.get("loop"), handler.f_locals.get("task_context")
     if loop is None or shared is None:
         return []
-    likely: list[FrameType] = []
     for task in list(asyncio.all_tasks(loop))[:MOST_TASKS]:
         frames = list(_frames_of(task.get_coro()))
         if frames and frames[-1].f_locals.get("task_context") is shared:
             return frames[::-1]
-        if frames and _is_opaque(task.get_coro()) and not likely:
-            # `async for` awaits through an object that doesn't show its frame.
-            likely = frames[::-1]
-    return likely
+    return []
 
 
-def _frames_of(coroutine: Any) -> Iterator[FrameType]:
+def _frames_of(awaited: Any) -> Iterator[FrameType]:
+    """Yield the frames of a task, from its coroutine to the one that waits."""
     for _ in range(MOST_FRAMES):
-        frame = getattr(coroutine, "cr_frame", None)
+        if type(awaited).__name__.startswith("async_generator_"):
+            # `async for` awaits through an object that shows its generator in no other way.
+            awaited = next(filter(_is_generator, gc.get_referents(awaited)), None)
+        if _is_generator(awaited):
+            frame, awaited = awaited.ag_frame, awaited.ag_await
+        else:
+            frame, awaited = getattr(awaited, "cr_frame", None), getattr(awaited, "cr_await", None)
         if frame is None:
             return
         yield frame
-        coroutine = coroutine.cr_await
 
 
-def _is_opaque(coroutine: Any) -> bool:
-    """Return whether a task awaits an async generator."""
-    for _ in range(MOST_FRAMES):
-        awaited = getattr(coroutine, "cr_await", None)
-        if awaited is None:
-            return False
-        if type(awaited).__name__.startswith("async_generator_"):
-            return True
-        coroutine = awaited
-    return False
+def _is_generator(awaited: object) -> bool:
+    return type(awaited) is AsyncGeneratorType

@@ -147,6 +147,18 @@ def test_links_that_form_a_loop_are_an_error(tmp_path: Path) -> None:
         open_log_file(str(tmp_path / "a"), None)
 
 
+def test_as_many_links_are_followed_as_the_kernel_follows(tmp_path: Path) -> None:
+    """Forty; one more counts as a loop."""
+    (tmp_path / "link-0").write_text("")
+    for number in range(1, 42):
+        (tmp_path / f"link-{number}").symlink_to(f"link-{number - 1}")
+    written_to(tmp_path / "link-40")
+    assert (tmp_path / "link-40").read_text() == "line\n"
+    for opens in (open_log_file, lambda path, owner: (tmp_path / "link-41").read_text()):
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            opens(str(tmp_path / "link-41"), None)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

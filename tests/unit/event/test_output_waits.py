@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from otel_canonical.pool.counters import no_counts
 from otel_canonical.process import descriptors
 from otel_canonical.settings import Settings
 from tests.support.descriptors import KINDS, connected, read_now, soon
+from tests.support.forks import exit_status, fork
 
 VARIABLE = "OTEL_PYTHON_CANONICAL_OUTPUT"
 
@@ -182,6 +185,70 @@ def test_closed_stream_is_said_and_not_written_to(
     assert (lines.written, lines.dropped, reports) == (0, 2, [])
     assert lines.described() == f"{stream} (closed: they go nowhere)"
     assert not lines.is_same_file(0)
+
+
+def with_number_0(descriptor: int, do: Callable[[LineOutput], None]) -> None:
+    """Call a function with the output `/dev/fd/0`, in a process that has this descriptor there."""
+
+    def child() -> None:
+        os.dup2(descriptor, 0)
+        lines, warnings = opened("/dev/fd/0")
+        assert (warnings, lines.is_closed(), lines.described()) == ([], False, "/dev/fd/0")
+        assert lines.is_same_file(0)
+        do(lines)
+
+    assert exit_status(fork(child)) == 0
+
+
+def test_file_with_number_0_is_an_output_like_any_other(tmp_path: Path) -> None:
+    """A full disk tears a line, and the next one begins with a newline."""
+
+    def writes(lines: LineOutput) -> None:
+        assert lines.write(b"first\n")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # SIGXFSZ is ignored by Python
+        assert not lines.write(b"second\n")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        other = LineOutput(str(tmp_path / "lines"))
+        assert other.write(b"third\n")
+        other.tear()
+        assert lines.write(b"fourth\n")
+        assert (lines.written, lines.dropped, lines.is_null()) == (2, 1, False)
+
+    with (tmp_path / "lines").open("ab") as file:
+        with_number_0(file.fileno(), writes)
+    assert (tmp_path / "lines").read_bytes() == b"first\nseco\nthird\n\nfourth\n"
+
+
+def test_null_device_with_number_0_is_known(tmp_path: Path) -> None:
+    """Lines for it need not be made."""
+
+    def is_null(lines: LineOutput) -> None:
+        assert lines.is_null()
+
+    with open(os.devnull, "wb") as null:
+        with_number_0(null.fileno(), is_null)
+
+
+def test_socket_with_number_0_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has room a moment later: no line is lost."""
+    line = b"x" * 4095 + b"\n"
+    waited_for: list[int] = []
+
+    def has_room(descriptor: int, wait_ms: int) -> bool:
+        waited_for.append(descriptor)
+        return bool(read_now(reader))
+
+    def writes(lines: LineOutput) -> None:
+        while not waited_for:
+            assert lines.write(line)
+        assert (waited_for, lines.dropped) == ([0], 0)
+
+    monkeypatch.setattr(descriptors, "has_room", has_room)
+    with connected("socket", tmp_path) as (reader, writer):
+        with_number_0(writer, writes)
 
 
 def test_fifo_without_reader_is_said(tmp_path: Path) -> None:

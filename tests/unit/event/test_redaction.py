@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_canonical.event.bounds import limits
 from otel_canonical.event.redaction import (
     KNOWN_NAME_LENGTH_LIMIT,
     KNOWN_NAMES_LIMIT,
@@ -257,6 +258,23 @@ def test_text_when_it_names_a_secret_hides_it(
     """Between any other text, a named secret never shows, quoted or bare."""
     for pair in (f"{name}{left}={right}{SECRET}", f'"{name}"{left}:{right}"{SECRET}"'):
         assert SECRET not in POLICY.text(f"{before} {pair} {after}")
+
+
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 5119, 5120, 5121, 100_000])
+def test_statement_is_cut_where_it_is_too_long(length: int) -> None:
+    """It is shown as far as a value may be, and the mark says how much is missing."""
+    statement = "SELECT " + "x" * (length - 7)
+    missing = length - limits.value
+    shown = statement[: limits.value] + (f"...[+{missing}]" if missing > 0 else "")
+    assert POLICY.sql(statement) == shown
+
+
+def test_statement_is_cut_behind_its_values() -> None:
+    """A value that is not shown takes no room; one that is cut apart does not show either."""
+    shown = POLICY.sql(f"SELECT '{'s' * 1000}', {'x' * 5000}")
+    assert shown.partition("...[")[0] == "SELECT ?, " + "x" * (limits.value - 10)
+    hidden = POLICY.sql(f"SELECT '{'s' * 10_000}'")
+    assert hidden.partition("...[")[0] == "SELECT ?"
 
 
 @given(any_text)

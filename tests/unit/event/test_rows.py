@@ -58,6 +58,17 @@ def test_text_row_writes_what_its_pairs_are(values: tuple[str | float | None, ..
     assert TEXTS.as_logfmt(values) == logfmt.encode(TEXTS.pairs(values))
 
 
+@pytest.mark.parametrize("values", [("true", 200), ("true", 200, 2_000_000_000, 1)])
+def test_row_with_a_value_too_many_or_too_few_is_refused(values: tuple[object, ...]) -> None:
+    """Each would stand under another's key. On a line, and as pairs."""
+    with pytest.raises(ValueError, match=r"unpack|argument"):
+        ROW.as_logfmt(values)
+    with pytest.raises(ValueError, match="argument"):
+        list(ROW.pairs(values))
+    with pytest.raises(ValueError, match="argument"):
+        list(TEXTS.pairs([None] * len(values)))
+
+
 def test_row_that_remembers_writes_new_values() -> None:
     """Also of values that are equal to remembered ones but for one."""
     for active in (1, 2, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextvars import copy_context
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -66,12 +67,15 @@ def test_record_has_the_ids_of_its_requests_line(
     assert ids_of(record) == ids
 
 
-@pytest.mark.parametrize("own", ["req_id", "trace_id", "span_id"])
-def test_ids_that_the_app_has_set_stay(own: str) -> None:
-    """Each by itself; the others are set."""
-    record = a_record(**{own: "the app's"})
+IDS = {"req_id": "r1", "trace_id": "t1", "span_id": "s1"}
+
+
+@pytest.mark.parametrize("own", [own for count in range(4) for own in combinations(IDS, count)])
+def test_ids_that_the_app_has_set_stay(own: tuple[str, ...]) -> None:
+    """Each by itself, and any of them together; the others are set."""
+    record = a_record(**dict.fromkeys(own, "the app's"))
     within(a_request(), stamp, record)
-    ids = {"req_id": "r1", "trace_id": "t1", "span_id": "s1", own: "the app's"}
+    ids = {**IDS, **dict.fromkeys(own, "the app's")}
     assert ids_of(record) == tuple(ids.values())
 
 

@@ -397,6 +397,20 @@ def test_running_stack_is_read_from_outermost_to_innermost() -> None:
     ]
 
 
+def test_frame_without_a_line_is_shown_with_line_0() -> None:
+    """Code that a program has made may have no table of lines; then Python says None."""
+    seen: list[list[Frame]] = []
+
+    def look() -> None:
+        seen.append(as_frames(linked(sys._getframe(1))))
+
+    names: dict[str, Any] = {"look": look}
+    exec(compile("def made():\n    look()\n", "/app/made.py", "exec"), names)
+    names["made"].__code__ = names["made"].__code__.replace(co_linetable=b"")
+    names["made"]()
+    assert seen[0][-1] == ("/app/made.py", 0, "made")
+
+
 def test_view_is_named_when_stack_has_middleware_below(in_usr: None) -> None:
     """Of a running request the view is named, not the app's middleware that called Django."""
     handler = f"{DJANGO}/core/handlers/base.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +84,13 @@ def test_line_is_the_one_that_a_developer_would_change(
     assert asked_by(*frames) == named
     # Again: what was passed over once is passed over quickly from then on.
     assert asked_by(*frames) == named
+
+
+def test_line_that_is_unknown_is_0() -> None:
+    """Code that a program has made may have no table of lines."""
+    made = within(*APP, locate)
+    made.__code__ = made.__code__.replace(co_linetable=b"")  # type: ignore[attr-defined]
+    assert made() == "/srv/shop/views.py:0:show"
 
 
 @pytest.mark.parametrize("package", sorted(query_location.PLUMBING - {"django", "otel_canonical"}))
@@ -191,6 +198,41 @@ def test_async_view_that_awaits_the_thread_is_named() -> None:
         return list(found)
 
     assert asyncio.run(main()) == ["/srv/shop/async_views.py:2:view"] * 2
+
+
+def test_async_view_that_iterates_over_rows_is_named() -> None:
+    """Its own line, not that of another request that iterates at that moment."""
+    source = "async def view():\n    async for row in rows():\n        return row\n"
+    done: list[asyncio.Event] = []
+
+    async def rows() -> AsyncIterator[str | None]:
+        is_awaited = threading.Event()
+        asyncio.get_running_loop().call_soon(is_awaited.set)
+
+        def query() -> str | None:
+            assert is_awaited.wait(10)
+            return locate()
+
+        yield await sync_to_async(within(*ORM, query))()
+
+    async def others_rows() -> AsyncIterator[str | None]:
+        await done[0].wait()
+        yield None
+
+    def view(file: str, rows: Callable[[], AsyncIterator[str | None]]) -> Any:
+        namespace: dict[str, Any] = {"rows": rows, "__name__": "shop.views"}
+        exec(compile(source, f"/srv/shop/{file}", "exec"), namespace)
+        return namespace["view"]()
+
+    async def main() -> str | None:
+        done.append(asyncio.Event())
+        others = [asyncio.ensure_future(view("other.py", others_rows)) for _ in range(20)]
+        found: str | None = await asyncio.ensure_future(view("mine.py", rows))
+        done[0].set()
+        await asyncio.gather(*others)
+        return found
+
+    assert asyncio.run(main()) == "/srv/shop/mine.py:2:view"
 
 
 def test_deep_stack_is_followed_as_far_as_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,10 +182,11 @@ def test_long_stack_shows_both_ends() -> None:
     whole = describe([frame] * most)
     assert whole.count("  File ") == most == 120
     assert "left out" not in whole
-    cut = describe([frame] * (most + 7))
-    assert cut.count("  File ") == most
-    assert "  [7 frames left out]\n" in cut
-    assert cut.partition("  [")[0].count("  File ") == MOST_OUTER_FRAMES == 40
+    for more in (1, 7):
+        cut = describe([frame] * (most + more))
+        assert cut.count("  File ") == most
+        assert f"  [{more} frames left out]\n" in cut
+        assert cut.partition("  [")[0].count("  File ") == MOST_OUTER_FRAMES == 40
 
 
 def test_variables_of_a_frame_are_few_and_short() -> None:
