@@ -188,7 +188,7 @@ def _template_line(error: BaseException) -> str | None:
             owner = frame.f_locals.get("self")
             if frame.f_code.co_name == "render_annotated":
                 found = _line_of(owner, getattr(owner, "token", None)) or found
-            elif frame.f_code.co_name == "compile_nodelist" and syntax_token is not None:
+            elif frame.f_code.co_name == "compile_nodelist":
                 found = _line_of(owner, syntax_token) or found
     return found
 

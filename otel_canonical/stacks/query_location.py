@@ -10,13 +10,13 @@ awaiting task is looked at.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Iterator
-from types import AsyncGeneratorType, CodeType, FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from otel_canonical.stacks.location import DISPATCHER_FILE, DISPATCHERS, is_library, location
+from otel_canonical.stacks.running import iterated
 
 #: Packages that run queries for somebody else: never the line that is looked for.
 PLUMBING = frozenset(
@@ -180,17 +180,10 @@ def _awaiting(handler: FrameType) -> list[FrameType]:
 def _frames_of(awaited: Any) -> Iterator[FrameType]:
     """Yield the frames of a task, from its coroutine to the one that waits."""
     for _ in range(MOST_FRAMES):
-        if type(awaited).__name__.startswith("async_generator_"):
-            # `async for` awaits through an object that shows its generator in no other way.
-            awaited = next(filter(_is_generator, gc.get_referents(awaited)), None)
-        if _is_generator(awaited):
-            frame, awaited = awaited.ag_frame, awaited.ag_await
-        else:
-            frame, awaited = getattr(awaited, "cr_frame", None), getattr(awaited, "cr_await", None)
+        awaited = iterated(awaited)
+        kind = "ag" if hasattr(awaited, "ag_frame") else "cr"
+        frame = getattr(awaited, f"{kind}_frame", None)
         if frame is None:
             return
         yield frame
-
-
-def _is_generator(awaited: object) -> bool:
-    return type(awaited) is AsyncGeneratorType
+        awaited = getattr(awaited, f"{kind}_await")

@@ -8,9 +8,10 @@ asyncio is imported: greenlets and tasks are recognised by their attributes.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Protocol, runtime_checkable
 
 #: The most coroutines in a chain, and the most changes between threads and tasks; they end a cycle, too.
@@ -76,20 +77,32 @@ def _of_task(task: Task, crossings: int) -> list[FrameType]:
 def _of_coroutine(awaited: object, crossings: int) -> list[FrameType]:
     frames: list[FrameType] = []
     while len(frames) < DEEPEST_CHAIN:
+        awaited = iterated(awaited)
         kind = next((kind for kind in _KINDS if hasattr(awaited, kind[0])), None)
         frame = getattr(awaited, kind[0]) if kind is not None else None
         if kind is None or frame is None:
             break
-        if getattr(awaited, kind[1]):
+        following = getattr(awaited, kind[2])
+        # An async generator is said to run until its next item is there, also while it waits.
+        if getattr(awaited, kind[1]) and (following is None or kind[0] != "ag_frame"):
             return frames + _running(frame, crossings)
         frames.append(frame)
-        awaited = getattr(awaited, kind[2])
+        awaited = following
     last = frames[-1] if frames else None
     if crossings and last is not None and _is(last.f_code, "__call__"):
         child = last.f_locals.get("child")
         if child is not None:
             frames += _in_executor(child, crossings - 1)
     return frames
+
+
+def iterated(awaited: object) -> object:
+    """Return the generator that an `async for` awaits, and anything else as it is."""
+    if type(awaited).__name__.startswith("async_generator_"):
+        # The object in between shows its generator in no other way.
+        found = gc.get_referents(awaited)
+        return next((one for one in found if type(one) is AsyncGeneratorType), None)
+    return awaited
 
 
 #: Attributes of coroutines, generators and async generators: frame, whether it runs, what it awaits.

@@ -107,6 +107,15 @@ def test_event_that_just_fits_is_whole(limits: Limits) -> None:
     assert len(kept) + int(missing.rstrip("]")) == len(longer["a"])
 
 
+def test_text_of_64_bytes_is_never_shortened(limits: Limits) -> None:
+    """It is whole, where one of 65 has to give room for others."""
+    importance = {"a": 0, "b": 1, "truncated": 2}
+    for length in (64, 65):
+        fitted = fit({"a": "a" * length, "b": "b" * 400}, importance, "truncated")
+        assert (fitted["a"] == "a" * length) is (length == 64)
+        assert size(fitted) <= 400
+
+
 def test_most_important_is_shortened_last(limits: Limits) -> None:
     """Among equals the largest first; no text below 64 bytes; what is still too much is left out."""
     importance = {"a": 0, "b": 0, "c": 1, "n": 0, "truncated": 2}

@@ -250,11 +250,13 @@ def test_keys_that_a_line_shows_alike_are_one_key(in_process: None) -> None:
         otel_canonical.add("n 1")
         otel_canonical.add("n-1")
         assert otel_canonical.get("a-b") == 2
+        otel_canonical.set("", 3)
+        otel_canonical.set(0, 4)  # type: ignore[arg-type]
         return HttpResponse()
 
     event = event_of(view)
     shown = {key: event[key] for key in event if key.startswith("app_")}
-    assert shown == {"app_a_b": 2, "app_n_1": 2}
+    assert shown == {"app_a_b": 2, "app_n_1": 2, "app_": 3, "app_0": 4}
 
 
 @pytest.mark.parametrize(

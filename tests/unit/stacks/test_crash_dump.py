@@ -121,6 +121,40 @@ def test_child_keeps_a_file_that_has_taken_the_place() -> None:
     assert "b'here'" in process.stdout, process.stderr
 
 
+def test_programs_that_a_child_starts_get_nothing_in_its_place() -> None:
+    """What a forked child has there instead is closed in a program that it executes."""
+    process, _ = after_fork(
+        "os.register_at_fork(after_in_child=lambda: os.write(1, b'%d' % os.get_inheritable(fd)))"
+    )
+    assert process.stdout == "0", process.stderr
+
+
+DUMP = """Thread 0x00007f01 (most recent call first):
+  File "/srv/shop/prices.py", line 9 in price
+  File "/srv/shop/views.py", line 5 in show
+  File "/srv/shop/wsgi.py", line 1 in <module>
+
+Stack (most recent call first):
+  File "/srv/shop/tasks.py", line 3 in run
+"""
+
+
+def test_dump_is_read_from_its_first_byte() -> None:
+    """By thread, the outermost frame first; a stack without a thread has the key 0."""
+    fd = crash_dump.make_file()
+    assert fd is not None
+    os.write(fd, DUMP.encode())
+    assert crash_dump.read_stacks(fd) == {
+        0x7F01: [
+            ("/srv/shop/wsgi.py", 1, "<module>"),
+            ("/srv/shop/views.py", 5, "show"),
+            ("/srv/shop/prices.py", 9, "price"),
+        ],
+        0: [("/srv/shop/tasks.py", 3, "run")],
+    }
+    os.close(fd)
+
+
 def test_nothing_is_found_in_nothing() -> None:
     """No dump, no stacks; nonsense is no stack either."""
     assert crash_dump.parse("") == {}

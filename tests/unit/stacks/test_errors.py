@@ -7,10 +7,13 @@ import json
 import re
 import sys
 import traceback
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from otel_canonical.event import bounds
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.stacks import errors
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -253,6 +256,39 @@ def test_template_line_is_there_when_source_has_no_file(in_process: None) -> Non
     with pytest.raises(ZeroDivisionError) as caught:
         Engine().from_string("\n{{ thing.fails }}").render(Context({"thing": Thing()}))
     assert errors.of_error(caught.value).template == "<unknown source>:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "found"),
+    [("page.html", 3, "page.html:3"), ("page.html", None, None), (None, 3, None)],
+)
+def test_template_line_needs_a_name_and_a_line(
+    name: str | None, line: int | None, found: str | None
+) -> None:
+    """A node that an app has made by itself may lack either."""
+    names: dict[str, Any] = {"__name__": "django.template.base"}
+    exec("def render_annotated(self):\n    raise ValueError", names)
+    node = SimpleNamespace(origin=SimpleNamespace(name=name), token=SimpleNamespace(lineno=line))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # it has no message
+        names["render_annotated"](node)
+    assert errors.of_error(caught.value).template == found
+
+
+def test_report_shows_each_frame_on_lines_and_each_message_on_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A message that a client has sent must not look like another entry of the log."""
+    policies: list[Any] = []
+    monkeypatch.setattr(errors.internal_errors, "set_policy", lambda *parts: policies.append(parts))
+    errors.report_with(RedactionPolicy())
+    [(clean, describe)] = policies
+    assert clean("password=hunter2\n") == "password=[redacted]\n"
+    lines = describe(raised(ValueError("first\n[CRITICAL] second\x1b password=hunter2"))).split(
+        "\n"
+    )
+    assert lines[0] == "Traceback (most recent call last):"
+    assert [line[:8] for line in lines[1:-1]] == ['  File "', "    rais"]
+    assert lines[-1] == "ValueError: first\\n[CRITICAL] second\\x1b password=[redacted]"
 
 
 class _Nameless(type):

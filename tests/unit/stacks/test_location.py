@@ -219,6 +219,7 @@ SCRIPT = ("/usr/local/bin/gunicorn", 6, "<module>")
 SERVED = [SCRIPT, (f"{PACKAGES}/gunicorn/workers/sync.py", 2, "handle_request")]
 MODULE = [("/usr/lib/python3.11/runpy.py", 1, "_run_code"), *SERVED[1:]]
 DISPATCHED = [*SERVED, (f"{DJANGO}/core/handlers/base.py", 4, "_get_response")]
+GUNICORNS = (f"{PACKAGES}/gunicorn/arbiter.py", 7, "reload")
 MIDDLEWARE = ("/usr/src/app/shop/middleware.py", 3, "__call__")
 OSCAR = (f"{PACKAGES}/oscar/views.py", 7, "basket")
 ADMIN = (f"{DJANGO}/contrib/admin/options.py", 8, "changelist_view")
@@ -287,6 +288,11 @@ SENDS = ("/usr/lib/python3.11/socket.py", 3, "sendall")
             [*SERVED, ("/usr/lib/python3.11/contextlib.py", 5, "inner"), MIDDLEWARE, SLEEPS],
             *("shop/middleware.py:3:__call__", "ssl.py:9:read"),
         ),
+        # A hook in gunicorn.conf.py that calls Gunicorn again.
+        (
+            [*SERVED, ("/usr/src/app/gunicorn.conf.py", 5, "post_request"), GUNICORNS],
+            *(None, "gunicorn/arbiter.py:7:reload"),
+        ),
         ([(f"{PACKAGES}/single.py", 2, "view")], "single.py:2:view", "single.py:2:view"),
         ([(f"{PACKAGES}/uvloop.py", 2, "run")], None, "uvloop.py:2:run"),
     ],
@@ -299,6 +305,16 @@ def test_running_request_is_named_by_what_may_be_named(
     assert located is not None
     assert located.loc == loc
     assert located.cause_loc.endswith(cause)
+
+
+def test_package_is_known_in_a_directory_of_packages_below_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is named by the innermost one: here the server's loop, which is no view."""
+    vendored = f"{PROJECT['purelib']}/shop/vendored-packages"
+    live_in(monkeypatch, PROJECT, vendored)
+    located = locate_stack([(f"{vendored}/uvloop/loop.py", 2, "run")])
+    assert located == StackLocation(None, "uvloop/loop.py:2:run")
 
 
 def test_frame_of_ours_is_no_location_of_an_error(in_usr: None) -> None:

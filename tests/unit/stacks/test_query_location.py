@@ -75,6 +75,9 @@ STANDARD = ("/usr/lib/python3.11/functools.py", "functools", "wrapper")
         ((MIDDLEWARE, DISPATCHER, ORM), None),
         ((MIDDLEWARE, ORM), "/srv/shop/middleware.py:2:__call__"),
         ((DISPATCHER, STANDARD, ORM), None),
+        # Names like that of Django's function that calls the view, or its file.
+        ((APP, (OSCAR[0], OSCAR[1], "_get_response"), ORM), "/srv/shop/views.py:2:show"),
+        ((MIDDLEWARE, (*DISPATCHER[:2], "adapt"), ORM), "/srv/shop/middleware.py:2:__call__"),
     ],
 )
 def test_line_is_the_one_that_a_developer_would_change(
@@ -165,12 +168,34 @@ def test_template_is_named_alone_where_no_caller_can_be() -> None:
     assert asks.locations == ["p.html:1"]
 
 
+@pytest.mark.parametrize(
+    ("function", "token", "named"),
+    [
+        ("render_annotated", SimpleNamespace(lineno=3), "p.html:3 < /srv/shop/views.py:2:show"),
+        # A node that an app has made by itself.
+        ("render_annotated", None, "/srv/shop/views.py:2:show"),
+        # Something else that has a token and an origin, such as a log-in.
+        ("get", SimpleNamespace(lineno=3), "/srv/shop/views.py:2:show"),
+    ],
+)
+def test_template_is_what_renders_a_node_of_it(function: str, token: object, named: str) -> None:
+    """And nothing that looks like one."""
+    names: dict[str, Any] = {"locate": locate, "__name__": "django.template.base"}
+    source = f"def {function}(self):\n    return locate()\n"
+    exec(compile(source, f"{PACKAGES}/django/template/base.py", "exec"), names)
+    origin = SimpleNamespace(template_name="p.html", name="p.html")
+    node = SimpleNamespace(origin=origin, token=token)
+    assert within(*APP, lambda: names[function](node))() == named
+
+
 def test_template_of_jinja_is_named() -> None:
-    """By its own table of lines."""
+    """By its own table of lines; before a package's code that it calls."""
     template = SimpleNamespace(name="list.html", get_corresponding_lineno=lambda line: line + 40)
-    namespace: dict[str, Any] = {"then": locate, "__name__": "x", "__jinja_template__": template}
+    namespace: dict[str, Any] = {"__name__": "x", "__jinja_template__": template}
     exec(compile("def root():\n    return then()\n", "/srv/templates/list.html", "exec"), namespace)
-    assert within(*APP, namespace["root"])() == "list.html:42 < /srv/shop/views.py:2:show"
+    for asks in (locate, within(*OSCAR, locate)):
+        namespace["then"] = asks
+        assert within(*APP, namespace["root"])() == "list.html:42 < /srv/shop/views.py:2:show"
 
 
 def test_async_view_that_awaits_the_thread_is_named() -> None:
@@ -198,6 +223,51 @@ def test_async_view_that_awaits_the_thread_is_named() -> None:
         return list(found)
 
     assert asyncio.run(main()) == ["/srv/shop/async_views.py:2:view"] * 2
+
+
+def test_async_view_that_awaits_the_thread_by_itself_is_named() -> None:
+    """Its own line is the innermost."""
+    source = "async def view():\n    return await ask()\n"
+
+    async def main() -> str | None:
+        loop = asyncio.get_running_loop()
+
+        def query() -> str | None:
+            is_awaited = threading.Event()
+            loop.call_soon_threadsafe(is_awaited.set)
+            assert is_awaited.wait(10)
+            return locate()
+
+        namespace: dict[str, Any] = {"ask": sync_to_async(within(*ORM, query))}
+        exec(compile(source, "/srv/shop/async_views.py", "exec"), namespace)
+        found: str | None = await asyncio.ensure_future(namespace["view"]())
+        return found
+
+    assert asyncio.run(main()) == "/srv/shop/async_views.py:2:view"
+
+
+@pytest.mark.parametrize("known", ["loop", "task_context", "neither"])
+def test_nothing_is_named_where_it_is_unknown_which_task_awaits(known: str) -> None:
+    """Another version of asgiref may call these two something else."""
+    source = f"def thread_handler({known}):\n    return locate()\n"
+    names: dict[str, Any] = {"locate": locate, "__name__": "asgiref.sync"}
+    exec(compile(source, f"{PACKAGES}/asgiref/sync.py", "exec"), names)
+    other: dict[str, Any] = {"wait": asyncio.sleep}
+    exec(compile("async def view():\n    await wait(60)\n", APP[0], "exec"), other)
+
+    async def main() -> list[str | None]:
+        task = asyncio.ensure_future(other["view"]())
+        await asyncio.sleep(0)
+        value = asyncio.get_running_loop() if known == "loop" else []
+        # As in a thread: no loop runs there.
+        found: list[str | None] = []
+        thread = threading.Thread(target=lambda: found.append(names["thread_handler"](value)))
+        thread.start()
+        thread.join()
+        task.cancel()
+        return found
+
+    assert asyncio.run(main()) == [None]
 
 
 def test_async_view_that_iterates_over_rows_is_named() -> None:
@@ -238,7 +308,7 @@ def test_async_view_that_iterates_over_rows_is_named() -> None:
 def test_deep_stack_is_followed_as_far_as_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recursion of thousands costs no more; what is beyond is not named."""
     monkeypatch.setattr(query_location, "MOST_FRAMES", 10)
-    for depth, named in ((3, "/srv/shop/views.py:2:show"), (20, None)):
+    for depth, named in ((9, "/srv/shop/views.py:2:show"), (10, None), (20, None)):
         frames = [APP, *((f"{PACKAGES}/django/x.py", "django.x", f"f{n}") for n in range(depth))]
         assert asked_by(*frames) == named
 

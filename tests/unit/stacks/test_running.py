@@ -140,6 +140,11 @@ def test_generators_are_followed() -> None:
     async def awaits_generator(event: asyncio.Event) -> None:
         await Awaits(event)
 
+    async def iterates(event: asyncio.Event) -> None:
+        async for _ in yields(event):
+            pass
+
+    assert look_at_task(iterates) == ["iterates", "yields", "waits_for"]
     assert look_at_task(awaits_generator)[:2] == ["awaits_generator", "__await__"]
     assert names(running._of_coroutine(yields(asyncio.Event()), 1)) == ["yields"]
 
@@ -202,6 +207,22 @@ def test_running_task_is_seen_in_its_thread() -> None:
     assert seen[0][:2] == ["computes", "inner"]
 
 
+def test_running_generator_is_seen_in_its_thread() -> None:
+    """It computes its next item."""
+    seen: list[list[str]] = []
+
+    async def computes() -> AsyncIterator[int]:
+        seen.append(names(frames_of(asyncio.current_task(), threading.get_ident())))
+        yield 1
+
+    async def iterates() -> None:
+        async for _ in computes():
+            pass
+
+    asyncio.run(iterates())
+    assert seen == [["iterates", "computes"]]
+
+
 def test_waiting_greenlet_has_its_own_frame() -> None:
     """A running one is its thread's, by the hub's ident under gevent."""
     here = sys._getframe()
@@ -218,6 +239,17 @@ def test_waiting_greenlet_has_its_own_frame() -> None:
 def test_what_is_neither_has_no_frames() -> None:
     """A runner of a kind that is not known."""
     assert frames_of(object(), threading.get_ident()) == []
+
+
+def test_task_that_has_ended_has_no_frames() -> None:
+    """It may end between the look at the request and this one."""
+
+    async def ends() -> list[FrameType]:
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        await task
+        return frames_of(task, threading.get_ident())
+
+    assert asyncio.run(ends()) == []
 
 
 def test_endless_chain_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
