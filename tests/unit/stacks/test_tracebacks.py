@@ -8,6 +8,7 @@ from types import TracebackType
 
 import pytest
 
+from otel_canonical.stacks import tracebacks
 from otel_canonical.stacks.tracebacks import (
     INNER,
     INNER_SHOWN,
@@ -84,3 +85,13 @@ def test_nothing_is_shown_of_nothing() -> None:
     """What was never raised has no traceback."""
     assert text_of(None, str) == ""
     assert entries_of(None) == ([], [], 0)
+
+
+@pytest.mark.parametrize("length", [1, STRIDE, 2 * STRIDE, 5 * STRIDE + 7, 50 * STRIDE])
+def test_of_a_long_recursion_few_entries_are_listed(length: int) -> None:
+    """A walk to its end keeps two strides of it at most, and counts the others."""
+    trace = a_traceback(length)
+    assert trace is not None
+    entries, before = tracebacks._last_entries(trace)
+    assert len(entries) <= 2 * STRIDE
+    assert before + len(entries) == length
