@@ -108,7 +108,7 @@ class RootFactory(Protocol):
     def export_kept(self, scope: RequestScope) -> None:
         """Export the kept spans of a request that the sampler has dropped."""
 
-    def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
+    def open(self, scope: RequestScope, digits: str, *, is_called: bool) -> Root:
         """Set the root of a new scope and return it.
 
         Args:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextvars
 import gc
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -60,6 +62,35 @@ def test_signals_are_heard_while_the_app_adds_its_facts(
     assert held == [False]
     assert not signals.are_deferred
     assert [dict(event.pairs)["resp_status"] for event in events] == [200]
+
+
+def test_signals_wait_while_a_request_is_opened_and_while_its_line_is_written(
+    events: list[CanonicalEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the moment in which the request is claimed, but for the app's own code."""
+    signals = DeferredSignals()
+    held: list[tuple[str, bool]] = []
+
+    def noting(moment: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            held.append((moment, signals.are_deferred))
+            return function(*arguments, **options)
+
+        return noted
+
+    log = a_log(events, signals=signals)
+    monkeypatch.setattr(log._root_factory, "open", noting("open", log._root_factory.open))
+    monkeypatch.setattr(RequestScope, "claim", noting("claim", RequestScope.claim))
+    monkeypatch.setattr(canonical_log, "readers", [noting("reader", lambda scope: None)])
+    monkeypatch.setattr(log, "_write", noting("write", log._write))
+    scope = opened(log)
+    held.append(("view", signals.are_deferred))
+    log.close(scope)
+    held.append(("next", signals.are_deferred))
+    assert held == [
+        *(("open", True), ("view", False), ("claim", True), ("reader", False), ("write", True)),
+        ("next", False),
+    ]
 
 
 class _Fails(Sampler):

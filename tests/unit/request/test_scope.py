@@ -9,7 +9,7 @@ from contextvars import copy_context
 import pytest
 
 from otel_canonical.pool.scoreboard import Scoreboard
-from otel_canonical.pool.slots import EXPORTED, OpenRequest, Slot
+from otel_canonical.pool.slots import EXPORTED, UNEXPORTED, OpenRequest, Slot
 from otel_canonical.process.identity import own
 from otel_canonical.request.scope import RequestScope, current_scope, open_scope
 from otel_canonical.stacks.errors import ErrorFacts
@@ -48,6 +48,14 @@ def shown(slot: Slot) -> OpenRequest:
     request = slot.read()
     assert request is not None
     return request
+
+
+def test_root_of_a_new_request_names_nothing() -> None:
+    """No trace, nothing recorded or exported, and nothing to undo."""
+    root = a_request().root
+    assert (root.trace_id, root.span_id, root.caller_span_id) == ("", "", "")
+    assert (root.is_exported, root.is_recorded, root.is_named) == (False, False, False)
+    assert (root.mark, root.caller, root.export_rule) == (UNEXPORTED, None, None)
 
 
 def test_new_request_has_no_facts() -> None:

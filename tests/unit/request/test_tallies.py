@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_canonical.request.query_tally import DISTINCT_SQL_TEXTS, QueryTally
-from otel_canonical.request.tallies import CallTally
+from otel_canonical.request.tallies import CallTally, WebsocketTally
 
 #: Few texts, so that some repeat; times as a clock gives them.
 RUNS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 10**12), st.booleans()))
@@ -20,6 +20,12 @@ def test_tally_is_empty_when_nothing_ran() -> None:
     tally = QueryTally()
     assert (tally.count, tally.elapsed_ns, tally.errors) == (0, 0, 0)
     assert tally.duplicates() == (0, 0)
+
+
+def test_tally_of_a_websocket_begins_at_nothing() -> None:
+    """No message yet, and no code: it is open."""
+    tally = WebsocketTally()
+    assert (tally.received, tally.sent, tally.close_code) == (0, 0, None)
 
 
 def test_totals_are_sums_when_calls_end() -> None:
