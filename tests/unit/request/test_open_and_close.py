@@ -17,8 +17,7 @@ from otel_canonical.process.run_queue import run_queue
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.deferred_signals import DeferredSignals
 from otel_canonical.request.progress import Outputs
-from otel_canonical.request.root import Root
-from otel_canonical.request.scope import RequestScope, current_scope
+from otel_canonical.request.scope import current_scope
 from otel_canonical.settings import Settings
 from tests.support.canonical_logs import a_log, opened
 
@@ -201,23 +200,24 @@ def test_memory_is_looked_at_anew_after_a_request(
     assert not resident_memory.is_current
 
 
-def test_signals_are_deferred_while_a_request_is_opened_and_its_line_is_written() -> None:
-    """One that ended the worker in between would leave a request without a line, or with two."""
-    signals = DeferredSignals()
-    deferred: list[tuple[str, bool]] = []
-
-    class Roots(RootFactory):
-        def open(self, scope: RequestScope, digits: str, *, is_called: bool = True) -> Root:
-            deferred.append(("opens", signals.are_deferred))
-            return super().open(scope, digits, is_called=is_called)
-
-    outputs = Outputs(
-        lambda event: b"", lambda *_: deferred.append(("writes", signals.are_deferred))
-    )
-    log = CanonicalLog(Settings(), Roots(None, str), outputs, signals=signals)
+@pytest.mark.parametrize("times_cpu", [True, False])
+def test_cpu_time_is_known_where_a_thread_serves_one_request(
+    times_cpu: bool, events: list[CanonicalEvent]
+) -> None:
+    """If the thread itself closes it; another thread's time is not the request's."""
+    outputs = Outputs(lambda event: b"", lambda event, line, slot: events.append(event))
+    log = CanonicalLog(Settings(), RootFactory(None, str), outputs, times_cpu=times_cpu)
     log.close(opened(log))
-    assert deferred == [("opens", True), ("writes", True)]
-    assert not signals.are_deferred
+    measured = opened(log)
+    measured.started_ns -= 1_000_000_000
+    measured.ended_cpu_ns = measured.started_cpu_ns + 5_000_000
+    log.close(measured)
+    given_up = opened(log)
+    given_up.thread_id += 1  # as if another thread had served it
+    log.close(given_up)
+    shown = [dict(event.pairs).get("resp_cpu_time") for event in events]
+    assert [time is not None for time in shown] == [times_cpu, True, False]
+    assert shown[1] == 0.005
 
 
 @pytest.mark.parametrize("is_known", [True, False])
