@@ -164,6 +164,7 @@ def test_app_keys_when_too_many_are_dropped_from_the_end() -> None:
 
 def test_app_keys_when_many_and_long_are_cut_and_then_dropped() -> None:
     """Three hundred values of 7 KB leave a full line of short beginnings."""
+    assert SHORTEST_WIDTH == 40
     app = [(f"app_{number}", "x" * LONG) for number in range(MANY_KEYS)]
     event, line = shorten([*IDENTITY, *app])
     assert event.items() >= SHOWN_IDENTITY.items()

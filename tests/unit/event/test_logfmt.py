@@ -253,3 +253,19 @@ def test_line_when_foreign_is_read_as_far_as_it_goes(line: str, expected: dict[s
 def test_line_when_nonsense_is_parsed_without_error(line: str) -> None:
     """No line makes the parser raise."""
     assert all(parse(line))
+
+
+#: Code points that a terminal obeys or doesn't show.
+HIDDEN_CODES = (
+    """0-1f 7f-a0 ad 61c 1680 180e 2000-200f 2028-202f 205f-206f 3000 d800-dfff feff fff9-fffb"""
+)
+
+
+@pytest.mark.parametrize("codes", HIDDEN_CODES.split())
+def test_what_is_not_seen_is_escaped_and_its_neighbours_are_not(codes: str) -> None:
+    """A letter beside them stays one that can be read and searched for."""
+    first, _, last = codes.partition("-")
+    begin, end = int(first, 16), int(last or first, 16)
+    for code in range(max(begin - 1, 0), end + 2):
+        is_hidden = chr(code) not in logfmt.encode([("key", f"a{chr(code)}b")])
+        assert is_hidden is (begin <= code <= end), hex(code)

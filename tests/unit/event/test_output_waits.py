@@ -19,7 +19,7 @@ from otel_canonical.event.targets import STANDARD_STREAMS
 from otel_canonical.pool.counters import no_counts
 from otel_canonical.process import descriptors
 from otel_canonical.settings import Settings
-from tests.support.descriptors import KINDS, connected, read_now, soon
+from tests.support.descriptors import KINDS, NOBODY, connected, needs_root, read_now, soon
 from tests.support.forks import exit_status, fork
 
 VARIABLE = "OTEL_PYTHON_CANONICAL_OUTPUT"
@@ -33,10 +33,11 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
     return seen
 
 
-def opened(target: str) -> tuple[LineOutput, list[str]]:
-    """Return the output that an operator gets, and what is said about it."""
+def opened(target: str, worker: int | None = None) -> tuple[LineOutput, list[str]]:
+    """Return the output that an operator gets, whose workers run as a user, and what is said about it."""
     warnings: list[str] = []
-    cfg = SimpleNamespace(uid=os.geteuid(), gid=os.getegid(), daemon=False)
+    uid, gid = (os.geteuid(), os.getegid()) if worker is None else (worker, worker)
+    cfg = SimpleNamespace(uid=uid, gid=gid, daemon=False)
     writer = open_line_writer(Settings(output=target), cfg, no_counts(), warnings.append)
     return writer.output, warnings
 
@@ -185,6 +186,15 @@ def test_closed_stream_is_said_and_not_written_to(
     assert (lines.written, lines.dropped, reports) == (0, 2, [])
     assert lines.described() == f"{stream} (closed: they go nowhere)"
     assert not lines.is_same_file(0)
+
+
+@needs_root
+def test_new_file_belongs_to_the_workers_where_the_arbiter_is_root(tmp_path: Path) -> None:
+    """They have dropped its privileges when they open it again."""
+    lines, _ = opened(str(tmp_path / "lines"), NOBODY)
+    lines.close()
+    found = (tmp_path / "lines").stat()
+    assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
 
 
 def with_number_0(descriptor: int, do: Callable[[LineOutput], None]) -> None:

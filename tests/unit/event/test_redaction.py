@@ -99,6 +99,7 @@ def test_names_when_endless_do_not_fill_the_memory() -> None:
     [
         ("", ""),
         ("a=1&token=abc&b=2", "a=1&token=[redacted]&b=2"),
+        ("code=a&key=b&ticket=c", "code=[redacted]&key=[redacted]&ticket=[redacted]"),
         ("a=1;token=abc;b=2", "a=1;token=[redacted];b=2"),
         ("a=%20+%c3%A9&&=&b&token=%41&c=", "a=%20+%c3%A9&&=&b&token=[redacted]&c="),
         ("%70%61ssword=x&t%6fken=y", "%70%61ssword=[redacted]&t%6fken=[redacted]"),
@@ -179,6 +180,8 @@ def test_url_when_redacted_keeps_where_it_points(url: str, shown: str) -> None:
         ("/a/red/", {"token": "a", "secret": "red"}, "/[redacted]/[redacted]/"),
         ("/pin/1234/", {"pin": 1234, "pk": 12}, "/pin/[redacted]/"),
         ("/a/b/", {"slug": "a", "pk": 1}, "/a/b/"),
+        # Secrets in a URL only.
+        ("/a/b/c/", {"code": "a", "key": "b", "ticket": "c"}, "/[redacted]" * 3 + "/"),
         ("/ababa/", {"token": "aba"}, "/[redacted]/"),
         ("/abcd/", {"token": "abcd", "secret": "b"}, "/[redacted]/"),
         ("/True/true/", {"token": "", "auth": None, "session": True, "pw": "x"}, "/True/true/"),
@@ -240,6 +243,7 @@ def test_path_when_encoded_by_any_client_hides_the_secret(
         ("redis://:p/w#@h failed", "redis://:[redacted]@h failed"),
         ("GET http://h/x?token=abc&y=1", "GET http://h/x?token=[redacted]&y=1"),
         ("session.py:12: app/auth.py:3:login", "session.py:12: app/auth.py:3:login"),
+        ("code=a key=b ticket=c", "code=a key=b ticket=c"),
         ("KeyError: 'password'", "KeyError: 'password'"),
         ("12:30 ratio = 3:4; mail a@b", "12:30 ratio = 3:4; mail a@b"),
         ("password='' token= ", "password='' token= "),

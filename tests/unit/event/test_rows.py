@@ -40,6 +40,26 @@ def test_duration_is_written_as_it_is_exported(elapsed_ns: int) -> None:
     assert row.attributes(values)["canonical.duration"] == exported
 
 
+@pytest.mark.parametrize(
+    ("elapsed_ns", "shown"),
+    [
+        (999_999_499, "0.999999"),
+        (999_999_500, "1.000000"),
+        (1_000_000_000, "1.000000"),
+        (1_000_999_000, "1.000999"),
+        (1_001_000_000, "1.001000"),
+    ],
+)
+def test_duration_around_a_second_is_written_right(elapsed_ns: int, shown: str) -> None:
+    """Below it another way of writing is taken than from it on."""
+    assert PlainRow("resp_time").as_logfmt((elapsed_ns,)) == f"resp_time={shown}"
+
+
+def test_values_of_a_row_are_any_sequence() -> None:
+    """Only a row that remembers its texts wants values that can be looked up."""
+    assert ROW.as_logfmt([*VALUES]) == ROW.as_logfmt(VALUES)
+
+
 def test_number_that_is_none_is_not_written_without_quotes() -> None:
     """An app may pass any object as its status; the caller writes it the slow way then."""
     with pytest.raises(TypeError):

@@ -11,6 +11,7 @@ from otel_canonical.event.redaction import (
     MARGIN,
     RedactionPolicy,
 )
+from otel_canonical.event.secret_places import may_hold_shape
 
 POLICY = RedactionPolicy()
 R = "[redacted]"
@@ -212,3 +213,10 @@ def test_policies_of_the_same_names_are_equal() -> None:
     assert used == RedactionPolicy(("a",))
     assert used != RedactionPolicy(("b",))
     assert repr(used) == "RedactionPolicy(extra_names=('a',))"
+
+
+def test_usual_text_is_not_searched_for_shapes() -> None:
+    """A quick look is enough: most texts hold none of the words that a token has."""
+    assert not may_hold_shape("list index out of range")
+    for word in ("eyJ", "k_live_", "ghp_", "xoxb", "AKIA", "AIza", "PRIVATE KEY"):
+        assert may_hold_shape(f"refused: {word}")

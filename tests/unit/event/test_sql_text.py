@@ -88,6 +88,7 @@ def test_text_for_a_line_is_folded() -> None:
 
 def test_long_text_is_cut_visibly() -> None:
     """At a whole character, to the bytes that a line or a span has for it."""
+    assert (LINE_BYTES, SPAN_BYTES) == (300, 2000)
     sql = "SELECT " + "ä, " * 5000
     assert len(normalized(sql).encode()) <= SPAN_BYTES
     for most in (LINE_BYTES, LINE_BYTES + 1):
