@@ -82,12 +82,10 @@ def _of_coroutine(awaited: object, crossings: int) -> list[FrameType]:
         frame = getattr(awaited, kind[0]) if kind is not None else None
         if kind is None or frame is None:
             break
-        following = getattr(awaited, kind[2])
-        # An async generator is said to run until its next item is there, also while it waits.
-        if getattr(awaited, kind[1]) and (following is None or kind[0] != "ag_frame"):
+        if getattr(awaited, kind[1]) and not _waits(awaited):
             return frames + _running(frame, crossings)
         frames.append(frame)
-        awaited = following
+        awaited = getattr(awaited, kind[2])
     last = frames[-1] if frames else None
     if crossings and last is not None and _is(last.f_code, "__call__"):
         child = last.f_locals.get("child")
@@ -103,6 +101,11 @@ def iterated(awaited: object) -> object:
         found = gc.get_referents(awaited)
         return next((one for one in found if type(one) is AsyncGeneratorType), None)
     return awaited
+
+
+def _waits(running: object) -> bool:
+    """Return whether it is an async generator that waits: it is said to run until its next item is there."""
+    return getattr(running, "ag_await", None) is not None
 
 
 #: Attributes of coroutines, generators and async generators: frame, whether it runs, what it awaits.
