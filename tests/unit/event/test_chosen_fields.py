@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from otel_canonical.event import logfmt
-from otel_canonical.event.chosen_fields import KNOWN_KEYS_LIMIT, LineFields
+from otel_canonical.event.chosen_fields import KNOWN_KEYS_LIMIT, LineFields, without_excluded
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.line_writer import LineWriter
 from otel_canonical.event.output import LineOutput
@@ -23,6 +24,21 @@ PAIRS = [
     ("app_plan", "pro"),
     ("req_id", "abc"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("excluded", "left_out"),
+    [
+        (None, set()),
+        ("req_.*", {"req_method", "req_path", "req_id"}),
+        (".*", {key for key, _ in PAIRS if key != "event_type"}),
+    ],
+)
+def test_excluded_fields_are_left_out(excluded: str | None, left_out: set[str]) -> None:
+    """But for the type of the event; all others stay where they are."""
+    pattern = re.compile(excluded) if excluded is not None else None
+    expected = tuple(pair for pair in PAIRS if pair[0] not in left_out)
+    assert without_excluded(PAIRS, pattern) == expected
 
 
 @pytest.mark.parametrize(

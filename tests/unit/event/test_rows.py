@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_canonical.event import logfmt
-from otel_canonical.event.rows import POOL, PlainRow, TextRow
+from otel_canonical.event.rows import DETAILS, POOL, PlainRow, TextRow
 
 ROW = PlainRow("sampled", "resp_status", "resp_time")
 #: Nanoseconds, of which microseconds are shown.
@@ -53,6 +53,13 @@ def test_duration_is_written_as_it_is_exported(elapsed_ns: int) -> None:
 def test_duration_around_a_second_is_written_right(elapsed_ns: int, shown: str) -> None:
     """Below it another way of writing is taken than from it on."""
     assert PlainRow("resp_time").as_logfmt((elapsed_ns,)) == f"resp_time={shown}"
+
+
+def test_details_that_are_equal_are_written_as_what_they_are() -> None:
+    """To Python `True`, `1` and `1.0` are equal; a line tells them apart."""
+    for values in ((True, 1, 1.0), (1.0, True, 1), (1, 1.0, True)):
+        written = DETAILS.as_logfmt([("key", value, value) for value in values])
+        assert written == " ".join(f"key={logfmt.as_text(value)}" for value in values)
 
 
 def test_values_of_a_row_are_any_sequence() -> None:

@@ -63,6 +63,8 @@ def test_few_routes_are_named() -> None:
     assert shown[-1] == "23*..."
     assert len(shown) == 9
     assert shown_routes(Counter({"a/": 0})) == ""
+    once = shown_routes(Counter({f"route{n}/": 1 for n in range(10)}))
+    assert once.split(" ") == [*(f"1*route{n}/" for n in range(8)), "2*..."]
 
 
 def test_routes_have_no_spaces() -> None:

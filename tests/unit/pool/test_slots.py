@@ -147,6 +147,16 @@ def test_text_of_its_greatest_length_is_whole() -> None:
     assert not slot.is_torn()
 
 
+def test_text_never_runs_into_the_next() -> None:
+    """A zero byte that a client sends parts nothing, whatever other bytes it sends."""
+    _, slot = a_board()
+    for other in ("", "\1" * 7):
+        slot.open(11, 22, 33, EXPORTED, ("a\0b", *TEXTS[1:-1], f"/{other}"))
+        request = slot.read()
+        assert request is not None
+        assert (request.texts["request_id"], request.texts["path"]) == ("a b", f"/{other}")
+
+
 def test_late_writes_are_ignored() -> None:
     """A thread that the request has left behind, or the watchdog, after the slot was given to another."""
     board, slot = a_board()

@@ -13,6 +13,7 @@ from otel_canonical.pool.place import Place
 from otel_canonical.pool.scoreboard import Scoreboard
 from otel_canonical.pool.slots import EXPORTED
 from otel_canonical.process.identity import own
+from otel_canonical.request import progress
 from otel_canonical.request.progress import Outputs, RequestProgress
 from otel_canonical.request.scope import RequestScope, StackSample
 from otel_canonical.settings import read_settings
@@ -114,6 +115,18 @@ def test_place_at_the_deadline_is_shown(loc: str | None) -> None:
     assert (texts["after_s"], texts["loc"], texts["cause_loc"]) == ("1.5", loc or "", loc or "")
     without = shown.open(has_slot=False, stuck=scope.stuck)
     shown.requests.due(without)
+
+
+@pytest.mark.parametrize(("waited_s", "is_late"), [(0.499999, False), (0.5, True)])
+def test_request_that_waited_half_a_second_is_late(
+    waited_s: float, is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the operator says what slow is."""
+    monkeypatch.setattr(progress, "queue_time_s", lambda headers, now_s: waited_s)
+    shown = Shown(SLOW_SECONDS="off")
+    scope = shown.open()
+    shown.requests._note_queue_time(scope)
+    assert (scope.neighbours is not None) is is_late
 
 
 def test_neighbours_are_the_other_open_requests() -> None:

@@ -13,6 +13,7 @@ from otel_canonical.request.query_tally import (
     MOST_SHOWN,
     QueryTally,
     RepeatedQuery,
+    Thresholds,
     shape_of,
     thresholds,
 )
@@ -37,6 +38,12 @@ def test_query_is_named_from_its_fifth_run_on() -> None:
     assert HERE in str(found.loc)
 
 
+def test_query_is_suspected_from_five_runs_or_a_tenth_of_a_second_on() -> None:
+    """Unless the operator says otherwise."""
+    usual = Thresholds()
+    assert (usual.n_plus_one, usual.slow_ns) == (5, 100_000_000)
+
+
 def test_threshold_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     """`OTEL_PYTHON_CANONICAL_N_PLUS_ONE`."""
     monkeypatch.setattr(thresholds, "n_plus_one", 3)
@@ -53,6 +60,12 @@ def test_worst_is_the_one_that_took_the_most_time() -> None:
         (query.elapsed_ns for query in found), reverse=True
     )
     assert found[0].elapsed_ns == max((5 + number) * (100 - 10 * number) for number in range(8))
+
+
+def test_worse_of_two_is_first() -> None:
+    """Whichever became a suspect first."""
+    found = repeated(("SELECT a", 5, 1), ("SELECT b", 5, 100))
+    assert [query.text for query in found] == ["SELECT b", "SELECT a"]
 
 
 def test_queries_of_one_shape_are_one() -> None:
