@@ -130,3 +130,18 @@ def test_event_of_a_request_that_was_answered_well_reports_no_failure(
 ) -> None:
     """Every other does."""
     assert has_failed(CanonicalEvent.of_pairs(event_type, []), status) is failed
+
+
+def test_stack_of_an_event_is_its_one_text() -> None:
+    """Several stacks are attributes; they are made only if the event is exported."""
+    made: list[int] = []
+
+    def stacks() -> dict[str, str]:
+        made.append(1)
+        return {"code.stacktrace": "a"}
+
+    assert CanonicalEvent.of_pairs(EventType.SLOW, (), "a stack").stack == "a stack"
+    assert CanonicalEvent.of_pairs(EventType.SLOW, ()).stack == ""
+    several = CanonicalEvent.of_pairs(EventType.SLOW, (), stacks)
+    assert (several.stack, made) == ("", [])
+    assert (several.attributes(), made) == ({"code.stacktrace": "a"}, [1])
