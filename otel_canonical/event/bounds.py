@@ -101,22 +101,25 @@ def _show(value: object, pieces: list[str], left: list[int], depth: int = 0) -> 
         piece = repr(value[: left[0]])  # type: ignore[index]
     elif kind in _BRACKETS and depth < _DEEPEST:
         opening, closing = _BRACKETS[kind]
-        pieces.append(opening)
+        _append(pieces, opening, left)
         items = value.items() if isinstance(value, dict) else value
         for number, item in enumerate(islice(items, left[0])):  # type: ignore[call-overload]
             if number:
-                pieces.append(", ")
-            left[0] -= 2
-            if left[0] <= 0:
+                _append(pieces, ", ", left)
+            if not left[0]:
                 break
             if isinstance(value, dict):
                 _show(item[0], pieces, left, depth + 1)
-                pieces.append(": ")
+                _append(pieces, ": ", left)
                 item = item[1]
             _show(item, pieces, left, depth + 1)
         piece = closing
     else:
         piece = "..." if kind in _BRACKETS else as_repr(value)
+    _append(pieces, piece, left)
+
+
+def _append(pieces: list[str], piece: str, left: list[int]) -> None:
     pieces.append(piece)
     left[0] = max(0, left[0] - len(piece))
 

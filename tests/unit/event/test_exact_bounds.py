@@ -58,6 +58,25 @@ def test_value_is_shown_as_far_as_it_fits(limits: Limits, value: Any, text: str)
     assert shown(value)[:10] == text[:10]
 
 
+@pytest.mark.parametrize("most", range(1, 40))
+@pytest.mark.parametrize(
+    "value",
+    [
+        list(range(100, 150)),
+        [[1, 2], [3, [4, 5]], (6, 7)] * 10,
+        {number: [number, (number, 0)] for number in range(20)},
+        [{1: 2, 3: 4}, {5}] * 20,
+        [1.5, None, True] * 20,
+    ],
+)
+def test_beginning_of_a_container_is_as_python_writes_it(
+    value: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last character before the cut: no bracket closes what goes on."""
+    monkeypatch.setattr(bounds, "limits", Limits(most, 400))
+    assert shown(value) == str(value)[:most] + "...[+]"
+
+
 def test_containers_are_looked_into_to_a_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deeper ones are dots: what they hold may be of any size."""
     monkeypatch.setattr(bounds, "limits", Limits(200, 400))
