@@ -44,6 +44,9 @@ def test_long_text_is_not_kept() -> None:
     sql = "SELECT " + "a, " * LONGEST_KEY
     number = texts[sql]
     assert sql not in texts
+    longest = "SELECT ".ljust(LONGEST_KEY, "a")
+    assert texts[longest] == texts[longest]
+    assert longest in texts
     assert read_text(memory.bytes[:], number) == shown_sql(sql)[:MOST_BYTES]
 
 
