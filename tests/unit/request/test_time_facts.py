@@ -99,6 +99,18 @@ def test_states_that_are_unknown_are_left_out(missing: str) -> None:
 def test_request_that_django_never_saw_has_no_places() -> None:
     """Gunicorn refused it: nothing is known of its inside."""
     assert facts_of(a_request(django_request=None)) == {}
+    answered = a_request(
+        started_cpu_ns=0, ended_cpu_ns=MILLISECOND, waited=statistics(0), django_request=None
+    )
+    answered.ended_waited = statistics(2 * MILLISECOND)
+    answered.bytes_written, answered.first_byte_ns = 2, answered.started_ns + MILLISECOND
+    assert facts_of(answered) == {
+        "resp_bytes": 2,
+        "resp_ttfb": 0.001,
+        "resp_cpu_time": 0.001,
+        "resp_cpu_wait": 0.002,
+        "resp_blocked": 0.005,
+    }
 
 
 def test_running_request_is_shown_as_if_it_ended_now() -> None:
