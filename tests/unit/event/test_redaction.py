@@ -84,6 +84,14 @@ def test_extra_names_when_given_are_secret_too() -> None:
     assert not POLICY.is_secret("salary")
 
 
+def test_policies_of_the_same_names_are_equal() -> None:
+    """Also when one of them has been used; shown are the names only."""
+    used, new = RedactionPolicy(["salary"]), RedactionPolicy(["salary"])
+    assert used.is_secret("token")
+    assert used == new != RedactionPolicy()
+    assert repr(used) == "RedactionPolicy(extra_names=('salary',))"
+
+
 def test_names_when_endless_do_not_fill_the_memory() -> None:
     """Clients invent names: the policy remembers no more than the bound, and no long ones."""
     policy = RedactionPolicy()

@@ -38,6 +38,19 @@ def test_text_that_made_way_is_unknown_not_another() -> None:
     assert texts["SELECT a0"] > numbers[-1]
 
 
+def test_text_is_written_to_its_own_entry_only() -> None:
+    """Those of other workers, and what stands before and behind them, stay as they are."""
+    size = TEXTS * TEXT_SIZE
+    memory = SharedMemory("test", 4 * size)
+    memory.bytes[:] = b"\xff" * (4 * size)
+    texts = QueryTexts(memory, 2 * size, shown_sql)
+    number = texts["SELECT a"]
+    own = 2 * size + number % TEXTS * TEXT_SIZE
+    outside = memory.bytes[:own] + memory.bytes[own + TEXT_SIZE :]
+    assert set(outside) == {0xFF}
+    assert read_text(memory.bytes[2 * size : 3 * size], number) == "SELECT a"
+
+
 def test_long_text_is_not_kept() -> None:
     """Only its beginning is on the scoreboard."""
     texts, memory = texts_and_memory()
