@@ -1,7 +1,7 @@
 """What is other than before, say, a deploy: slower, newly failing, newly repeating; else silence. Pure.
 
-A route is slower when the medians of its blocks of requests are, of wall or of CPU time, by Mann and
-Whitney's rank test; it fails or repeats newly by Fisher's exact test. All p-values are corrected by Holm for the number of
+A route is slower when the medians of its blocks of requests are, of wall time, of CPU time or of the time in
+its view, by Mann and Whitney's rank test; it fails or repeats newly by Fisher's exact test. All p-values are corrected by Holm for the number of
 questions, so that of a hundred comparisons of equal files at most one names anything. Ten requests can't
 pass: about a hundred are needed on either side. What all routes have in common, a slower machine or more
 traffic, is said once and taken off each route.
@@ -26,11 +26,19 @@ LEAST_QUERIES = 0.5
 LEAST_ROUTES = 4
 LEAST_COMMON = 0.1
 _LEAST_FAILURES = 3
-#: Wall time, CPU time, queries, failures, repeats.
-_QUESTIONS = 5
+#: Wall time, CPU time, time in the view, queries, failures, repeats.
+_QUESTIONS = 6
 _QUERY_LENGTH = 60
 
 Profiles = Mapping[str, RouteProfile]
+
+
+class _Longer(NamedTuple):
+    """By how much a route takes longer; 0 where that may be chance."""
+
+    wall: float
+    cpu: float
+    in_view: float
 
 
 class _Change(NamedTuple):
@@ -44,6 +52,7 @@ def compared(before: Profiles, after: Profiles) -> list[str]:
     routes = sorted(before.keys() & after.keys())
     wall = _shift(before, after, routes, lambda profile: profile.medians)
     cpu = _shift(before, after, routes, lambda profile: profile.cpu)
+    in_view = _shift(before, after, routes, lambda profile: profile.in_view)
     asked = _surely([(before[route].queries, after[route].queries) for route in routes])
     slower: dict[str, _Change] = {}
     faster: list[str] = []
@@ -51,11 +60,10 @@ def compared(before: Profiles, after: Profiles) -> list[str]:
         old, new = before[route], after[route]
         more_queries = middle(new.queries) - middle(old.queries)
         asks_more = asked[index] and more_queries >= LEAST_QUERIES
-        change = max(wall.changes[index], cpu.changes[index])
+        longer = _Longer(wall.changes[index], cpu.changes[index], in_view.changes[index])
+        change = max(longer)
         if change > 0 or asks_more:
-            sentence = _slower(
-                route, old, new, (wall.changes[index], cpu.changes[index]), asks_more
-            )
+            sentence = _slower(route, old, new, longer, asks_more)
             slower[route] = _Change(change * new.requests, sentence)
         elif wall.changes[index] < 0:
             faster.append(f"{route} is faster: p50 {_both(old.p50, new.p50)}")
@@ -64,7 +72,7 @@ def compared(before: Profiles, after: Profiles) -> list[str]:
     sentences = [change.sentence for change in sorted(slower.values(), reverse=True)]
     sentences += [change.sentence for change in sorted(failing, reverse=True)]
     sentences += repeating
-    if abs(wall.common - 1) >= LEAST_COMMON:
+    if wall.is_common and abs(wall.common - 1) >= LEAST_COMMON:
         word = "slower" if wall.common > 1 else "faster"
         by = share(abs(wall.common - 1))
         sentences.append(f"all routes together: {by} {word} (the machine, the traffic, a library)")
@@ -75,6 +83,8 @@ def compared(before: Profiles, after: Profiles) -> list[str]:
 class _Shift(NamedTuple):
     #: The factor by which the typical request takes longer, whatever its route.
     common: float
+    #: Whether most routes, looked at one by one, surely changed in that direction.
+    is_common: bool
     #: By how much a route's median is longer beyond that, by its place; 0 where that may be chance.
     changes: list[float]
 
@@ -88,13 +98,18 @@ def _shift(
     pairs = [(blocks(before[route]), blocks(after[route])) for route in routes]
     ratios = [middle(new) / middle(old) for old, new in pairs if new and middle(old) > 0]
     common = (middle(ratios) if len(ratios) >= LEAST_ROUTES else 1.0) or 1.0
+    moved = [
+        (middle(new) - middle(old)) * (common - 1) > 0
+        for (old, new), is_sure in zip(pairs, _surely(pairs), strict=True)
+        if is_sure
+    ]
     scaled = [(old, [value / common for value in new]) for old, new in pairs]
     changes: list[float] = []
     for (old, new), is_sure in zip(scaled, _surely(scaled), strict=True):
         change = middle(new) - middle(old)
         is_large = abs(change) >= max(LEAST_CHANGE * middle(old), LEAST_CHANGE_S)
         changes.append(change if is_sure and is_large else 0.0)
-    return _Shift(common, changes)
+    return _Shift(common, 2 * sum(moved) > len(ratios), changes)
 
 
 def _surely(pairs: list[tuple[list[float], list[float]]]) -> list[bool]:
@@ -106,19 +121,21 @@ def _slower(
     route: str,
     old: RouteProfile,
     new: RouteProfile,
-    changes: tuple[float, float],
+    longer: _Longer,
     asks_more: bool,
 ) -> str:
-    wall, cpu = changes
+    wall, cpu, in_view = longer
     words = []
     if wall > 0:
         words.append(f"p50 {_both(old.p50, new.p50)}, p95 {_both(old.p95, new.p95)}")
     if cpu > 0:
         words.append(f"CPU {_both(middle(old.cpu), middle(new.cpu))}")
+    if in_view > 0:
+        words.append(f"view {_both(middle(old.in_view), middle(new.in_view))}")
     if wall > 0 or cpu > 0:
         grown = {name: new.places[name] - old.places[name] for name in new.places}
         most = max(grown, key=lambda name: grown[name])
-        if grown[most] > 0:
+        if grown[most] > 0 and not (most == "view" and in_view > 0):
             words.append(f"{most} +{duration(grown[most])}")
     place = new.view
     if asks_more:
@@ -127,7 +144,15 @@ def _slower(
         if fresh:
             query, place = max(fresh, key=lambda key: new.repeats[key][0])
             words[-1] += f", newly repeated: {_short(query)}"
-    verb = "is slower" if wall > 0 else "needs more CPU" if cpu > 0 else "asks more"
+    verb = (
+        "is slower"
+        if wall > 0
+        else "needs more CPU"
+        if cpu > 0
+        else "is slower in its view"
+        if in_view > 0
+        else "asks more"
+    )
     return f"{route} {verb}: {'; '.join(words)}" + (f" at {place}" if place else "")
 
 

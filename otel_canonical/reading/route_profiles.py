@@ -31,6 +31,8 @@ class RouteProfile:
     medians: list[float] = field(default_factory=list)
     #: The same of the CPU time, which a busy machine changes less.
     cpu: list[float] = field(default_factory=list)
+    #: The same of the time in the view's own code: a view is a small part of many requests.
+    in_view: list[float] = field(default_factory=list)
     queries: list[float] = field(default_factory=list)
     failures: dict[Cause, int] = field(default_factory=dict)
     #: Requests with a repeated query, by query and place, and the runs of it.
@@ -70,9 +72,9 @@ def profiles(scope: Scope) -> dict[str, RouteProfile]:
 
 def _add_blocks(scope: Scope, found: dict[str, RouteProfile]) -> None:
     blocks = defaultdict(list)
-    for route, _, median, cpu, queries in scope.rows(f"""
+    for route, _, median, cpu, in_view, queries in scope.rows(f"""
         WITH counted AS (
-            SELECT route, resp_time, resp_cpu_time, coalesce(db_queries, 0) AS queries,
+            SELECT route, resp_time, resp_cpu_time, view_time, coalesce(db_queries, 0) AS queries,
                 row_number() OVER (PARTITION BY route ORDER BY ts) - 1 AS n,
                 count(*) OVER (PARTITION BY route) AS of
             FROM endings WHERE NOT failed AND resp_time IS NOT NULL
@@ -80,10 +82,12 @@ def _add_blocks(scope: Scope, found: dict[str, RouteProfile]) -> None:
             SELECT *, n * least({MOST_BLOCKS}, of // {BLOCK_REQUESTS}) // of AS block FROM counted
         )
         SELECT route, block, quantile_cont(resp_time, 0.5),
-            coalesce(quantile_cont(resp_cpu_time, 0.5), 0), avg(queries)
+            coalesce(quantile_cont(resp_cpu_time, 0.5), 0),
+            coalesce(quantile_cont(view_time, 0.5), 0), avg(queries)
         FROM cut WHERE of >= {BLOCK_REQUESTS} GROUP BY route, block ORDER BY route, block
     """):
-        blocks[route].append((median, cpu, queries))
+        blocks[route].append((median, cpu, in_view, queries))
     for route, values in blocks.items():
         profile = found[route]
-        profile.medians, profile.cpu, profile.queries = map(list, zip(*values, strict=True))
+        columns = map(list, zip(*values, strict=True))
+        profile.medians, profile.cpu, profile.in_view, profile.queries = columns

@@ -37,6 +37,7 @@ def profile(rng: random.Random, factor: float = 1.0, requests: int = REQUESTS) -
         places={"view": sum(times) / requests, "database": 0.0},
         medians=medians,
         cpu=[median * rng.uniform(0.7, 0.9) for median in medians],
+        in_view=[median * rng.uniform(0.1, 0.3) for median in medians],
         queries=[2.0] * blocks,
         failures={"status 500": sum(rng.random() < 0.01 for _ in range(requests))},
     )
@@ -65,6 +66,16 @@ def test_a_slower_route_is_named_and_only_it() -> None:
     assert found >= 17
 
 
+def test_view_is_named_that_is_a_small_part_of_its_requests() -> None:
+    """A view twice as long, in requests that are mostly database: neither wall time nor CPU time tells."""
+    before, after = run_of(1), run_of(2)
+    before["r4/"].in_view = [0.002 * (1 + n % 5 / 10) for n in range(MOST_BLOCKS)]
+    after["r4/"].in_view = [0.003 * (1 + n % 5 / 10) for n in range(MOST_BLOCKS)]
+    assert compared(before, after) == [
+        "r4/ is slower in its view: view 2.4 ms -> 3.6 ms at app.view"
+    ]
+
+
 def test_ten_requests_prove_nothing() -> None:
     """Ten requests that are three times as slow, and two failures of them, are not news."""
     before, after = run_of(1), run_of(2)
@@ -81,6 +92,18 @@ def test_what_all_routes_share_is_said_once() -> None:
     assert len(told) == 2, told
     assert told[0].startswith("r3/ is slower")
     assert told[1].startswith("all routes together: ")
+
+
+def test_a_few_routes_that_differ_are_not_the_machine() -> None:
+    """Two routes of five are slower and the third differs by chance: the middle one says nothing of all."""
+    before = {f"r{n}/": profile(random.Random(n), 1.0, 120) for n in range(5)}
+    after = dict(before)
+    for route in ("r0/", "r1/"):
+        after[route] = replace(before[route], medians=[3 * time for time in before[route].medians])
+    after["r2/"] = replace(before["r2/"], medians=[1.12 * time for time in before["r2/"].medians])
+    told = compared(before, after)
+    assert len(told) == 2, told
+    assert all("is slower" in sentence for sentence in told)
 
 
 def test_new_failures_and_repeats() -> None:
