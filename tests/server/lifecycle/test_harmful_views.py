@@ -29,16 +29,23 @@ def harmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+def worker_of(server: Server) -> str:
+    """Ask for a page; return the process id of the worker that has served it."""
+    answer, line = server.ask("/ok/")
+    assert answer.status == 200
+    return line["g_pid"]
+
+
 @pytest.mark.parametrize("path", ["/large-message/", "/large-values/", "/large-containers/"])
 def test_large_values_cost_what_small_ones_do(harmed: Server, path: str) -> None:
     """A message of 50 MB, values of 200 MB: they are cut, visibly, before they are searched or encoded."""
-    before = harmed.workers()
+    before = worker_of(harmed)
     _, line = harmed.ask(path)
     assert line["event_type"] == "request"
     assert line["resp_status"] == ("500" if path == "/large-message/" else "200")
     assert any("...[+" in value for value in line.values())
     assert "hunter2" not in str(line)
-    assert harmed.workers() == before
+    assert worker_of(harmed) == before
 
 
 @pytest.mark.parametrize(
@@ -57,12 +64,11 @@ def test_rest_is_shown_when_an_exception_is_hostile(harmed: Server, path: str, k
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
 def test_callback_that_ends_the_process_loses_its_own_facts_only(harmed: Server, kind: str) -> None:
     """So does a value that it returns; the worker serves on."""
-    before = harmed.workers()
+    before = worker_of(harmed)
     answer, line = harmed.ask(f"/callback-ends/?kind={kind}")
     assert answer.body == b"answered"
     assert (line["resp_status"], line["app_good"], line["app_hostile"]) == ("200", "1", "!err")
-    assert harmed.ask("/ok/")[0].status == 200
-    assert harmed.workers() == before
+    assert worker_of(harmed) == before
 
 
 def test_alarm_reaches_the_app_wherever_it_rings(harmed: Server) -> None:
@@ -94,8 +100,6 @@ def test_request_has_its_whole_line_wherever_an_alarm_rings(harmed: Server) -> N
         found.get(line["req_id"], []).append(line)
     assert len(asked) > 50
     assert [name for name, lines in found.items() if len(lines) > 1] == []
-    missing = [name for name, lines in found.items() if not lines]
-    assert len(missing) <= UNKNOWN // STEP + 2, missing
     whole = ("200", "closes-under-an-alarm/")
     assert [
         line
@@ -103,6 +107,11 @@ def test_request_has_its_whole_line_wherever_an_alarm_rings(harmed: Server) -> N
         for line in lines
         if asked[name] == 200 and (line.get("resp_status"), line.get("req_route")) != whole
     ] == []
+    # Between accepting a connection and reading from it an alarm ends the worker, as it would without us.
+    answered = [name for name, status in asked.items() if status is not None]
+    assert len(asked) - len(answered) <= 4
+    missing = [name for name in answered if not found[name]]
+    assert len(missing) <= UNKNOWN // STEP + 2, missing
     # No alarm has cost the worker the slot that shows its requests to the arbiter.
     assert_killed_one_is_lost(harmed, "killed-after-alarms")
 
