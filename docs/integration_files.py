@@ -209,7 +209,9 @@ FILES: dict[str, Callable[[], str]] = {
         "substr(json_extract(fields, '$.{0}') || char(10), 1,"
         " instr(json_extract(fields, '$.{0}') || char(10), char(10)) - 1)",
     ),
-    "integrations/lnav/events-json.lnav": lambda: lnav_view("otel_canonical", "{}", "{}"),
+    # lnav 0.13 counts a foreign line as the event before it where it filters rows by a column itself. The
+    # sign leaves that to SQLite.
+    "integrations/lnav/events-json.lnav": lambda: lnav_view("otel_canonical", "+{}", "+{}"),
     "integrations/duckdb/events.sql": duckdb_view,
     "integrations/clickhouse/events.sql": clickhouse_table,
     "integrations/clickhouse/events-of-collector.sql": clickhouse_view,

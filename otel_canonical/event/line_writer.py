@@ -83,9 +83,11 @@ class LineWriter:
         """
         if not own[0]:
             return
+        # Nothing stands before the write that need not: an alarm of the app's in between costs the line.
+        is_written = self.output.write(line, slot)
         counts = self.counts
         counts[event.event_type.number] += 1
-        if not self.output.write(line, slot):
+        if not is_written:
             counts[DROPPED] += 1
 
 

@@ -96,10 +96,11 @@ class OtelRoot:
 
     def detach(self) -> None:
         """Restore the context that was current before `attach`."""
-        if self._token is not None:
-            otel_context.detach(self._token)
+        token = self._token
+        if token is not None:
             # The token holds a context that holds the scope: a cycle for the garbage collector.
             self._token = None
+            otel_context.detach(token)
 
     def abandon(self) -> None:
         """Make `detach` do nothing: the context of `attach` is gone, or another one is current."""

@@ -11,11 +11,10 @@ from _thread import get_ident
 from collections.abc import Callable, Mapping
 
 from otel_canonical.event.event import EventType
-from otel_canonical.event.sql_text import shown_sql
 from otel_canonical.internal_errors import guarded, is_apps_own, report_app_code, report_caught
 from otel_canonical.pool.counters import UNSHOWN, Counts, no_counts
 from otel_canonical.pool.place import Place
-from otel_canonical.pool.slots import OPEN, Slot
+from otel_canonical.pool.slots import OPEN
 from otel_canonical.process.garbage import collections
 from otel_canonical.process.identity import own, when_forked
 from otel_canonical.process.resident import SELDOM_NS, resident_memory
@@ -33,6 +32,7 @@ from otel_canonical.request.progress import Outputs, RequestProgress
 from otel_canonical.request.random_digits import random_digits
 from otel_canonical.request.root import RootFactory
 from otel_canonical.request.scope import RequestScope, current_scope, readers
+from otel_canonical.request.slot_stock import SlotStock
 from otel_canonical.settings import Settings
 
 #: How often a line is tried again when signal handlers of the app's raise while it is made.
@@ -67,8 +67,8 @@ class CanonicalLog(RequestProgress):
         self._pid = os.getpid()
         self._times_cpu = times_cpu
         self._signals = signals if signals is not None else DeferredSignals()
-        self._free_slots: list[Slot] = []
-        self._new_slot = place.slot_maker(shown_sql) if place is not None else _do_nothing
+        self._slots = SlotStock(place)
+        self._free_slots, self._new_slot = self._slots.free, self._slots.new
         #: A word of the scoreboard, and what it was when `on_switch` was called for it.
         self._generation = place.scoreboard.switches_generation if place is not None else [0]
         self._seen_generation = 0
@@ -175,6 +175,7 @@ class CanonicalLog(RequestProgress):
         elif scope.slot is not None and scope.slot.state() != OPEN:
             self._free_slots.append(scope.slot)
             scope.slot = None
+        self._slots.take_back(self.in_flight.values())
 
     def _notice_switch(self) -> None:
         generation = self._generation[0]
@@ -224,16 +225,19 @@ class CanonicalLog(RequestProgress):
         return True
 
     def _end_interrupted(self, scope: RequestScope) -> None:
-        if not scope.is_claimed or id(scope) not in self.in_flight:
+        if not scope.is_claimed:
             return
-        if scope.ended_ns is None:
-            scope.ended_ns = time.monotonic_ns()
+        scope.ended_ns = scope.ended_ns or time.monotonic_ns()
+        if id(scope) not in self.in_flight and not scope.is_left_later:
+            self.leave(scope)
         for tries in range(MOST_TRIES):
+            if id(scope) not in self.in_flight:
+                break
             try:
                 self._end(scope, is_least=tries == MOST_TRIES - 1)
             except BaseException:  # noqa: BLE001  # the first one is raised, behind the line
                 continue
-            return
+        self._slots.take_back(self.in_flight.values())
 
     def _end(self, scope: RequestScope, *, is_least: bool = False) -> None:
         """Write the line, unless it was written already, and forget the request."""

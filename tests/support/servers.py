@@ -155,11 +155,10 @@ class Server:
         connection = HTTPConnection("localhost", timeout=PATIENCE_S)
         connection.sock = self.connect()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body=body, headers={"Host": "localhost", **named})
-        response: HTTPResponse = connection.getresponse()
-        answer = Answer(response.status, dict(response.getheaders()), response.read())
-        connection.close()
-        return answer
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body, headers={"Host": "localhost", **named})
+            response: HTTPResponse = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[Answer, Line]:
         """Send one request under an id of its own; return the answer and that id's one line."""

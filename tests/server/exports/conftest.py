@@ -19,7 +19,10 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
 
 @pytest.fixture(scope="module")
 def traced_otherwise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    """Traces only, both generations of attribute names, few attributes, threads, compression."""
+    """Traces only, both generations of attribute names, few attributes, threads, compression.
+
+    And every propagator.
+    """
     with traced_site(
         tmp_path_factory.mktemp("traced"),
         *("-k", "gthread", "--threads", "2"),
@@ -27,6 +30,7 @@ def traced_otherwise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace
         OTEL_LOGS_EXPORTER="none",
         OTEL_SEMCONV_STABILITY_OPT_IN="http/dup,database",
         OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="128",
+        OTEL_PROPAGATORS="tracecontext,baggage,b3,xray,jaeger,ottrace",
         OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
     ) as served:
         yield served

@@ -103,6 +103,17 @@ def test_stack_is_redacted_when_exception_names_secret(site: Site) -> None:
     assert "hunter2" not in site.sink.text()
 
 
+def test_event_fits_a_store_when_message_and_stack_are_large(site: Site) -> None:
+    """A message of 100 kB from 800 frames: at most 64 KiB leave, which Loki takes; the cuts can be seen."""
+    line, event = site.event("/raises-large/")
+    size = sum(len(name) + len(str(value).encode()) for name, value in event.attributes.items())
+    assert size <= 65536
+    assert "...[+" in event.attributes["exception.message"]
+    assert "left out" in event.attributes[STACK]
+    assert event.attributes["http.route"] == line["req_route"] == "raises-large/"
+    assert event.attributes["http.response.status_code"] == 500
+
+
 def test_stack_is_on_event_when_app_survives_failure(site: Site) -> None:
     """A partial failure says where it came from."""
     _, event = site.event("/partial/", "partial_failure")

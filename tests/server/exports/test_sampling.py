@@ -10,6 +10,23 @@ from tests.support.otlp_sink import is_server, otlp_sink
 from tests.support.servers import gunicorn
 from tests.support.traced_site import CALLER, TRACE, Traced, _numbers, traced_site
 
+#: What callers send, by propagator.
+FORMS = {
+    "b3": {"b3": "{trace}-{caller}-1"},
+    "b3multi": {
+        "X_B3_TraceId": "{trace}",
+        "X_B3_SpanId": "{caller}",
+        "X_B3_Sampled": "1",
+    },
+    "xray": {"X_Amzn_Trace_Id": "Root=1-{head}-{rest};Parent={caller};Sampled=1"},
+    "jaeger": {"uber_trace_id": "{trace}:{caller}:0:1"},
+    "ottrace": {
+        "ot_tracer_traceid": "{trace}",
+        "ot_tracer_spanid": "{caller}",
+        "ot_tracer_sampled": "true",
+    },
+}
+
 
 def test_trace_is_continued_when_caller_sampled(either: Traced) -> None:
     """The caller's trace, the caller's span as parent."""
@@ -17,6 +34,19 @@ def test_trace_is_continued_when_caller_sampled(either: Traced) -> None:
     line, root = either.ask("/queries/", traceparent=f"00-{trace_id}-{CALLER}-01")
     assert line["trace_id"] == trace_id
     assert line["sampled"] == "true"
+    assert (root.span_id, root.parent_id) == (line["span_id"], CALLER)
+
+
+@pytest.mark.parametrize("sent", FORMS, ids=FORMS)
+def test_trace_is_continued_by_every_propagator(traced_otherwise: Traced, sent: str) -> None:
+    """Each of those that OpenTelemetry ships and that `OTEL_PROPAGATORS` names."""
+    trace_id = f"{next(_numbers) + 1:032x}"
+    headers = {
+        name: text.format(trace=trace_id, head=trace_id[:8], rest=trace_id[8:], caller=CALLER)
+        for name, text in FORMS[sent].items()
+    }
+    line, root = traced_otherwise.ask("/ok/", **headers)
+    assert line["trace_id"] == trace_id
     assert (root.span_id, root.parent_id) == (line["span_id"], CALLER)
 
 
@@ -62,6 +92,9 @@ def test_every_line_and_only_sampled_spans_when_sampler_drops(
     assert {span.trace_id for span in served.sink.spans} == {
         line["trace_id"] for line in lines if line["sampled"] == "true"
     }
+    # As Honeycomb reads it: how many requests each root stands for.
+    rates = {span.attributes.get("SampleRate") for span in served.sink.spans if is_server(span)}
+    assert rates == ({2} if ratio else set())
 
 
 def test_nothing_is_exported_when_nothing_is_sampled(unsampled: Traced) -> None:

@@ -13,14 +13,15 @@ from tests.support.servers import Server, gunicorn
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with every choice made that isn't the default."""
+    """A server with every choice made that isn't the default, and two that can't be meant."""
     directory: Path = tmp_path_factory.mktemp("chosen")
     with gunicorn(
         "every_kind",
         directory,
         SITE_DIRECTORY=str(directory),
         OTEL_PYTHON_CANONICAL_EXCLUDED_URLS="^/pid/$,/item/health",
-        OTEL_PYTHON_CANONICAL_EXCLUDED_FIELDS="req_user_agent, g_*,app_pl?n",
+        OTEL_PYTHON_CANONICAL_EXCLUDED_FIELDS="req_user_agent, g_*,app_pl?n,resp_tyme",
+        OTEL_PYTHON_CANONICAL_TIMEOUT_MARGIN_SECONDS="60",
         OTEL_PYTHON_CANONICAL_RESPONSE_REQUEST_ID="true",
         OTEL_PYTHON_CANONICAL_QUERY_STRING="true",
         OTEL_PYTHON_CANONICAL_REDACTED_NAMES="slug, membership",
@@ -45,6 +46,17 @@ def test_no_field_when_glob_excludes_it(chosen: Server) -> None:
     assert "req_user_agent" not in line
     assert "app_plan" not in line
     assert (line["req_referrer"], line["app_seen"]) == ("shown", "x")
+
+
+def test_start_says_which_choices_cannot_be_meant(chosen: Server) -> None:
+    """A field that doesn't exist, a margin longer than Gunicorn's timeout: and what is done instead."""
+    chosen.ask("/ok/")
+    said = re.findall(r"\[WARNING\] (.*)", chosen.stderr.read_text())
+    assert said == [
+        "'resp_tyme' in OTEL_PYTHON_CANONICAL_EXCLUDED_FIELDS matches no field; it excludes nothing",
+        "OTEL_PYTHON_CANONICAL_TIMEOUT_MARGIN_SECONDS=60 is not less than Gunicorn's timeout, "
+        "30 seconds; using 0.5",
+    ]
 
 
 @pytest.mark.parametrize("path", ["/ok/", "/no-such-page/", "/raises/", "/stream/"])

@@ -293,7 +293,7 @@ def test_pool_is_seen_from_inside_and_outside_of_its_container(tmp_path: Path) -
             pool = eventually(seen, site.report)
             workers = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
             assert [str(worker["pid"]) for worker in pool["workers"]] == workers
-            inside = ["nsenter", "-t", str(arbiter), "-p", "-m"]
+            inside = ["nsenter", "-t", str(arbiter), "-p", "-m", "-r"]
             done = otel_canonical("ps", "1", "--json", prefix=inside)
             assert done.returncode == 0, done.stderr
             [own] = json.loads(done.stdout)["pools"]

@@ -284,10 +284,10 @@ def slow_sql(table):
     """Return a SELECT from a table that takes 0.2 s, with a literal and a parameter of its own."""
     sleep = sleeping(0.2).removeprefix("SELECT ")
     name = "codename" if table == "auth_permission" else "word"
-    # The subquery is evaluated once, and is null or no name.
+    # The subquery is evaluated once. SQLite leaves out a column that isn't looked at.
     return (
         f"SELECT {name} FROM {table} WHERE {name} <> 'password=hunter2' AND {name} <> %s "
-        f"AND 4711 > (SELECT count(*) FROM (SELECT {sleep} AS slept) AS sleeper)"
+        f"AND 4711 > (SELECT count(slept) FROM (SELECT {sleep} AS slept) AS sleeper)"
     )
 
 
@@ -316,7 +316,7 @@ def slow_write(request):
         cursor.execute("CREATE TABLE IF NOT EXISTS written (word varchar(40))")
         cursor.execute("INSERT INTO written VALUES ('kept')")
         cursor.execute(
-            f"INSERT INTO written SELECT 'x' FROM (SELECT {sleep} AS slept) AS s WHERE 1 = 1"
+            f"INSERT INTO written SELECT 'x' FROM (SELECT {sleep} AS slept) AS s WHERE slept IS NOT NULL"
         )
         if default().vendor == "postgresql":
             cursor.execute(f"SELECT {sleep}; DELETE FROM written")

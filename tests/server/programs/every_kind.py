@@ -118,6 +118,15 @@ def raises_secret(request):
     raise Error("login failed with password=hunter2 for ada")
 
 
+def raises_large(request):
+    def fall(depth):
+        if depth:
+            fall(depth - 1)
+        raise_deep("what was posted " * 6250)
+
+    fall(800)
+
+
 def missing(request):
     raise Http404("nothing here")
 
@@ -260,7 +269,8 @@ def _urls():
     import every_kind_queries
     from django.urls import path
 
-    here = """ok created raises raises_caused raises_in_library raises_secret missing good_template
+    here = """ok created raises raises_caused raises_in_library raises_secret
+        raises_large missing good_template
         bad_template syntax_template stream_breaks stream_long file cached signed_in anonymous
         spends_cpu sleeps async_view pid exits os_error clock outgoing"""
     queries = """queries failing_query async_queries raw_sqlite migrates two_databases iterates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,16 +46,25 @@ def ends(site: Server) -> list[Line]:
     return [line for line in site.lines() if line["event_type"] == "request"]
 
 
-def visit(site: Server) -> dict[str, tuple[int, dict[str, str], bytes]]:
+def paths_for(name: str) -> list[str]:
+    """Return the pages that a worker class answers by itself.
+
+    From CPython 3.14 on an async view under gevent never answers, in a bare Gunicorn either.
+    """
+    hangs = name.startswith("gevent") and sys.version_info >= (3, 14)
+    return [path for path in GETS if path != "/async/" or not hangs]
+
+
+def visit(site: Server, paths: list[str]) -> dict[str, tuple[int, dict[str, str], bytes]]:
     """Return every answer of the shop: asked one by one, then all at once."""
-    answers = {f"alone {path}": told(site.get(path)) for path in GETS}
+    answers = {f"alone {path}": told(site.get(path)) for path in paths}
     answers["cart"] = told(site.get("/cart/add/", "POST", CART))
     answers["host"] = told(site.get("/ok/", Host="attacker.example"))
     with ThreadPoolExecutor(20) as clients:
         # An async view holds asyncio's one loop per thread: under gevent, where others share the
         # thread, Django refuses them the database meanwhile, with or without us.
-        paths = [path for path in GETS if path != "/async/"]
-        together = clients.map(lambda path: told(site.get(path)), paths)
+        others = [path for path in paths if path != "/async/"]
+        together = clients.map(lambda path: told(site.get(path)), others)
         answers.update({f"together {n}": answer for n, answer in enumerate(together)})
     return answers
 
@@ -85,7 +95,7 @@ def test_answers_are_the_same_with_us(name: str, tmp_path: Path) -> None:
                 DEMO_DATABASE=str(database),
                 **environment,
             ) as site:
-                seen[case] = visit(site)
+                seen[case] = visit(site, paths_for(name))
                 if case != "without":
                     asked = len(seen[case])
                     eventually(lambda: len(ends(site)) >= asked, site.report)  # noqa: B023
@@ -93,5 +103,5 @@ def test_answers_are_the_same_with_us(name: str, tmp_path: Path) -> None:
     for what, answer in seen["without"].items():
         assert seen["with"][what] == answer, what
         assert seen["exporting"][what] == answer, what
-    statuses = {path: seen["without"][f"alone {path}"][0] for path in GETS}
+    statuses = {path: seen["without"][f"alone {path}"][0] for path in paths_for(name)}
     assert statuses["/products/"] == statuses["/queries/10/"] == 200

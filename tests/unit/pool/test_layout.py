@@ -44,6 +44,7 @@ def test_facts_are_whole_while_they_are_replaced() -> None:
     """Two buffers in turns; what doesn't fit is refused and leaves the old."""
     board = Scoreboard(1, 1)
     board.write_switches({"a": [1, None]})
+    assert board.read_switches() == {"a": [1, None]}
     board.write_switches({"b": [2, None]})
     assert board.read_switches() == {"b": [2, None]}
     with pytest.raises(ValueError, match="don't fit"):

@@ -176,6 +176,7 @@ def test_late_writes_are_ignored() -> None:
 def test_open_route_is_that_of_an_open_slot() -> None:
     """Empty until the URL is resolved."""
     _, slot = a_board()
+    assert slot.started_ns == 0
     assert slot.open_route() is None
     slot.open(11, 22, 33, EXPORTED, TEXTS)
     assert slot.open_route() == ""
