@@ -24,11 +24,13 @@ from otel_canonical.request.reports import LEFT_TO_ARBITER, LostRequestReport, P
 RESTART_INTERVAL_S = 10.0
 
 #: Like `-m otel_canonical.reporter`, which would also import from the working directory, and from there first.
-#: A worker of another user may be allowed to write to it. `-P` would do the same, from Python 3.11 on.
+#: A worker of another user may be allowed to write to it. CPython 3.14 imports before this runs: it needs `-P`,
+#: which is there from 3.11 on.
 _START_REPORTER = (
     "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
     "runpy.run_module('otel_canonical.reporter', run_name='__main__', alter_sys=True)"
 )
+_SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
 #: The directory that this package is imported from.
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -157,7 +159,7 @@ class ReporterProcess:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_ARBITER)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _START_REPORTER, *arguments],
+                    [sys.executable, *_SAFE_PATH, "-c", _START_REPORTER, *arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     env=environment,
