@@ -262,7 +262,7 @@ class Tormentor:
         self.done["KILL to reporter"] += 1
 
     def _upgrade(self) -> None:
-        """USR2, then TERM to the old arbiter once the new one has a worker."""
+        """USR2, TERM to the old arbiter once the new one has a worker; the new one is then in charge."""
         old = self._arbiter
         before = set(self._arbiters())
 
@@ -277,6 +277,9 @@ class Tormentor:
         os.kill(old, signal.SIGTERM)
         self.done["USR2 to arbiter"] += 1
         eventually(lambda: not is_alive(old), lambda: f"{old} is still there")
+        # It ignores the next USR2 until it has seen that its parent has left.
+        promoted = f"[{self._arbiter}] [INFO] Master has been promoted."
+        eventually(lambda: promoted in self.server.stderr.read_text(), self.server.report)
 
 
 @dataclass
