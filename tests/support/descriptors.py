@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import shutil
 import socket
 import subprocess
@@ -135,8 +136,12 @@ def soon(do: Callable[[], T]) -> T:
 def read_now(reader: int) -> bytes:
     """Return all that is there to be read."""
     os.set_blocking(reader, False)
+    watched = select.poll()
+    watched.register(reader, select.POLLIN)
+    # A thread of the kernel hands on what is written to a terminal, a moment later.
+    wait_ms = 200 if os.isatty(reader) else 0
     received = b""
     with contextlib.suppress(BlockingIOError):
-        while chunk := os.read(reader, 1 << 20):
+        while watched.poll(wait_ms) and (chunk := os.read(reader, 1 << 20)):
             received += chunk
     return received.replace(b"\r\n", b"\n")  # as terminals have it
