@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,8 +37,9 @@ def events_are_well_formed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_request_is_left_open() -> Iterator[None]:
-    """Fail a test behind which a request is current: the tests after it would run inside of it."""
+    """Fail a test behind which a request is current, or an exception: tests after it would be inside of it."""
     yield
+    assert sys.exc_info()[1] is None
     left = otel_context.get_value(SCOPE_KEY)
     if left is not None:
         otel_context.attach(otel_context.Context())  # so that it fails once, and not from here on

@@ -29,7 +29,7 @@ from tests.support.soak import IS_SOAK
 pytestmark = pytest.mark.soak
 
 #: Looks at the stacks of one pool (short, long).
-LOOKS = (90, 5000)[IS_SOAK]
+LOOKS = (40, 5000)[IS_SOAK]
 #: Of requests that are looked at and others, in turns (short, long).
 ROUNDS = (2, 10)[IS_SOAK]
 LOOKS_ON = str(Path(__file__).parents[2] / "support" / "looks_on.py")

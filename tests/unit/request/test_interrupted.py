@@ -103,11 +103,17 @@ class Site:
         """Serve one request as Gunicorn does; return what came out of our calls."""
         raised: list[BaseException] = []
 
-        def call(function: Callable[[], object]) -> None:
+        def calls(function: Callable[[], object]) -> Iterator[None]:
             try:
                 function()
             except BaseException as error:  # noqa: BLE001  # anything that the alarm may raise
                 raised.append(error)
+            yield
+
+        def call(function: Callable[[], object]) -> None:
+            # Raised by a trace function at the beginning of an `except`, the exception there stays the
+            # thread's current one. A generator has one of its own.
+            next(iter(calls(function)))
 
         tracing = sys.gettrace()
         sys.settrace(alarm)
