@@ -80,12 +80,13 @@ def _timing_connect(connect: Callable[[Any], None]) -> Callable[[Any], None]:
 def _patch_backend(backend: type) -> None:
     if backend in _patched:
         return
-    _patched.add(backend)
     databases.note_backend(backend)
     patch(backend, "get_new_connection", _connecting)
     patch(backend, "is_usable", _timing_check)
     for name in TRANSACTION_CONTROL:
         patch(backend, name, _timing_control, is_optional=name in OPTIONAL)
+    # Last: another thread that finds it here opens its connection at once. Patching twice changes nothing.
+    _patched.add(backend)
 
 
 def _connecting(get_new_connection: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,9 +64,10 @@ def begin_connecting() -> Token[bool]:
     # Integrations come with modules: nothing has to be looked for while no more are imported.
     modules = len(sys.modules)
     if _treatment[0] is not Treatment.KEEP and _looked_at[0] != modules:
-        _looked_at[0] = modules
         if DBAPI in sys.modules:
             _watch_integrations(sys.modules[DBAPI])
+        # Last: another thread that finds it so opens its connection at once. Patching twice changes nothing.
+        _looked_at[0] = modules
     return _is_django.set(True)
 
 
@@ -104,11 +105,11 @@ def _watch_integrations(dbapi: Any) -> None:
     classes = [dbapi.DatabaseApiIntegration]
     for known in classes:
         if known not in _watched:
-            _watched.add(known)
             if "__init__" in vars(known):
                 patch(known, "__init__", _unprepared)
             if "wrapped_connection" in vars(known):
                 patch(known, "wrapped_connection", _bypassing)
+            _watched.add(known)
         classes += known.__subclasses__()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 
 from otel_canonical.django import connections
 from otel_canonical.django.queries import COUNTER, QueryCounter
+from otel_canonical.otel import driver_instrumentations
+from otel_canonical.patching import patches_of
+from tests.support.servers import PATIENCE_S
 
 
 class TimeIsUp(Exception):
@@ -65,3 +69,79 @@ def test_connection_is_quiet_no_longer_than_the_call(wrap: Callable[..., Any]) -
             sys.settrace(tracing)
         assert not counter.is_quiet, at
     assert all(asked)
+
+
+class _Patching:
+    """A stand-in for `patch` that waits before its n-th change, as a thread does that is not scheduled."""
+
+    def __init__(self, patch: Callable[..., bool], at: int) -> None:
+        self._patch, self._left = patch, at
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> bool:
+        self._left -= 1
+        if self._left == 0:
+            self.has_begun.set()
+            assert self.may_go_on.wait(PATIENCE_S)
+        return self._patch(*args, **kwargs)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_backend_is_patched_for_every_thread_that_connects(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for one that comes while another one patches it: else its queries would count twice."""
+
+    class Backend(SimpleNamespace):
+        vendor = "unknown"
+        get_new_connection = is_usable = lambda self: None
+
+    for name in connections.TRANSACTION_CONTROL:
+        setattr(Backend, name, lambda self: None)
+    slow = _Patching(connections.patch, at)
+    monkeypatch.setattr(connections, "patch", slow)
+    first = threading.Thread(target=connections._patch_backend, args=(Backend,))
+    first.start()
+    try:
+        assert slow.has_begun.wait(PATIENCE_S)
+        connections._patch_backend(Backend)
+        patched = {name for name in vars(Backend) if patches_of(getattr(Backend, name))}
+    finally:
+        slow.may_go_on.set()
+        first.join()
+    assert patched >= {"get_new_connection", "is_usable", *connections.TRANSACTION_CONTROL}
+
+
+def test_drivers_are_watched_for_every_thread_that_connects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also for one that comes while another one looks for their instrumentations."""
+
+    class Integration:
+        def __init__(self) -> None:
+            """Be made for each connection."""
+
+        def wrapped_connection(self) -> None:
+            """Wrap a connection."""
+
+    drivers = driver_instrumentations
+    module = SimpleNamespace(DatabaseApiIntegration=Integration)
+    monkeypatch.setitem(sys.modules, drivers.DBAPI, module)  # type: ignore[arg-type]
+    monkeypatch.setattr(drivers, "_treatment", [drivers.Treatment.BYPASS])
+    monkeypatch.setattr(drivers, "_looked_at", [0])
+    slow = _Patching(drivers.patch, 2)
+    monkeypatch.setattr(drivers, "patch", slow)
+
+    def connect() -> None:
+        drivers.end_connecting(drivers.begin_connecting())
+
+    first = threading.Thread(target=connect)
+    first.start()
+    try:
+        assert slow.has_begun.wait(PATIENCE_S)
+        connect()
+        patched = patches_of(Integration.wrapped_connection)
+    finally:
+        slow.may_go_on.set()
+        first.join()
+    assert patched
