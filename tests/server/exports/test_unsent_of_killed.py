@@ -13,6 +13,11 @@ from tests.support.servers import eventually, gunicorn
 REQUESTS = 12
 
 
+def is_asleep(pid: int) -> bool:
+    """Return whether the main thread of a process waits for something."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def test_what_a_killed_worker_had_not_exported_is_counted(tmp_path: Path) -> None:
     """Its queue dies with it; the arbiter says so, and the metric tells, request by request."""
     with (
@@ -32,6 +37,8 @@ def test_what_a_killed_worker_had_not_exported_is_counted(tmp_path: Path) -> Non
             server.get("/ok/")
         server.wait_for_lines(REQUESTS)
         [worker] = server.workers()
+        # Spans are queued behind the line: a worker that sleeps has done that.
+        eventually(lambda: is_asleep(worker), server.report)
         os.kill(worker, signal.SIGKILL)
         found = server.wait_for(r"otel-canonical: (\d+) spans and (\d+) log records were lost with")
         assert found.groups() == (str(REQUESTS), str(REQUESTS))

@@ -98,7 +98,10 @@ def test_hung_reader_holds_a_process_up_once(
     assert len([wait for wait in waits if wait]) <= 2  # a terminal takes a part of a line
     whole = [text for text in received.splitlines(keepends=True) if text == line]
     assert len(whole) == lines.written - 1
-    assert b"".join(whole) == received[: len(line) * len(whole)]
+    parts = [text.rstrip(b"\n") for text in received.splitlines(keepends=True) if text != line]
+    assert all(line.startswith(part) for part in parts)
+    # Room may come again behind a part: the kernel hands on what a terminal has taken, in its own time.
+    assert len(parts) <= 2
 
 
 @pytest.mark.parametrize("target", ["stdout", "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
