@@ -1,10 +1,10 @@
 """What is other than before, say, a deploy: slower, newly failing, newly repeating; else silence. Pure.
 
 A route is slower when the medians of its blocks of requests are, of wall time, of CPU time or of the time in
-its view, by Mann and Whitney's rank test; it fails or repeats newly by Fisher's exact test. All p-values are corrected by Holm for the number of
-questions, so that of a hundred comparisons of equal files at most one names anything. Ten requests can't
-pass: about a hundred are needed on either side. What all routes have in common, a slower machine or more
-traffic, is said once and taken off each route.
+its view, by Mann and Whitney's rank test; it fails or repeats newly by Fisher's exact test. All p-values are
+corrected by Holm for the number of questions, so that of a hundred comparisons of equal files at most one
+names anything. Ten requests can't pass: about a hundred are needed on either side. What all routes have in
+common, a slower machine or more traffic, is said once and taken off each route.
 """
 
 from __future__ import annotations
@@ -144,16 +144,15 @@ def _slower(
         if fresh:
             query, place = max(fresh, key=lambda key: new.repeats[key][0])
             words[-1] += f", newly repeated: {_short(query)}"
-    verb = (
-        "is slower"
-        if wall > 0
-        else "needs more CPU"
-        if cpu > 0
-        else "is slower in its view"
-        if in_view > 0
-        else "asks more"
-    )
-    return f"{route} {verb}: {'; '.join(words)}" + (f" at {place}" if place else "")
+    return f"{route} {_verb(longer)}: {'; '.join(words)}" + (f" at {place}" if place else "")
+
+
+def _verb(longer: _Longer) -> str:
+    if longer.wall > 0:
+        return "is slower"
+    if longer.cpu > 0:
+        return "needs more CPU"
+    return "is slower in its view" if longer.in_view > 0 else "asks more"
 
 
 def _failures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import os
 import signal
 import sys
@@ -11,6 +10,10 @@ from pathlib import Path
 from django.http import HttpResponse, JsonResponse
 
 import otel_canonical
+
+sys.path.append(str(Path(__file__).parents[3]))  # where `tests` is
+
+from tests.support.alarms import Alarm, TimeIsUp
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", __name__)
 
@@ -25,42 +28,9 @@ LOGGING = {
     "loggers": {"django": {"handlers": ["none"], "propagate": False}},
 }
 
-OURS = str(Path(otel_canonical.__file__).parent)
 #: What views quote: none of it can be written as it is.
 POSTED = '{"a": "b=c: d"}\n'
-NOP = dis.opmap["NOP"]
 ENDS = {kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, GeneratorExit)}
-
-
-class TimeIsUp(Exception):
-    """What a view's own time limit raises."""
-
-
-class Alarm:
-    """Raises at the n-th line of ours that runs, as the handler of `signal.alarm` may."""
-
-    def __init__(self, at):
-        self.left = at
-        self.has_rung = False
-
-    def __call__(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        # Python runs no signal handler at a NOP, which stands for `try:`.
-        if event == "line" and frame.f_code.co_code[frame.f_lasti] != NOP:
-            self.left -= 1
-            if self.left == 0:
-                before = signal.signal(signal.SIGUSR2, self.handle)
-                try:
-                    signal.raise_signal(signal.SIGUSR2)
-                finally:
-                    signal.signal(signal.SIGUSR2, before)
-        return self
-
-    def handle(self, number, frame):
-        sys.settrace(None)
-        self.has_rung = True
-        raise TimeIsUp("the view takes too long")
 
 
 class Nameless(type):
@@ -146,7 +116,7 @@ def adds_under_an_alarm(request):
             told += 1
         finally:
             sys.settrace(None)
-        if not alarm.has_rung:
+        if not alarm.where:
             return JsonResponse({"rung": rung, "told": told})
         rung += 1
 
@@ -160,7 +130,7 @@ def closes_under_an_alarm(request):
     sys.settrace(None)
     before, armed = armed, Alarm(int(request.GET["at"]))
     sys.settrace(armed)
-    return JsonResponse({"is_armed": bool(before.left > 0 and not before.has_rung)})
+    return JsonResponse({"is_armed": bool(before.left > 0 and not before.where)})
 
 
 def killed_while_encoding(request):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -28,9 +26,7 @@ from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.progress import Outputs
 from otel_canonical.request.scope import RequestScope, current_scope
 from otel_canonical.settings import Settings
-
-NOP = dis.opmap["NOP"]
-OURS = str(Path(otel_canonical.__file__).parent)
+from tests.support.alarms import Alarm, TimeIsUp
 
 
 @pytest.fixture(autouse=True)
@@ -39,41 +35,6 @@ def no_context_is_left_to_other_tests() -> Iterator[None]:
     token = otel_context.attach(otel_context.get_current())
     yield
     otel_context.detach(token)
-
-
-class TimeIsUp(Exception):
-    """What a view's own time limit raises."""
-
-
-class Alarm:
-    """Raises at the n-th line of ours that runs, as a signal handler may."""
-
-    def __init__(self, at: int, kind: type[BaseException]) -> None:
-        self._left = at
-        self._kind = kind
-        #: The line in which it has rung; empty before.
-        self.where = ""
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        """Be a trace function."""
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        # Python runs no signal handler at a NOP, which stands for `try:`.
-        if event == "line" and frame.f_code.co_code[frame.f_lasti] != NOP:
-            self._left -= 1
-            if self._left == 0:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                before = signal.signal(signal.SIGUSR2, self.handle)
-                try:
-                    signal.raise_signal(signal.SIGUSR2)
-                finally:
-                    signal.signal(signal.SIGUSR2, before)
-        return self
-
-    def handle(self, number: int, frame: FrameType) -> None:
-        """Be a signal handler."""
-        sys.settrace(None)
-        raise self._kind("the view takes too long")
 
 
 class Site:
