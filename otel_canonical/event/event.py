@@ -18,7 +18,7 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     AttributeValue,
 )
-from otel_canonical.event.rows import LOOSE, FilledRow, Pair
+from otel_canonical.event.rows import LOOSE, FilledRow, Pair, Row
 from otel_canonical.pool.counters import COUNTS
 
 
@@ -64,7 +64,7 @@ class CanonicalEvent:
         made_wall_ns: the moment that `ts` shows.
     """
 
-    __slots__ = ("_attributes", "_rows", "_stack", "event_type", "made_wall_ns")
+    __slots__ = ("_attributes", "_rows", "_stack", "encoded", "event_type", "made_wall_ns")
 
     def __init__(
         self,
@@ -77,6 +77,8 @@ class CanonicalEvent:
         self.event_type = event_type
         #: The moment that `ts` shows, ns since the epoch; None if it has none.
         self.made_wall_ns = made_wall_ns
+        #: Its attributes as an exporter has encoded them, None until one has.
+        self.encoded: list[bytes] | None = None
         self._rows = rows
         self._stack = stack
         self._attributes: dict[str, AttributeValue] | None = None
@@ -109,6 +111,10 @@ class CanonicalEvent:
             if text := row.as_logfmt(values):
                 fields.append(text)  # a loop: before 3.12 a comprehension is a call
         return " ".join(fields)
+
+    def begins_with(self, row: Row) -> bool:
+        """Return whether `row` is the first of its rows."""
+        return self._rows[0][0] is row
 
     def size(self) -> int:
         """Return an upper bound on the number of attributes."""
