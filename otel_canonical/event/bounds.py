@@ -19,7 +19,7 @@ from otel_canonical.settings import Settings
 LONGEST_STACK = 16_384
 
 #: Added to an event's size for each attribute: what an encoder needs beside name and value.
-_OVERHEAD = 16
+ATTRIBUTE_OVERHEAD = 16
 #: No text of an event is shortened to less, in bytes.
 _SHORTEST = 64
 
@@ -144,7 +144,7 @@ def fit(
     """
     characters = 0
     for name, value in attributes.items():
-        characters += len(name) + _OVERHEAD
+        characters += len(name) + ATTRIBUTE_OVERHEAD
         if type(value) is str:
             characters += len(value)
         elif type(value) is tuple:
@@ -171,7 +171,7 @@ def fit(
 
 
 def _size(name: str, value: AttributeValue) -> int:
-    size = len(name) + _OVERHEAD
+    size = len(name) + ATTRIBUTE_OVERHEAD
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, str):
             size += len(item.encode("utf-8", "replace"))

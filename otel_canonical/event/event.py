@@ -18,7 +18,7 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     AttributeValue,
 )
-from otel_canonical.event.rows import LOOSE, FilledRow, Pair, Row
+from otel_canonical.event.rows import DETAILS, HEAD, LOOSE, FilledRow, Pair, Row
 from otel_canonical.pool.counters import COUNTS
 
 
@@ -112,6 +112,15 @@ class CanonicalEvent:
                 fields.append(text)  # a loop: before 3.12 a comprehension is a call
         return " ".join(fields)
 
+    @property
+    def rows(self) -> Sequence[FilledRow]:
+        """Its rows, in the order of the line."""
+        return self._rows
+
+    def has_attributes(self) -> bool:
+        """Return whether `attributes` has made them."""
+        return self._attributes is not None
+
     def begins_with(self, row: Row) -> bool:
         """Return whether `row` is the first of its rows."""
         return self._rows[0][0] is row
@@ -122,6 +131,17 @@ class CanonicalEvent:
         for _, values in self._rows:
             most += len(values)  # a loop: before 3.12 a comprehension is a call
         return most
+
+    def few_attributes(self) -> Mapping[str, AttributeValue]:
+        """Return what says what happened: attributes without the groups of numbers, where that is less work."""
+        if self._attributes is not None or self.encoded is None:
+            # Until it was encoded it may be too large, and have to be shortened.
+            return self.attributes()
+        found: dict[str, AttributeValue] = {}
+        for row, values in self._rows:
+            if row is HEAD or row is LOOSE or row is DETAILS:
+                found.update(row.attributes(values))
+        return found
 
     def settle(self) -> None:
         """Make the stacks now, so that the exception and its frames can be freed."""

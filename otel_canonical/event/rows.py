@@ -67,6 +67,8 @@ class PlainRow:
     def __init__(self, *keys: str, remembered: int = 0) -> None:
         self._columns = tuple((key, _TYPES[key]) for key in keys)
         self._attributes = tuple(attribute_of(key) for key in keys)
+        #: The attribute of each value, empty if the span itself has it, and its type.
+        self.columns = tuple((attribute_of(key), _TYPES[key]) for key in keys)
         named = [(attribute_of(key), _TYPES[key]) for key in keys if attribute_of(key)]
         self._floats = tuple(name for name, type_ in named if type_ == "float")
         self._bools = tuple(name for name, type_ in named if type_ == "bool")
@@ -111,6 +113,8 @@ class TextRow:
     def __init__(self, *keys: str) -> None:
         self._keys = keys
         self._attributes = tuple(attribute_of(key) for key in keys)
+        #: As of a `PlainRow`.
+        self.columns = tuple((attribute_of(key), _TYPES[key]) for key in keys)
         self.as_logfmt = _writer_of(
             [f"{{'' if %s is None else ' {key}=' + (known(%s) or shown(%s))}}" for key in keys]
         )

@@ -101,7 +101,7 @@ class EventRecord(LogRecord):
         event = self._event
         if event is not None:
             self._event = None
-            self._body = summary(event.event_type, event.attributes())
+            self._body = summary(event.event_type, event.few_attributes())
         return self._body
 
     @body.setter

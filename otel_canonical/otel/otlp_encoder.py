@@ -22,8 +22,9 @@ from otel_canonical.patching import patch
 #: Bounds the kept envelopes. A process has one resource, and a scope for each library.
 MOST_ENVELOPES = 64
 
-#: The field of a `ScopeSpans`, or a `ScopeLogs`, that holds its records.
-_RECORDS = 2
+#: The fields of the messages around records, alike for spans and logs: a request's resources, a resource's
+#: scopes, a scope's records.
+_RESOURCES, _SCOPES, _RECORDS = 1, 2, 2
 
 
 class Record(Protocol):
@@ -82,7 +83,8 @@ def _install_for(kind: Kind[R]) -> None:
     for name in kind.exporters:
         module = sys.modules.get(name)
         if module is not None:
-            patch(module, kind.function, functools.partial(BatchEncoder, kind))
+            is_http = ".http." in name
+            patch(module, kind.function, functools.partial(BatchEncoder, kind, is_http=is_http))
 
 
 class _Envelope(NamedTuple):
@@ -91,8 +93,33 @@ class _Envelope(NamedTuple):
     #: Kept alive, because envelopes are found by the ids of these objects.
     resource: object
     scope: object
-    #: The message without records; None if upstream encodes the records of this scope.
-    message: Any
+    #: The resource's part of it, and the scope's; None if upstream encodes the records of this scope.
+    parts: tuple[bytes, bytes] | None
+
+
+class Encoded:
+    """A message that is encoded already: all that an exporter over HTTP asks of it is its bytes.
+
+    Args:
+        message: of its type.
+        encoded: its bytes.
+    """
+
+    def __init__(self, message: Any, encoded: bytes) -> None:
+        self._message = message
+        self._encoded = encoded
+
+    def SerializeToString(self) -> bytes:  # noqa: N802
+        """Return its bytes."""
+        return self._encoded
+
+    def __getattr__(self, name: str) -> Any:
+        """Have it decoded, for whatever another version asks of it."""
+        return getattr(self.decoded(), name)
+
+    def decoded(self) -> Any:
+        """Return the message."""
+        return type(self._message).FromString(self._encoded)
 
 
 class BatchEncoder(Generic[R]):
@@ -101,10 +128,14 @@ class BatchEncoder(Generic[R]):
     Args:
         kind: of the records.
         upstream: upstream's encoder, for records that can't be encoded here.
+        is_http: whether the exporter wants nothing but the message's bytes.
     """
 
-    def __init__(self, kind: Kind[R], upstream: Callable[[Sequence[R]], Any]) -> None:
+    def __init__(
+        self, kind: Kind[R], upstream: Callable[[Sequence[R]], Any], *, is_http: bool = False
+    ) -> None:
         self._kind = kind
+        self._is_http = is_http
         self._upstream = upstream
         self._envelopes: dict[tuple[int, int], _Envelope] = {}
 
@@ -126,7 +157,7 @@ class BatchEncoder(Generic[R]):
             except Exception:  # noqa: BLE001  # upstream encodes it, or reports what is wrong
                 left.append(record)
                 continue
-            if envelopes[key].message is None:
+            if envelopes[key].parts is None:
                 left.append(record)
             elif key in written:
                 written[key].append(framed(_RECORDS, content))
@@ -136,11 +167,14 @@ class BatchEncoder(Generic[R]):
             request = self._upstream(left)
         except Exception:  # noqa: BLE001  # one record that can't be encoded must not cost the others
             request = self._one_by_one(left)
-        for key, parts in written.items():
-            of_resource = getattr(request, kind.of_request).add()
-            of_resource.CopyFrom(envelopes[key].message)
-            getattr(of_resource, kind.of_resource)[0].MergeFromString(b"".join(parts))
-        return request
+        of_resources: list[bytes] = []
+        for key, records in written.items():
+            of_resource, of_scope = envelopes[key].parts or (b"", b"")
+            of_scope = framed(_SCOPES, b"".join([of_scope, *records]))
+            of_resources.append(framed(_RESOURCES, of_resource + of_scope))
+        # Messages one behind the other are the message that has the repeated fields of all.
+        encoded = Encoded(request, b"".join([request.SerializeToString(), *of_resources]))
+        return encoded if self._is_http else encoded.decoded()
 
     def _one_by_one(self, records: Sequence[R]) -> Any:
         """Return the message with those records that can be encoded, if need be after a repair."""
@@ -178,9 +212,10 @@ class BatchEncoder(Generic[R]):
                 "doesn't know; its own encoder is used, which is slower"
             )
         del records[:]
-        return _Envelope(
-            record.resource, record.instrumentation_scope, message if is_same else None
-        )
+        of_scope = getattr(message, kind.of_resource)[0].SerializeToString()
+        message.ClearField(kind.of_resource)
+        parts = (message.SerializeToString(), of_scope) if is_same else None
+        return _Envelope(record.resource, record.instrumentation_scope, parts)
 
 
 class _Message(Protocol):

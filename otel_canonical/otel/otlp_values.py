@@ -29,7 +29,7 @@ _ANY_FLOAT = tag(4, FIXED64)
 _ANY_ARRAY = 5
 
 
-class _Name(NamedTuple):
+class Name(NamedTuple):
     """The encoding of an attribute without its value; each begins with the size of the whole."""
 
     key: bytes
@@ -43,7 +43,7 @@ class _Name(NamedTuple):
     before_text: dict[int, bytes]
 
 
-_names: dict[str, _Name] = {}
+_names: dict[str, Name] = {}
 
 
 def key_values(attributes: Mapping[str, Any]) -> list[bytes]:
@@ -51,11 +51,11 @@ def key_values(attributes: Mapping[str, Any]) -> list[bytes]:
     names = _names
     written: list[bytes] = []
     for name, value in attributes.items():
-        known = names.get(name) or _learn(name)
+        known = names.get(name) or name_of(name)
         kind = type(value)
         if kind is str:
             text = value.encode()
-            before = known.before_text.get(len(text)) or _before_text(known, len(text))
+            before = known.before_text.get(len(text)) or before_text(known, len(text))
             written.append(before + text)
         elif kind is float:
             written.append(known.before_float + _double(value))
@@ -69,7 +69,8 @@ def key_values(attributes: Mapping[str, Any]) -> list[bytes]:
     return written
 
 
-def _before_text(known: _Name, size: int) -> bytes:
+def before_text(known: Name, size: int) -> bytes:
+    """Return everything before the bytes of a text of that size; see `Name.before_text`."""
     written = sized(known.key + framed(_VALUE, framed(_ANY_TEXT, bytes(size))))
     before = written[: len(written) - size]
     if size <= LONGEST_TEXT:
@@ -77,12 +78,13 @@ def _before_text(known: _Name, size: int) -> bytes:
     return before
 
 
-def _learn(name: str) -> _Name:
+def name_of(name: str) -> Name:
+    """Return the encoding of an attribute's name."""
     if len(_names) >= MOST_NAMES:
         _names.clear()
     key = framed(_KEY, name.encode())
     ints = [sized(key + framed(_VALUE, _ANY_INT + bytes(size))) for size in range(11)]
-    known = _names[name] = _Name(
+    known = _names[name] = Name(
         key=key,
         true=sized(key + framed(_VALUE, any_value(True))),
         false=sized(key + framed(_VALUE, any_value(False))),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
-from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.otel.event_attributes import EventAttributes
+from otel_canonical.otel.otlp_rows import attributes_of
 from otel_canonical.otel.otlp_values import Unusual, any_value, key_values
 from otel_canonical.otel.prepared_spans import PreparedSpan
 from otel_canonical.otel.protobuf import (
@@ -142,18 +142,11 @@ def _prepared(span: PreparedSpan) -> bytes:
         if parent.is_remote:
             flags = _REMOTE_PARENT
     if span.event is not None:
-        parts.append(_repeated(_SPAN_ATTRIBUTE, _of_event(span.event)))
+        parts.append(_repeated(_SPAN_ATTRIBUTE, attributes_of(span.event)))
     if ids.trace_state:
         parts.append(_trace_state(ids))
     parts.append(flags)
     return b"".join(parts)
-
-
-def _of_event(event: CanonicalEvent) -> list[bytes]:
-    """Return the attributes of an event, encoded once for span and log record."""
-    if event.encoded is None:
-        event.encoded = key_values(event.attributes())
-    return event.encoded
 
 
 def _repeated(field: bytes, messages: list[bytes]) -> bytes:
@@ -185,13 +178,14 @@ def log_record(readable: ReadableLogRecord) -> bytes:
         parts.append(_known_text(_LOG_SEVERITY_TEXT, record.severity_text))
     if record.event_name:
         parts.append(_known_text(_LOG_EVENT_NAME, record.event_name))
-    parts.append(framed(_LOG_BODY, any_value(record.body) if record.body is not None else b""))
     attributes: Any = record.attributes
     event = attributes.event if type(attributes) is EventAttributes else None
     if event is not None:
-        parts.append(_repeated(_LOG_ATTRIBUTE, _of_event(event)))
+        parts.append(_repeated(_LOG_ATTRIBUTE, attributes_of(event)))
     elif attributes:
         parts.append(_repeated(_LOG_ATTRIBUTE, key_values(attributes.copy())))
+    # Of an event that is encoded the body is made with less work.
+    parts.append(framed(_LOG_BODY, any_value(record.body) if record.body is not None else b""))
     if readable.dropped_attributes:
         parts += (_LOG_DROPPED_ATTRIBUTES, varint(readable.dropped_attributes))
     if record.trace_flags:

@@ -27,9 +27,9 @@ def varint(number: int) -> bytes:
     return bytes(written)
 
 
-#: Encodings of small numbers: kinds, codes, the sizes of most messages.
+#: Encodings of small numbers: kinds and codes, and the sizes of most messages.
 SMALL = tuple(varint(number) for number in range(128))
-_SIZES = tuple(varint(number) for number in range(1024))
+SIZES = tuple(varint(number) for number in range(1024))
 
 
 def tag(field: int, wire_type: int) -> bytes:
@@ -44,7 +44,7 @@ _TAGS = tuple(tag(field, LENGTH) for field in range(16))
 def framed(field: int, content: bytes) -> bytes:
     """Return a field of a message whose value is bytes, a text or another message."""
     size = len(content)
-    return _TAGS[field] + (_SIZES[size] if size < len(_SIZES) else varint(size)) + content
+    return _TAGS[field] + (SIZES[size] if size < len(SIZES) else varint(size)) + content
 
 
 def sized(content: bytes) -> bytes:

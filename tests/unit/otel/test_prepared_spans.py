@@ -132,7 +132,7 @@ def test_prepared_span_is_encoded_as_by_opentelemetry() -> None:
         span = worker.run(parent=parent)
         assert type(span) is PreparedSpan
         assert encode([span]) == encode_spans([span])
-    assert not [known for known in encode._envelopes.values() if known.message is None]
+    assert not [known for known in encode._envelopes.values() if known.parts is None]
 
 
 class _Enriches(StaticSampler):
