@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_canonical.otel.sdk_internals import module, report_missing
+from otel_canonical.otel.sdk_internals import counts_itself, module, private, report_missing
 from otel_canonical.patching import patch
+
+if TYPE_CHECKING:
+    from otel_canonical.otel.sdk_internals import ReadableLogRecord, SdkLogger
 
 FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
 
@@ -77,3 +80,40 @@ def exporter_of(processor: object) -> Exporter | None:
 
 #: The SDK's log record processors that export. Its span processors show their exporter.
 _EXPORTING = ("BatchLogRecordProcessor", "SimpleLogRecordProcessor")
+
+
+class LogQueues:
+    """The queues of the batch processors behind a logger, where nothing else listens to it.
+
+    What is put there is neither copied nor shown to a processor, and none of them would change it. If a
+    name is gone there are none, and the logger takes all records.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/_logs/_internal/__init__.py
+
+    Args:
+        logger: of the SDK.
+    """
+
+    def __init__(self, logger: SdkLogger) -> None:
+        self._logger = logger
+        use = "putting log events into their queues"
+        self._together: Any = None
+        if not counts_itself():
+            self._together = private(logger, "_multi_log_record_processor", use)
+        self._seen: Sequence[object] | None = None
+        self._emits: list[Callable[[ReadableLogRecord], object]] = []
+
+    def emits(self) -> Sequence[Callable[[ReadableLogRecord], object]]:
+        """Return what puts a record into each of them."""
+        # Adding a processor makes another tuple.
+        processors = getattr(self._together, "_log_record_processors", None)
+        if processors is not self._seen:
+            self._seen = processors
+            batches = [
+                getattr(processor, "_batch_processor", None)
+                for processor in processors or ()
+                if type(processor).__qualname__ == "BatchLogRecordProcessor"
+                and type(processor).__module__.startswith("opentelemetry.sdk.")
+            ]
+            can_all = len(batches) == len(processors or ()) and self._logger.enabled()
+            self._emits = [batch.emit for batch in batches if batch is not None and can_all]
+        return self._emits

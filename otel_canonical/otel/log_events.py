@@ -22,9 +22,11 @@ from otel_canonical.event.event import (
 )
 from otel_canonical.event.summary import summary
 from otel_canonical.otel.event_attributes import EventAttributes
+from otel_canonical.otel.exporter_internals import LogQueues
 from otel_canonical.otel.sdk_internals import (
     Logger,
     LogRecord,
+    ReadableLogRecord,
     ReadWriteLogRecord,
     SdkLogger,
     SeverityNumber,
@@ -66,6 +68,9 @@ def kind_of(event_type: EventType, status: int | None) -> Kind:
     if event_type is _REQUEST and status is not None and status >= FIRST_SERVER_ERROR:
         return _FAILED_REQUEST
     return _KINDS[event_type.number]
+
+
+_NO_CONTEXT = Context()
 
 
 class EventRecord(LogRecord):
@@ -140,6 +145,7 @@ class LogEvents:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._limits = record_limits_of(logger)
+        self._queues = LogQueues(logger) if isinstance(logger, SdkLogger) else None
 
     def emit(self, event: CanonicalEvent, span: trace.Span, status: int | None = None) -> None:
         """Emit an event.
@@ -151,13 +157,18 @@ class LogEvents:
         """
         record = EventRecord(event, self._attributes(event), span, status)
         logger = self._logger
-        if isinstance(logger, SdkLogger):
-            unchecked = _Unchecked(
-                record, logger.resource, logger.instrumentation_scope, self._limits
-            )
-            logger.emit(unchecked)  # type: ignore[arg-type]
-        else:
+        if not isinstance(logger, SdkLogger) or self._queues is None:
             logger.emit(record)
+            return
+        facts = (record, logger.resource, logger.instrumentation_scope, self._limits)
+        emits = self._queues.emits()
+        if not emits:
+            logger.emit(_Unchecked(*facts))  # type: ignore[arg-type]
+            return
+        record.context = _NO_CONTEXT
+        readable = ReadableLogRecord(*facts)
+        for emit in emits:
+            emit(readable)
 
     def _attributes(self, event: CanonicalEvent) -> MutableMapping[str, AnyValue]:
         most = self._limits.max_log_record_attributes

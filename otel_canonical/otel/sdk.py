@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 from opentelemetry import metrics, propagate, trace
@@ -151,7 +150,7 @@ def _root_tracer(
     if (
         not isinstance(tracer, SdkTracer)
         or type(provider.id_generator) is not RandomIdGenerator
-        or _counts_spans()
+        or sdk_internals.counts_itself()
     ):
         return tracer, None
     head_sampler = HeadSampler(sampler)
@@ -165,7 +164,7 @@ def way_of_query_spans(
     provider: TracerProvider, sampler: CountingSampler, span: Span
 ) -> DirectWay | None:
     """Return the way of query spans past the SDK, see `prepared_spans`."""
-    if _counts_spans() or not sampler.follows_parents():
+    if sdk_internals.counts_itself() or not sampler.follows_parents():
         return None
     return _way_of(provider, provider.get_tracer(OURS, __version__), span)
 
@@ -174,12 +173,6 @@ def _way_of(provider: TracerProvider, tracer: trace.Tracer, span: Span) -> Direc
     if not isinstance(tracer, SdkTracer):
         return None
     return direct_way(tracer, sdk_internals.span_processors(provider), NOT_CONCERNED, span)
-
-
-def _counts_spans() -> bool:
-    """Return whether the SDK has to count spans for its own metrics."""
-    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
-    return counts.strip().lower() == "true"
 
 
 def http_metrics() -> HttpMetrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import weakref
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LogRecord
 from opentelemetry.context import Context
+from opentelemetry.sdk._logs import Logger as SdkLogger
 from opentelemetry.sdk._logs import (
     LoggerProvider,
     LogRecordLimits,
@@ -22,6 +24,7 @@ from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
     SimpleLogRecordProcessor,
 )
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor as BatchProcessorOfSdk
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_canonical.event.event import CanonicalEvent, EventType
@@ -161,6 +164,65 @@ def test_processor_of_the_user_sees_and_changes_the_record() -> None:
     assert seen == [IDS]
     assert found.pop("deployment") == "blue"
     assert {**found, "app.cart": "full"} == event.attributes()
+
+
+def test_processor_that_is_added_later_sees_the_next_record() -> None:
+    """Until then records go to the exporters' queues; after it the user's processor is asked, too."""
+    seen: list[str | None] = []
+
+    class Watches(LogRecordProcessor):
+        def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+            seen.append(log_record.log_record.event_name)
+
+        def shutdown(self) -> None: ...
+
+        def force_flush(self, timeout_millis: int = 30000) -> bool:
+            return True
+
+    events = Events()
+    another = InMemoryLogRecordExporter()
+    events.provider.add_log_record_processor(BatchLogRecordProcessor(another))
+    events.out.emit(an_event(), ROOT, 503)
+    events.provider.add_log_record_processor(Watches())
+    events.out.emit(an_event(), ROOT, 503)
+    assert seen == ["canonical.request"]
+    first, second = events.exported()
+    assert len(another.get_finished_logs()) == 2
+    for record in (first.log_record, second.log_record):
+        assert record.context == {}
+    assert first.to_json() == second.to_json().replace(
+        *(str(ns_to_iso(record)) for record in (second, first))
+    )
+
+
+def ns_to_iso(readable: ReadableLogRecord) -> str:
+    """Return a record's time as its JSON shows it."""
+    found: str = json.loads(readable.to_json())["timestamp"]
+    return found
+
+
+@pytest.mark.parametrize("case", ["subclass", "counts", "disabled"])
+def test_records_that_the_sdk_has_to_see_go_to_it(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor that is more than the SDK's, metrics of the SDK's own, a logger that is off."""
+    got: list[object] = []
+
+    class BatchLogRecordProcessor(BatchProcessorOfSdk):
+        def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+            got.append(log_record)
+
+    processors: list[LogRecordProcessor] = []
+    if case == "subclass":
+        processors.append(BatchLogRecordProcessor(InMemoryLogRecordExporter()))
+    if case == "counts":
+        monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    events = Events(*processors)
+    if case == "disabled":
+        monkeypatch.setattr(SdkLogger, "enabled", lambda self: False)
+    monkeypatch.setattr(SdkLogger, "emit", lambda self, record: got.append(record))
+    events.out.emit(an_event(), ROOT, 503)
+    assert len(got) == 1
 
 
 def test_exporter_gets_json_as_of_any_record() -> None:
