@@ -89,6 +89,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="ROW,ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--paths", metavar="PATH,PATH", default=f"{OK},{QUERIES}")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="how many are counted")
     parser.add_argument("--venv", type=Path, help="use this environment for every row")
     parser.add_argument(
         "--check", action="store_true", help="fail beyond a bound; default rows: those with one"
@@ -124,7 +125,9 @@ def main() -> None:
             ["cc", "-O2", "-shared", "-fPIC", "-o", home / "counter.so", source], check=True
         )
         for row in rows:
-            costs = count_instructions(row, environments[row.environment], paths, home, sink)
+            costs = count_instructions(
+                row, environments[row.environment], paths, home, sink, options.requests
+            )
             bare = bare or costs
             for path, cost in costs.items():
                 added = cost - bare[path]
@@ -140,7 +143,7 @@ def main() -> None:
 
 
 def count_instructions(
-    row: Row, environment: Path, paths: list[str], home: Path, sink: Sink
+    row: Row, environment: Path, paths: list[str], home: Path, sink: Sink, requests: int
 ) -> dict[str, float]:
     """Return the instructions of one request, by its path."""
     place = home / row.name
@@ -151,7 +154,7 @@ def count_instructions(
         "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
         "PYTHONHASHSEED": "0",
         "FED_COUNTER": str(home / "counter.so"),
-        "FED_REQUESTS": str(REQUESTS),
+        "FED_REQUESTS": str(requests),
         "FED_PATHS": ",".join(paths),
     }
     counted = CountedRow(**fields, counts=str(home / f"{row.name}.%p"))
@@ -170,7 +173,7 @@ def count_instructions(
         ]
         if not totals:
             raise SystemExit(f"{row.name}: nothing was counted for {path}\n{log}")
-        found[path] = max(totals) / REQUESTS
+        found[path] = max(totals) / requests
     return found
 
 

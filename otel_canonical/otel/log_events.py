@@ -6,7 +6,7 @@ Lives in every process that has an SDK. Backends without traces get the wide eve
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from opentelemetry import trace
@@ -74,31 +74,24 @@ _NO_CONTEXT = Context()
 
 
 class EventRecord(LogRecord):
-    """An event as a log record."""
+    """An event as a log record that is made when an exporter reads it."""
 
-    # The base class's `__init__` is not called: it needs a context, which is rarely read.
+    # The base class's `__init__` is not called: it needs a context, which nobody reads.
     def __init__(
-        self,
-        event: CanonicalEvent,
-        attributes: MutableMapping[str, AnyValue],
-        span: trace.Span,
-        status: int | None,
+        self, event: CanonicalEvent, kind: Kind, moment_ns: int, ids: trace.SpanContext
     ) -> None:
-        ids = span.get_span_context()
-        kind = kind_of(event.event_type, status)
-        # The same moment as the line's.
-        self.timestamp = self.observed_timestamp = event.made_wall_ns or time.time_ns()
+        self.timestamp = self.observed_timestamp = moment_ns
         self.trace_id = ids.trace_id
         self.span_id = ids.span_id
         self.trace_flags = ids.trace_flags
         self.severity_number = kind.severity
         self.severity_text = kind.severity_text
         self.event_name = kind.name
-        self.attributes = attributes
+        self.attributes = EventAttributes(event)
         self.exception = None
+        self.context = _NO_CONTEXT
         self._body: AnyValue = None
         self._event: CanonicalEvent | None = event
-        self._span: trace.Span | None = span
 
     @property
     def body(self) -> AnyValue:
@@ -111,36 +104,24 @@ class EventRecord(LogRecord):
 
     @body.setter
     def body(self, body: AnyValue) -> None:
-        """Take another body: repairs and processors of the user's change it."""
+        """Take another body: repairs change it."""
         self._event = None
         self._body = body
 
-    @property
-    def context(self) -> Context:
-        """The context of the request's root."""
-        return trace.set_span_in_context(self._span) if self._span is not None else Context()
-
-    @context.setter
-    def context(self, context: Context) -> None:
-        """Forget the request: a batch processor sets an empty context on what it queues."""
-        self._span = None
-
-    def __copy__(self) -> EventRecord:
-        # The default goes through `pickle`'s protocol; each record is copied once, by its processor.
-        copied = EventRecord.__new__(EventRecord)
-        copied.__dict__.update(self.__dict__)
-        return copied
-
 
 class _Unchecked(ReadWriteLogRecord):
-    """A record whose attributes need no check: an event's are valid."""
+    """A record whose attributes need no check: an event's are valid, and within the limits."""
 
     def __post_init__(self) -> None:
-        """Do nothing, where the SDK checks and copies all attributes."""
+        """Do nothing, where the SDK checks all attributes, and warns of each record that has too many."""
 
 
 class LogEvents:
-    """Emits events through OpenTelemetry's Logs API."""
+    """Emits events through OpenTelemetry's Logs API.
+
+    Where nothing but the SDK's batch processors listens, records go to their queues: the SDK would check,
+    copy and show each of them for nothing.
+    """
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -155,25 +136,44 @@ class LogEvents:
             span: the root of its request.
             status: the response's status, None if there is none.
         """
-        record = EventRecord(event, self._attributes(event), span, status)
         logger = self._logger
-        if not isinstance(logger, SdkLogger) or self._queues is None:
-            logger.emit(record)
+        kind = kind_of(event.event_type, status)
+        # The same moment as the line's.
+        moment_ns = event.made_wall_ns or time.time_ns()
+        emits = self._queues.emits() if self._queues is not None and self._holds(event) else ()
+        if emits and isinstance(logger, SdkLogger):
+            record: LogRecord = EventRecord(event, kind, moment_ns, span.get_span_context())
+            readable = ReadableLogRecord(record, logger.resource, logger.instrumentation_scope)
+            for emit in emits:
+                emit(readable)
             return
-        facts = (record, logger.resource, logger.instrumentation_scope, self._limits)
-        emits = self._queues.emits()
-        if not emits:
+        attributes = event.attributes()
+        record = LogRecord(
+            timestamp=moment_ns,
+            observed_timestamp=moment_ns,
+            context=trace.set_span_in_context(span),
+            severity_text=kind.severity_text,
+            severity_number=kind.severity,
+            body=summary(event.event_type, attributes),
+            attributes=self._bounded(attributes),
+            event_name=kind.name,
+        )
+        if isinstance(logger, SdkLogger):
+            facts = (record, logger.resource, logger.instrumentation_scope, self._limits)
             logger.emit(_Unchecked(*facts))  # type: ignore[arg-type]
-            return
-        record.context = _NO_CONTEXT
-        readable = ReadableLogRecord(*facts)
-        for emit in emits:
-            emit(readable)
+        else:
+            logger.emit(record)
 
-    def _attributes(self, event: CanonicalEvent) -> MutableMapping[str, AnyValue]:
+    def _holds(self, event: CanonicalEvent) -> bool:
+        """Return whether no limit cuts the attributes of an event."""
         most = self._limits.max_log_record_attributes
-        longest = self._limits.max_log_record_attribute_length
-        if longest is None and (most is None or event.size() <= most):
-            return EventAttributes(event)
-        attributes = least_important_first(event.attributes())
-        return BoundedAttributes(most, attributes, immutable=False, max_value_len=longest)
+        is_long = self._limits.max_log_record_attribute_length is None
+        return is_long and (most is None or event.size() <= most)
+
+    def _bounded(self, attributes: Mapping[str, AnyValue]) -> BoundedAttributes:
+        return BoundedAttributes(
+            self._limits.max_log_record_attributes,
+            least_important_first(attributes),
+            immutable=False,
+            max_value_len=self._limits.max_log_record_attribute_length,
+        )

@@ -64,8 +64,10 @@ def test_bound_says_what_the_sampler_would(sampler: Sampler) -> None:
     """For a root without a caller's trace context."""
     first, sampler = asked(sampler)
     for trace_id in IDS:
-        result = sampler.should_sample(Context(), trace_id, "GET", SpanKind.SERVER, {})
+        result = sampler.should_sample(Context(), trace_id, "GET", SpanKind.SERVER, {"a": 1})
         assert first.decides(trace_id) == (result.decision is not Decision.DROP), hex(trace_id)
+        assert result.trace_state is None
+        assert result.attributes == ({"a": 1} if first.decides(trace_id) else {})
 
 
 @pytest.mark.parametrize(
