@@ -4,29 +4,22 @@ Lives in the worker. The middleware of opentelemetry-instrumentation-django reco
 is given a meter that does nothing, so that it can be skipped for requests that aren't exported. Requests
 that Django never sees are counted here, too, and a streamed body's time is part of the duration.
 
-Requests are recorded several at a time. Recording one right after serving it takes three times as long
-as the next one in a row, because the SDK's code isn't in the CPU's caches. An exemplar's time is when
-its batch was recorded. The SDK records the first request of a series; the next ones go to where it has
-put that one, see `metric_internals`.
+The SDK records the first request of a series; the next ones go to where it has put that one, see
+`metric_internals`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter as Tally
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.trace import SpanContext
 
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.internal_errors import guarded
 from otel_canonical.otel.metric_internals import Aggregate, Aggregations, Measurement
 from otel_canonical.otel.root_span import error_type_of, root_of
 from otel_canonical.request.scope import RequestScope
@@ -43,14 +36,10 @@ ATTRIBUTES = (
     "network.protocol.version",
     "error.type",
 )
-_T = TypeVar("_T")
 _Request = tuple[str, str, int | None, str | None, str | None, str | None]
 
 #: Bounds the series that are remembered; the SDK's own memory of them has no bound.
 MOST_SERIES = 2000
-
-#: How many are recorded in a row. More would hardly be cheaper, and would delay the next request.
-MOST_HELD = 16
 
 #: The context for a request that isn't exported. An empty one would mean the current context.
 _NO_TRACE = trace.set_span_in_context(trace.INVALID_SPAN, Context())
@@ -67,7 +56,6 @@ class HttpMetrics:
         self._meter = meter
         #: Series reported so far. A series that is no longer reported would keep its last value for ever.
         self._seen: set[tuple[str, str]] = set()
-        self._held: deque[tuple[_Request, float, SpanContext | None]] = deque()
         self._duration = meter.create_histogram(
             "http.server.request.duration",
             unit="s",
@@ -82,9 +70,7 @@ class HttpMetrics:
         """Count the open requests in `in_flight` whenever metrics are collected."""
 
         def active(options: CallbackOptions) -> Iterable[Observation]:
-            # The SDK calls this before it collects the histogram, so the held requests are part of that.
-            self._record_held()
-            # It may aggregate elsewhere when it has collected.
+            # The SDK may aggregate elsewhere when it has collected.
             self._series.clear()
             return self._active(in_flight)
 
@@ -96,7 +82,7 @@ class HttpMetrics:
         )
 
     def record(self, event: CanonicalEvent, scope: RequestScope) -> None:
-        """Record a request that has ended: with the next ones, at the latest when metrics are collected."""
+        """Record a request that has ended."""
         root = root_of(scope)
         if root.is_excluded:
             return
@@ -111,26 +97,20 @@ class HttpMetrics:
         )
         # An exemplar links to the request's trace, if that is exported.
         ids = root.span.get_span_context() if root.is_exported else None
-        self._held.append((request, (ended_ns - scope.started_ns) / 1e9, ids))
-        if len(self._held) >= MOST_HELD:
-            self._record_held()
-
-    def _record_held(self) -> None:
-        with guarded("recording requests' metrics"):
-            if self._aggregations.have_changed() or len(self._series) > MOST_SERIES:
-                self._series.clear()
-            for request, duration_s, ids in _taken_from(self._held):
-                context = _NO_TRACE
-                if ids is not None:
-                    context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
-                attributes, aggregates = self._series.get(request, ({}, ()))
-                if not aggregates:
-                    self._record_by_sdk(request, duration_s, context)
-                    continue
-                measurement = Measurement(duration_s, time.time_ns(), attributes, context)
-                is_exemplar = self._aggregations.takes_exemplar(measurement)
-                for aggregate in aggregates:
-                    aggregate(measurement, is_exemplar)
+        context = _NO_TRACE
+        if ids is not None:
+            context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
+        duration_s = (ended_ns - scope.started_ns) / 1e9
+        if self._aggregations.have_changed() or len(self._series) >= MOST_SERIES:
+            self._series.clear()
+        attributes, aggregates = self._series.get(request, ({}, ()))
+        if not aggregates:
+            self._record_by_sdk(request, duration_s, context)
+            return
+        measurement = Measurement(duration_s, time.time_ns(), attributes, context)
+        is_exemplar = self._aggregations.takes_exemplar(measurement)
+        for aggregate in aggregates:
+            aggregate(measurement, is_exemplar)
 
     def _record_by_sdk(self, request: _Request, duration_s: float, context: Context) -> None:
         self._seen.add(request[:2])
@@ -153,10 +133,3 @@ class HttpMetrics:
             yield Observation(
                 active[method, scheme], {"http.request.method": method, "url.scheme": scheme}
             )
-
-
-def _taken_from(held: deque[_T]) -> Iterator[_T]:
-    """Take all items, oldest first. Several threads may do so at once; each item is taken by one."""
-    with contextlib.suppress(IndexError):
-        while True:
-            yield held.popleft()

@@ -1,4 +1,4 @@
-"""HttpMetrics: every request is recorded, most of them some time after they end."""
+"""HttpMetrics: every request is recorded, with the trace that it belongs to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_canonical.event.event import CanonicalEvent
-from otel_canonical.otel.http_metrics import MOST_HELD, HttpMetrics
+from otel_canonical.otel.http_metrics import HttpMetrics
 from otel_canonical.otel.root_factory import Recording, RootFactory
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.progress import Outputs
@@ -69,9 +69,9 @@ def exemplar_filter(request: pytest.FixtureRequest) -> Iterator[ExemplarFilter]:
     return request.param()
 
 
-@pytest.mark.parametrize("requests", [1, MOST_HELD - 1, MOST_HELD, MOST_HELD + 1, 3 * MOST_HELD])
+@pytest.mark.parametrize("requests", [1, 2, 20])
 def test_every_request_is_in_the_next_collection(requests: int) -> None:
-    """However many of them were still to be recorded."""
+    """The first one of its series, and the next ones."""
     measured = Measured(TraceBasedExemplarFilter(), exports=False)
     for _ in range(requests):
         measured.serve("kept/")
@@ -90,21 +90,17 @@ def test_every_request_is_in_the_next_collection(requests: int) -> None:
     assert measured.points()["kept/"].count == requests + 1
 
 
-def test_no_more_than_a_bound_is_held() -> None:
-    """Where metrics are collected once an hour, a worker's memory doesn't grow for an hour."""
-    measured = Measured(TraceBasedExemplarFilter(), exports=False)
-    for _ in range(10 * MOST_HELD):
-        measured.serve("kept/")
-        assert len(measured.metrics._held) < MOST_HELD
-
-
 def test_exemplar_leads_to_the_trace_of_its_request(exemplar_filter: ExemplarFilter) -> None:
     """One whose trace is exported is recorded with it."""
     measured = Measured(exemplar_filter, exports=True)
-    scope = measured.serve("traced/")
-    (exemplar,) = measured.points()["traced/"].exemplars
-    assert f"{exemplar.trace_id:032x}" == scope.root.trace_id
-    assert f"{exemplar.span_id:016x}" == scope.root.span_id
+    first, last = measured.serve("traced/"), measured.serve("traced/")
+    ids = {
+        (f"{exemplar.trace_id:032x}", f"{exemplar.span_id:016x}")
+        for exemplar in measured.points()["traced/"].exemplars
+    }
+    # A bucket has the last one; the first may be in another bucket.
+    assert (last.root.trace_id, last.root.span_id) in ids
+    assert ids <= {(scope.root.trace_id, scope.root.span_id) for scope in (first, last)}
 
 
 def test_no_exemplar_leads_to_another_trace(exemplar_filter: ExemplarFilter) -> None:
@@ -112,7 +108,7 @@ def test_no_exemplar_leads_to_another_trace(exemplar_filter: ExemplarFilter) -> 
     measured = Measured(exemplar_filter, exports=False)
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     with tracer.start_as_current_span("another"):
-        for _ in range(MOST_HELD):
+        for _ in range(3):
             measured.serve("untraced/")
     for exemplar in measured.points()["untraced/"].exemplars:
         assert not exemplar.trace_id
