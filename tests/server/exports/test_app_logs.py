@@ -14,15 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, SunkLog, otlp_sink
-from tests.support.servers import (
-    PATIENCE_S,
-    PROGRAMS,
-    Server,
-    clean_environment,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import PATIENCE_S, PROGRAMS, Server, eventually, gunicorn
 
 NOBODY = ("-", "-", "-")
 REQUEST_ID = "http.request.id"

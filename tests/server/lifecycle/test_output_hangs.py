@@ -25,18 +25,9 @@ from tests.support.descriptors import (
     read_now,
     without_override,
 )
+from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.operating import wait_until_all_serve
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    PATIENCE_S,
-    PROGRAMS,
-    Server,
-    clean_environment,
-    eventually,
-    gunicorn,
-    stop,
-)
+from tests.support.servers import GUNICORN, PATIENCE_S, PROGRAMS, Server, eventually, gunicorn, stop
 
 #: Of Gunicorn's heartbeat; a worker that waits for a reader is killed after it.
 TIMEOUT_S = 3

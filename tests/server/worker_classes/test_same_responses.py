@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.demo_shop import shop_database
+from tests.support.environments import INSTRUMENT
 from tests.support.otlp_sink import otlp_sink
-from tests.support.servers import (
-    DEMO,
-    GUNICORN,
-    INSTRUMENT,
-    Answer,
-    Line,
-    Server,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import DEMO, GUNICORN, Answer, Line, Server, eventually, gunicorn
 from tests.support.worker_classes import ASGI, CLASSES
 
 GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/products/ /report.csv

@@ -20,9 +20,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, otlp_sink
 from tests.support.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
-from tests.support.servers import clean_environment, eventually, stop
+from tests.support.servers import eventually, stop
 
 HERE = "tests/support/peers/otelcol"
 SOURCES = [REPOSITORY / HERE / name for name in ("build", "manifest.yaml", "go.mod", "go.sum")]
