@@ -224,7 +224,7 @@ def _with_ids_in_base64(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     return {
-        key: base64.b64encode(bytes.fromhex(value)).decode()
+        key: base64.urlsafe_b64encode(bytes.fromhex(value)).decode()
         if key in IDS
         else _with_ids_in_base64(value)
         for key, value in part.items()
