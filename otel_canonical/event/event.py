@@ -18,7 +18,16 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     AttributeValue,
 )
-from otel_canonical.event.rows import LOOSE, FilledRow, Pair, apart
+from otel_canonical.event.rows import (
+    HEAD,
+    LOOSE,
+    TRACED_WHOLE,
+    USUAL,
+    WHOLE,
+    FilledRow,
+    Pair,
+    apart,
+)
 from otel_canonical.pool.counters import COUNTS
 
 
@@ -52,6 +61,9 @@ MOST_STACKS = 2
 #: The most fields that a `Written` stands for, which is one value of its row.
 MOST_WRITTEN = 6
 
+#: The rows that an event begins with whose method, path and status are known.
+WHOLE_HEADS = frozenset({HEAD, USUAL, WHOLE, TRACED_WHOLE})
+
 #: Makes the attributes of stacks.
 Stacks = Callable[[], Mapping[str, str]]
 
@@ -67,7 +79,7 @@ class CanonicalEvent:
         made_wall_ns: the moment that `ts` shows.
     """
 
-    __slots__ = ("_attributes", "_rows", "_stack", "event_type", "made_wall_ns")
+    __slots__ = ("_attributes", "_rows", "_stack", "encoded", "event_type", "made_wall_ns")
 
     def __init__(
         self,
@@ -80,6 +92,8 @@ class CanonicalEvent:
         self.event_type = event_type
         #: The moment that `ts` shows, ns since the epoch; None if it has none.
         self.made_wall_ns = made_wall_ns
+        #: Its attributes as an exporter has encoded them, None until one has.
+        self.encoded: list[bytes] | None = None
         self._rows = rows
         self._stack = stack
         self._attributes: dict[str, AttributeValue] | None = None
@@ -112,6 +126,10 @@ class CanonicalEvent:
             if text := row.as_logfmt(values):
                 fields.append(text)  # a loop: before 3.12 a comprehension is a call
         return " ".join(fields)
+
+    def has_whole_head(self) -> bool:
+        """Return whether method, path and status are known."""
+        return self._rows[0][0] in WHOLE_HEADS
 
     def size(self) -> int:
         """Return an upper bound on the number of attributes."""

@@ -6,12 +6,14 @@ that Django never sees are counted here, too, and a streamed body's time is part
 
 Requests are recorded several at a time. Recording one right after serving it takes three times as long
 as the next one in a row, because the SDK's code isn't in the CPU's caches. An exemplar's time is when
-its batch was recorded.
+its batch was recorded. The SDK records the first request of a series; the next ones go to where it has
+put that one, see `metric_internals`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,7 @@ from opentelemetry.trace import SpanContext
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.internal_errors import guarded
+from otel_canonical.otel.metric_internals import Aggregate, Aggregations, Measurement
 from otel_canonical.otel.root_span import error_type_of, root_of
 from otel_canonical.request.scope import RequestScope
 
@@ -42,6 +45,9 @@ ATTRIBUTES = (
 )
 _T = TypeVar("_T")
 _Request = tuple[str, str, int | None, str | None, str | None, str | None]
+
+#: Bounds the series that are remembered; the SDK's own memory of them has no bound.
+MOST_SERIES = 2000
 
 #: How many are recorded in a row. More would hardly be cheaper, and would delay the next request.
 MOST_HELD = 16
@@ -68,6 +74,9 @@ class HttpMetrics:
             description="Duration of HTTP server requests.",
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
+        self._aggregations = Aggregations(self._duration)
+        #: By series, its attributes and where it is aggregated.
+        self._series: dict[_Request, tuple[dict[str, str | int], list[Aggregate]]] = {}
 
     def observe_active(self, in_flight: Mapping[int, RequestScope]) -> None:
         """Count the open requests in `in_flight` whenever metrics are collected."""
@@ -75,6 +84,8 @@ class HttpMetrics:
         def active(options: CallbackOptions) -> Iterable[Observation]:
             # The SDK calls this before it collects the histogram, so the held requests are part of that.
             self._record_held()
+            # It may aggregate elsewhere when it has collected.
+            self._series.clear()
             return self._active(in_flight)
 
         self._meter.create_observable_up_down_counter(
@@ -106,17 +117,30 @@ class HttpMetrics:
 
     def _record_held(self) -> None:
         with guarded("recording requests' metrics"):
+            if self._aggregations.have_changed() or len(self._series) > MOST_SERIES:
+                self._series.clear()
             for request, duration_s, ids in _taken_from(self._held):
-                self._seen.add(request[:2])
-                attributes = {
-                    name: value
-                    for name, value in zip(ATTRIBUTES, request, strict=True)
-                    if value is not None
-                }
                 context = _NO_TRACE
                 if ids is not None:
                     context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
-                self._duration.record(duration_s, attributes, context)
+                attributes, aggregates = self._series.get(request, ({}, ()))
+                if not aggregates:
+                    self._record_by_sdk(request, duration_s, context)
+                    continue
+                measurement = Measurement(duration_s, time.time_ns(), attributes, context)
+                is_exemplar = self._aggregations.takes_exemplar(measurement)
+                for aggregate in aggregates:
+                    aggregate(measurement, is_exemplar)
+
+    def _record_by_sdk(self, request: _Request, duration_s: float, context: Context) -> None:
+        self._seen.add(request[:2])
+        attributes = {
+            name: value
+            for name, value in zip(ATTRIBUTES, request, strict=True)
+            if value is not None
+        }
+        self._duration.record(duration_s, attributes, context)
+        self._series[request] = attributes, self._aggregations.of(attributes)
 
     def _active(self, in_flight: Mapping[int, RequestScope]) -> Iterator[Observation]:
         active = Tally(

@@ -5,9 +5,7 @@ Lives in every process that has an SDK. Backends without traces get the wide eve
 
 from __future__ import annotations
 
-import functools
 import time
-from collections import UserDict
 from collections.abc import MutableMapping
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from otel_canonical.event.event import (
     least_important_first,
 )
 from otel_canonical.event.summary import summary
+from otel_canonical.otel.event_attributes import EventAttributes
 from otel_canonical.otel.sdk_internals import (
     Logger,
     LogRecord,
@@ -67,26 +66,6 @@ def kind_of(event_type: EventType, status: int | None) -> Kind:
     if event_type is _REQUEST and status is not None and status >= FIRST_SERVER_ERROR:
         return _FAILED_REQUEST
     return _KINDS[event_type.number]
-
-
-class EventAttributes(UserDict[str, AnyValue]):
-    """The attributes of an event, made when they are first read.
-
-    That is usually in an exporter's thread, so the thread that serves requests doesn't spend the time.
-    """
-
-    def __init__(self, event: CanonicalEvent) -> None:
-        event.settle()
-        self._event = event
-
-    @functools.cached_property
-    def data(self) -> dict[str, AnyValue]:  # type: ignore[override]
-        """The dictionary that `UserDict` wraps."""
-        return dict(self._event.attributes())
-
-    def copy(self) -> dict[str, AnyValue]:  # type: ignore[override]
-        """Return a copy as a plain dictionary."""
-        return self.data.copy()
 
 
 class EventRecord(LogRecord):

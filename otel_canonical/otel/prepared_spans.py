@@ -1,10 +1,11 @@
 """Spans that go straight to the exporters, where neither the SDK nor anybody else would add to them.
 
-Lives in the worker. Most spans of an exported request are those of its queries. One of the SDK's costs far
-more than what it holds: the sampler is asked, attributes are copied and checked, each processor is called
-twice, secrets are looked for. None of that changes a span below a sampled one, if the sampler follows
-parents, only exporters listen, and no limit cuts attributes. `direct_way` finds out whether it is so, from
-the first span that the SDK has made. Otherwise, and for a span that is more than a shape, the SDK makes it.
+Lives in the worker. Most spans of an exported request are its root and those of its queries. One of the
+SDK's costs far more than what it holds: the sampler is asked, attributes are copied and checked, each
+processor is called twice, secrets are looked for. None of that changes a span below a sampled one, if the
+sampler follows parents, only exporters listen, and no limit cuts attributes; nor a root that the sampler
+has taken. `direct_way` finds out whether it is so, from the first span that the SDK has made. Otherwise,
+and for a span that is more than a shape and an event, the SDK makes it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import Span, SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from otel_canonical.otel.sdk_internals import cuts_attributes
+from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.event_attributes import EventAttributes
+from otel_canonical.otel.sdk_internals import attribute_limit_of, cuts_attributes
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -45,9 +48,10 @@ class Shape:
 
 
 class PreparedSpan(ReadableSpan):
-    """An ended span without events, links and errors, made of a shape."""
+    """An ended span without events, links and errors, made of a shape and, if it is a root, an event."""
 
     shape: Shape
+    event: CanonicalEvent | None = None
 
 
 class PendingSpan:
@@ -102,12 +106,18 @@ class DirectWay:
         tracer: the tracer that would make the spans.
         scope: its instrumentation scope.
         exporters: the processors that export.
+        most_attributes: how many attributes a span may have; None if there is no limit.
     """
 
     def __init__(
-        self, tracer: Tracer, scope: InstrumentationScope, exporters: Sequence[SpanProcessor]
+        self,
+        tracer: Tracer,
+        scope: InstrumentationScope,
+        exporters: Sequence[SpanProcessor],
+        most_attributes: int | None,
     ) -> None:
         self.tracer = tracer
+        self.most_attributes = most_attributes
         self._scope = scope
         self._exporters = exporters
 
@@ -136,6 +146,40 @@ class DirectWay:
         for exporter in self._exporters:
             exporter.on_end(span)
 
+    def export_root(
+        self,
+        shape: Shape,
+        event: CanonicalEvent,
+        ids: SpanContext,
+        parent: SpanContext | None,
+        times: tuple[int, int],
+    ) -> PreparedSpan:
+        """Export a sampled root, with its event as attributes; return what was exported.
+
+        Args:
+            shape: what it says beside its event.
+            event: the event of its request.
+            ids: its ids.
+            parent: the caller's span.
+            times: when it started and ended.
+        """
+        span = PreparedSpan(
+            shape.name,
+            ids,
+            parent,
+            self.tracer.resource,
+            EventAttributes(event, shape.attributes),
+            kind=shape.kind,
+            start_time=times[0],
+            end_time=times[1],
+            instrumentation_scope=self._scope,
+        )
+        span.shape = shape
+        span.event = event
+        for exporter in self._exporters:
+            exporter.on_end(span)
+        return span
+
 
 def direct_way(
     tracer: Tracer,
@@ -156,7 +200,7 @@ def direct_way(
     scope = first.instrumentation_scope
     if scope is None or not exporters or others - not_concerned or cuts_attributes(first):
         return None
-    return DirectWay(tracer, scope, exporters)
+    return DirectWay(tracer, scope, exporters, attribute_limit_of(first))
 
 
 def made(span: Span | PendingSpan) -> Span:

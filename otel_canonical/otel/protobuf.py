@@ -45,3 +45,8 @@ def framed(field: int, content: bytes) -> bytes:
     """Return a field of a message whose value is bytes, a text or another message."""
     size = len(content)
     return _TAGS[field] + (_SIZES[size] if size < len(_SIZES) else varint(size)) + content
+
+
+def sized(content: bytes) -> bytes:
+    """Return such a field without the tag in front of it."""
+    return framed(0, content)[1:]

@@ -3,34 +3,35 @@
 The span starts when Gunicorn accepts the request and ends when the scope closes. It is made by our own
 tracer, under the name of opentelemetry-instrumentation-django. Where that instrumentation is needed it
 is given this span, so there are never two, and a request that Django never sees has one as well.
-Attempts to end the span earlier have no effect: that instrumentation's middleware ends it before a
-streamed body.
+The SDK makes the spans of a worker's first request, and those at whose beginning somebody else looks: a
+span processor of the user's, a sampler that adds attributes. Others it makes when they are looked at, if
+they are; see `request_span`.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, TraceState
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
+from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.util.http import ExcludeList, get_excluded_urls
-from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.event.logfmt import as_text
 from otel_canonical.internal_errors import report_caught, warn
+from otel_canonical.otel.prepared_spans import DirectWay
 from otel_canonical.otel.propagator import HEADERS, headers_read_by
+from otel_canonical.otel.request_span import RequestSpan
 from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot, UnnamedRoot
 from otel_canonical.otel.sampler import HeadSampler, Rates
-from otel_canonical.patching import shadow
 from otel_canonical.pool.slots import EXPORTED, KEPT
 from otel_canonical.request.scope import RequestScope
-from otel_canonical.stacks import errors
 
 #: The variables that `get_excluded_urls` reads.
 EXCLUDED_URLS_VARIABLES = ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
@@ -40,12 +41,14 @@ class Recording(NamedTuple):
     """How root spans are made.
 
     `head_sampler` says beforehand whether a span is needed; None if only the tracer can tell. `rates`
-    are the probabilities with which the sampler takes a request.
+    are the probabilities with which the sampler takes a request. `find_way` returns the way past the SDK,
+    given a root that the SDK has made.
     """
 
     tracer: trace.Tracer
     head_sampler: HeadSampler | None = None
     rates: Rates = Rates(None, None)
+    find_way: Callable[[SdkSpan], DirectWay | None] | None = None
 
 
 class RootFactory:
@@ -72,6 +75,9 @@ class RootFactory:
         self.keeps_unsampled = export_kept is not None
         self._export_kept = export_kept
         self._redact = redact
+        #: The way past the SDK, if there is one and it was looked for.
+        self._way: DirectWay | None = None
+        self._has_looked = False
         # URLs excluded here have no spans and no metrics, but still a line.
         self._excluded = _excluded_urls()
         self._propagator = propagate.get_global_textmap()
@@ -84,6 +90,11 @@ class RootFactory:
             recording.head_sampler.begin()
         self._names_all = True
         self._recording = recording
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Look for the way past the SDK again: a span processor was added."""
+        self._way, self._has_looked = None, False
 
     def export_kept(self, scope: RequestScope) -> None:
         """Export the kept spans of a request that the sampler has dropped."""
@@ -135,11 +146,14 @@ class RootFactory:
         digits: str,
     ) -> OtelRoot:
         """Ask the sampler; return a root with a span, or ids only."""
-        tracer, head_sampler, rates = recording
-        if head_sampler is not None:
+        tracer, head, rates, find_way = recording
+        is_taken: bool | None = None
+        if head is not None:
             trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
-            if caller is None and head_sampler.drops(trace_id):
-                return _unexported(None, digits)
+            if caller is None:
+                is_taken = head.decides(trace_id)
+                if is_taken is False:
+                    return _unexported(None, digits)
         if self.keeps_unsampled:
             # `CountingSampler` looks for the scope to tell a request's spans from others.
             parent = Context({**(parent or {}), SCOPE_KEY: scope})
@@ -147,31 +161,51 @@ class RootFactory:
             parent = Context()
         name = scope.method if scope.method in METHODS else "HTTP"
         attributes = {"http.request.method": scope.method, "url.path": scope.path}
-        if head_sampler is not None:
-            is_recorded, state = head_sampler.ask(parent, trace_id, name, attributes)
-            if not is_recorded:
-                return _unexported(caller, digits, state)
-        span = tracer.start_span(
-            name,
-            context=parent,
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            start_time=scope.started_wall_ns,
+        started_ns = scope.started_wall_ns
+        # No scope in here: the scope has the root, and a cycle is work for the garbage collector.
+        start = functools.partial(
+            tracer.start_span, name, parent, SpanKind.SERVER, attributes, start_time=started_ns
         )
+        if head is None:
+            return self._made(start(), caller, digits, rates)
+        if is_taken:
+            result = SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+        else:
+            result = head.ask(parent, trace_id, name, attributes)
+            if result.decision is Decision.DROP:
+                return _unexported(caller, digits, result.trace_state)
+        span_id = int(digits[:16], 16)
+        make = functools.partial(head.start, trace_id, span_id, result, start)
+        if (
+            self._way is not None
+            and result.decision is Decision.RECORD_AND_SAMPLE
+            and result.attributes == attributes
+        ):
+            flags = _flags_below(caller)
+            ids = SpanContext(trace_id, span_id, False, flags, result.trace_state)
+            unmade = RequestSpan(ids, self._redact, make)
+            root = RootSpan(unmade, caller, is_exported=True, way=self._way)
+            root.record(EXPORTED, rates)
+            return root
+        span = make()
+        if not self._has_looked and isinstance(span, SdkSpan) and not self.keeps_unsampled:
+            self._has_looked = True
+            self._way = find_way(span) if find_way is not None else None
+        return self._made(span, caller, digits, rates)
+
+    def _made(self, span: Span, caller: SpanContext | None, digits: str, rates: Rates) -> OtelRoot:
+        """Return the root of a span that the tracer has made."""
         ids = span.get_span_context()
         if not ids.is_valid or (caller is not None and ids.span_id == caller.span_id):
             # A disabled tracer returns the parent, or an invalid span.
             return _unexported(caller, digits)
         is_exported = span.is_recording() and ids.trace_flags.sampled
         is_recorded = is_exported or (self.keeps_unsampled and span.is_recording())
+        if is_recorded and isinstance(span, SdkSpan):
+            span = RequestSpan.of(span, self._redact)
+        root = RootSpan(span, caller, is_exported=is_exported)
         if is_recorded:
-            _shadow_end(span)
-            _shadow_record_exception(span, self._redact)
-        root = RootSpan(span, ids, caller, is_exported)
-        if is_recorded:
-            root.is_recorded = True
-            root.mark = EXPORTED if is_exported else KEPT
-            root.sample_rate = rates[0 if caller is None else 1]
+            root.record(EXPORTED if is_exported else KEPT, rates)
         return root
 
 
@@ -191,25 +225,15 @@ def _url_of(scope: RequestScope) -> str:
     return f"http://{scope.headers.get('HOST', '')}{scope.path}"
 
 
-def _shadow_record_exception(span: Span, redact: Callable[[str], str]) -> None:
-    """Redact the messages and stacks of exceptions that are recorded on this span."""
-    itself = weakref.ref(span)  # a strong reference would make a cycle
+#: Of a trace without a caller.
+_TAKEN = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 
-    def record_exception(
-        exception: BaseException,
-        attributes: Attributes = None,
-        timestamp: int | None = None,
-        escaped: bool = False,
-    ) -> None:
-        facts: dict[str, AttributeValue] = {
-            "exception.type": type(exception).__name__,
-            "exception.message": redact(as_text(exception)),
-            "exception.stacktrace": errors.stack_of(exception, redact),
-        }
-        if (owner := itself()) is not None:
-            owner.add_event("exception", {**facts, **(attributes or {})}, timestamp)
 
-    shadow(span, "record_exception", record_exception)
+def _flags_below(caller: SpanContext | None) -> TraceFlags:
+    """Return the flags of a sampled root; whether the trace's id is random is the caller's to say."""
+    if caller is None:
+        return _TAKEN
+    return TraceFlags(TraceFlags.SAMPLED | caller.trace_flags & TraceFlags.RANDOM_TRACE_ID)
 
 
 def _unexported(
@@ -221,16 +245,3 @@ def _unexported(
     return UnexportedRoot(
         f"{caller.trace_id:032x}", digits[:16], caller, state or caller.trace_state
     )
-
-
-def _shadow_end(span: Span) -> None:
-    """Make `end` do nothing until `RootSpan.finish`, by an instance attribute in front of the method.
-
-    Attributes can't be added once a span ends, neither in `on_end` nor in the SDK's ending hook
-    (opentelemetry-python #5614), and Django's middleware ends the span before a streamed body.
-    """
-
-    def end(end_time: int | None = None) -> None:
-        return None
-
-    shadow(span, "end", end)

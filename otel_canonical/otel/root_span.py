@@ -6,9 +6,8 @@ written onto the span, which then ends.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
 )
-from opentelemetry.util.http import detect_synthetic_user_agent
 from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.event.event import (
@@ -34,13 +32,23 @@ from otel_canonical.event.event import (
 )
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.otel.prepared_spans import PendingSpan
+from otel_canonical.otel.prepared_spans import DirectWay, PendingSpan
+from otel_canonical.otel.request_span import RequestSpan
+from otel_canonical.otel.root_attributes import (
+    MOST_BESIDE,
+    beside_event,
+    port_and_agent,
+    sampling_attributes,
+    shape_of,
+)
 from otel_canonical.otel.sdk_internals import LazyContextSpan, attribute_limit_of, span_key
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from otel_canonical.request.root import Replaced
 
 #: The scope stands in OpenTelemetry's context, too: code that carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
@@ -49,8 +57,6 @@ _SPAN_KEY = span_key()
 
 #: The attributes of a span's event `exception` (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
-
-PORT_DIGITS = 5
 
 
 class OtelRoot:
@@ -106,9 +112,7 @@ class OtelRoot:
         """Make `detach` do nothing: the context of `attach` is gone, or another one is current."""
         self._token = None
 
-    def finish(
-        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
-    ) -> None:
+    def finish(self, event: CanonicalEvent, scope: RequestScope, replaced: Replaced) -> None:
         """Do nothing: no span records."""
 
 
@@ -169,42 +173,86 @@ class UnnamedRoot(UnexportedRoot):
 
 
 class RootSpan(OtelRoot):
-    """The root of a request that has a span."""
+    """The root of a request that has a span.
+
+    Args:
+        span: the span. One of the SDK's is a `RequestSpan`.
+        caller: the incoming trace context.
+        is_exported: whether the sampler has taken it.
+        way: the way past the SDK; None if the SDK must make the span.
+    """
 
     def __init__(
-        self, span: Span, ids: SpanContext, caller: SpanContext | None, is_exported: bool
+        self,
+        span: Span,
+        caller: SpanContext | None,
+        *,
+        is_exported: bool,
+        way: DirectWay | None = None,
     ) -> None:
+        ids = span.get_span_context()
         self.span = span
         self.trace_id = f"{ids.trace_id:032x}"
         self.span_id = f"{ids.span_id:016x}"
         self.caller = caller
         self.is_exported = is_exported
+        self._way = way
 
-    def finish(
-        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
-    ) -> None:
+    def record(self, mark: int, rates: tuple[float | None, float | None]) -> None:
+        """Say that it is recorded, and with which of the sampler's rates."""
+        self.is_recorded = True
+        self.mark = mark
+        self.sample_rate = rates[0 if self.caller is None else 1]
+
+    def finish(self, event: CanonicalEvent, scope: RequestScope, replaced: Replaced) -> None:
         """Write the event onto the span and end it; see `request.root.Root.finish`."""
         span = self.span
-        # Removes the `end` that `RootFactory` has set on this instance; the class's own is back.
-        vars(span).pop("end", None)
+        ended_ns = scope.started_wall_ns + (scope.ended_ns or scope.started_ns) - scope.started_ns
+        error_type = error_type_of(event, scope)
+        end: Callable[[int], None] = span.end
+        if isinstance(span, RequestSpan):
+            if error_type is None and self._export(span, event, scope, ended_ns):
+                return
+            end = span.end_with_request
         try:
-            self._describe(span, event, scope, replaced)
+            self._describe(event, scope, replaced(event), error_type)
         finally:
-            ended_ns = scope.ended_ns or scope.started_ns
-            span.end(scope.started_wall_ns + ended_ns - scope.started_ns)
+            end(ended_ns)
+
+    def _export(
+        self, span: RequestSpan, event: CanonicalEvent, scope: RequestScope, ended_ns: int
+    ) -> bool:
+        """Export span and event past the SDK; return False if the SDK might make something else of them."""
+        way = self._way
+        if way is None or not span.is_unseen() or not event.has_whole_head():
+            return False
+        most = way.most_attributes
+        if most is not None and event.size() + MOST_BESIDE > most:
+            return False
+        shape = shape_of(_name_of(scope), *port_and_agent(scope.headers), self.sample_rate)
+        times = (scope.started_wall_ns, ended_ns)
+        span.ended = way.export_root(shape, event, span.get_span_context(), self.caller, times)
+        return True
 
     def _describe(
-        self, span: Span, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
+        self,
+        event: CanonicalEvent,
+        scope: RequestScope,
+        replaced: Mapping[str, str],
+        error_type: str | None,
     ) -> None:
-        attributes: dict[str, AttributeValue] = {**event.attributes(), **_beside_event(scope)}
-        attributes.update(sampling_attributes(self.sample_rate, self.export_rule))
+        span = self.span
+        attributes: dict[str, AttributeValue] = {
+            **event.attributes(),
+            **beside_event(*port_and_agent(scope.headers)),
+            **sampling_attributes(self.sample_rate, self.export_rule),
+        }
         if self.forgotten_spans:
             attributes["canonical.dropped_spans"] = self.forgotten_spans
         present: Mapping[str, AttributeValue] = getattr(span, "attributes", None) or {}
         for name, value in replaced.items():
             if name in present and name not in attributes:
                 attributes[name] = value
-        error_type = error_type_of(event, scope)
         if error_type is not None:
             attributes["error.type"] = error_type
             # Without a description: it also replaces one that may hold an exception's raw message.
@@ -217,36 +265,12 @@ class RootSpan(OtelRoot):
             # Backends look for the exception in a span event, as upstream records it. Redacted here.
             raised = {name: attributes[name] for name in EXCEPTION if name in attributes}
             span.add_event("exception", raised)
-        method = scope.method if scope.method in METHODS else "HTTP"
-        span.update_name(f"{method} {scope.route}" if scope.route else method)
+        span.update_name(_name_of(scope))
 
 
-def _beside_event(scope: RequestScope) -> dict[str, AttributeValue]:
-    """Return what the HTTP semantic conventions want on a server span and the event doesn't have."""
-    found: dict[str, AttributeValue] = {}
-    _, colon, port = scope.headers.get("HOST", "").rpartition(":")
-    if colon and port.isdecimal() and len(port) <= PORT_DIGITS:
-        found["server.port"] = int(port)
-    if kind := detect_synthetic_user_agent(scope.headers.get("USER-AGENT")):
-        found["user_agent.synthetic.type"] = kind
-    return found
-
-
-def sampling_attributes(rate: float | None, rule: str | None) -> dict[str, AttributeValue]:
-    """Return the attributes that say how many requests a root represents: 1 / `canonical.sample_rate`.
-
-    A request exported by a rule represents itself only: all requests that match the rule are exported.
-    Honeycomb reads that number from `SampleRate`, and only if it is an integer.
-    """
-    if rule is not None:
-        return {"canonical.sample_rate": 1.0, "SampleRate": 1, "canonical.export_rule": rule}
-    if rate is None:
-        return {}
-    found: dict[str, AttributeValue] = {"canonical.sample_rate": rate}
-    represented = round(1 / rate) if rate > 0 else 0
-    if represented and math.isclose(1 / rate, represented, rel_tol=1e-9):
-        found["SampleRate"] = represented
-    return found
+def _name_of(scope: RequestScope) -> str:
+    method = scope.method if scope.method in METHODS else "HTTP"
+    return f"{method} {scope.route}" if scope.route else method
 
 
 def error_type_of(event: CanonicalEvent, scope: RequestScope) -> str | None:

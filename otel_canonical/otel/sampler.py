@@ -5,7 +5,7 @@ Lives in the worker, around the sampler that `OTEL_TRACES_SAMPLER` names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
     ALWAYS_ON,
     Decision,
     ParentBased,
@@ -22,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import (
     StaticSampler,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.trace import Link, Span, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from otel_canonical.otel.root_span import SCOPE_KEY
@@ -61,10 +62,13 @@ def bound_of(sampler: Sampler | None) -> int | None:
     """Return the trace id from which on a root without a caller is dropped; None if it has no such bound.
 
     It is compared with the lower 64 bits of the id, as `TraceIdRatioBased` does. Most requests are
-    dropped by this comparison, which saves asking the sampler.
+    decided on by this comparison, which saves asking the sampler.
     """
     if isinstance(sampler, ParentBased) and type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
         sampler = root_sampler_of(sampler)
+    # By identity: others of their class may record without sampling.
+    if sampler is ALWAYS_ON or sampler is ALWAYS_OFF:
+        return TraceIdRatioBased.get_bound_for_rate(sampler is ALWAYS_ON)
     return sampler.bound if type(sampler) is TraceIdRatioBased else None
 
 
@@ -177,7 +181,7 @@ class HeadSampler(RandomIdGenerator, Sampler):
     """Asks the sampler about a root before its span is made, and gives the tracer that answer later.
 
     Most requests are not exported. Making a span that doesn't record would cost more than everything
-    else that OpenTelemetry needs of them. The sampler is still asked exactly once per request.
+    else that OpenTelemetry needs of them. The sampler is still asked at most once per request.
 
     Args:
         sampler: the sampler to ask.
@@ -186,36 +190,45 @@ class HeadSampler(RandomIdGenerator, Sampler):
     def __init__(self, sampler: CountingSampler) -> None:
         self._sampler = sampler
         self._bound: int | None = None
-        #: The answer for the root that is about to be made in this thread, greenlet or task.
-        self._answer: ContextVar[tuple[int, SamplingResult]] = ContextVar("otel_canonical_answer")
+        #: The ids of the root that is about to be made in this thread, greenlet or task, and the answer.
+        self._answer: ContextVar[tuple[int, int, SamplingResult]] = ContextVar(
+            "otel_canonical_answer"
+        )
 
     def begin(self) -> None:
         """Read the sampler's bound; call it again when the sampler changes."""
         self._bound = self._sampler.bound()
 
-    def drops(self, trace_id: int) -> bool:
-        """Return True if a root without a caller is certainly dropped; on False, call `ask`."""
-        return (
-            self._bound is not None and trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound
-        )
+    def decides(self, trace_id: int) -> bool | None:
+        """Return whether a root without a caller is certainly taken, or dropped; on None, call `ask`."""
+        if self._bound is None:
+            return None
+        return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound
 
     def ask(
         self, context: Context, trace_id: int, name: str, attributes: Attributes
-    ) -> tuple[bool, TraceState | None]:
-        """Return whether a root is recorded, and its trace state. If it is, start its span next."""
-        result = self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER, attributes)
-        if result.decision is Decision.DROP:
-            return False, result.trace_state
-        self._answer.set((trace_id, result))
-        return True, result.trace_state
+    ) -> SamplingResult:
+        """Return the sampler's decision about a root."""
+        return self._sampler.should_sample(context, trace_id, name, SpanKind.SERVER, attributes)
+
+    def start(
+        self, trace_id: int, span_id: int, result: SamplingResult, start: Callable[[], Span]
+    ) -> Span:
+        """Have the tracer start a span with these ids, as the sampler has decided."""
+        self._answer.set((trace_id, span_id, result))
+        return start()
 
     def should_sample(self, *args: object, **kwargs: object) -> SamplingResult:
-        """Return the answer of the last `ask`."""
-        return self._answer.get()[1]
+        """Return the decision that was given to `start`."""
+        return self._answer.get()[2]
 
     def generate_trace_id(self) -> int:
-        """Return the trace id of the last `ask`."""
+        """Return the trace id that was given to `start`."""
         return self._answer.get()[0]
+
+    def generate_span_id(self) -> int:
+        """Return the span id that was given to `start`."""
+        return self._answer.get()[1]
 
     def get_description(self) -> str:
         """Return the sampler's description."""

@@ -93,7 +93,6 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
     redacted_spans = RedactedSpans(redaction)
     for processor in sdk_internals.span_processors(provider):
         redacted_spans.watch(processor)
-    patch(provider, "add_span_processor", functools.partial(_redacting, redacted_spans))
     # Instrumentations that a configuration file has set up already hold tracers with their own sampler.
     for tracer in sdk_internals.tracers_of(provider):
         tracer.sampler = sampler
@@ -106,9 +105,12 @@ def connect(settings: Settings, *, exports: bool, redaction: RedactionPolicy) ->
         provider.add_span_processor(tail_sampling)
         export_kept = tail_sampling.release
     root_factory = RootFactory(None, redact, export_kept, names_all=otel_config.exports("logs"))
+    make = functools.partial(_watching, redacted_spans, root_factory)
+    patch(provider, "add_span_processor", make)
+    find_way = functools.partial(_way_of, provider, root_tracer)
 
     def record() -> None:
-        root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates()))
+        root_factory.record_with(Recording(root_tracer, head_sampler, sampler.rates(), find_way))
         tracer = provider.get_tracer(OURS, __version__)
         if settings.db_spans:
             query_spans.make_with(
@@ -163,8 +165,13 @@ def way_of_query_spans(
     provider: TracerProvider, sampler: CountingSampler, span: Span
 ) -> DirectWay | None:
     """Return the way of query spans past the SDK, see `prepared_spans`."""
-    tracer = provider.get_tracer(OURS, __version__)
-    if not isinstance(tracer, SdkTracer) or _counts_spans() or not sampler.follows_parents():
+    if _counts_spans() or not sampler.follows_parents():
+        return None
+    return _way_of(provider, provider.get_tracer(OURS, __version__), span)
+
+
+def _way_of(provider: TracerProvider, tracer: trace.Tracer, span: Span) -> DirectWay | None:
+    if not isinstance(tracer, SdkTracer):
         return None
     return direct_way(tracer, sdk_internals.span_processors(provider), NOT_CONCERNED, span)
 
@@ -180,17 +187,20 @@ def http_metrics() -> HttpMetrics:
     return HttpMetrics(metrics.get_meter("otel_canonical", __version__))
 
 
-def _redacting(
-    redacted_spans: RedactedSpans, add_span_processor: Callable[[SpanProcessor], None]
+def _watching(
+    redacted_spans: RedactedSpans,
+    root_factory: RootFactory,
+    add_span_processor: Callable[[SpanProcessor], None],
 ) -> Callable[[SpanProcessor], None]:
     """Redact what the exporters that the app adds in its own code are given, too."""
 
-    def add_and_redact(span_processor: SpanProcessor) -> None:
+    def add_and_watch(span_processor: SpanProcessor) -> None:
         redacted_spans.watch(span_processor)
         add_span_processor(span_processor)
         query_spans.look_again()
+        root_factory.look_again()
 
-    return add_and_redact
+    return add_and_watch
 
 
 def _is_no_eviction(record: logging.LogRecord) -> bool:

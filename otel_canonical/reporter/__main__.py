@@ -29,7 +29,7 @@ from otel_canonical.internal_errors import guarded
 from otel_canonical.otel import logs, shutdown
 from otel_canonical.otel.configurator import configure_sdk
 from otel_canonical.otel.export_losses import ExportLosses
-from otel_canonical.otel.root_span import sampling_attributes
+from otel_canonical.otel.root_attributes import sampling_attributes
 from otel_canonical.otel.sampler import Rates, rates_of
 from otel_canonical.pool.identity import identity_attributes
 from otel_canonical.reporter import standard_error

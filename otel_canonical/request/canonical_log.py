@@ -266,7 +266,7 @@ class CanonicalLog(RequestProgress):
             self._write(event, line, scope.slot)
             if scope.root.is_recorded:
                 with guarded("ending the root span of a request"):
-                    scope.root.finish(event, scope, self._hidden.replaced(event))
+                    scope.root.finish(event, scope, self._hidden.replaced)
             if self._export is not None:
                 self._export(event, scope)
         if self.in_flight.pop(id(scope), None) is None:

@@ -6,7 +6,7 @@ these protocols; code that needs the span itself asks `otel.root_span.root_of`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from otel_canonical.pool.slots import UNEXPORTED
@@ -14,6 +14,8 @@ from otel_canonical.pool.slots import UNEXPORTED
 if TYPE_CHECKING:
     from otel_canonical.event.event import CanonicalEvent
     from otel_canonical.request.scope import RequestScope
+
+    Replaced = Callable[[CanonicalEvent], Mapping[str, str]]
 
 
 class Root(Protocol):
@@ -54,15 +56,14 @@ class Root(Protocol):
     def caller_span_id(self) -> str:
         """The caller's span, 16 hex digits; empty if there is none."""
 
-    def finish(
-        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
-    ) -> None:
+    def finish(self, event: CanonicalEvent, scope: RequestScope, replaced: Replaced) -> None:
         """Write the event onto the span, if there is one, and end it.
 
         Args:
             event: the event to write.
             scope: its request, closed.
-            replaced: values for attributes that must not leave as an instrumentation has set them.
+            replaced: returns values for attributes that must not leave as an instrumentation has set
+                them.
         """
 
     def detach(self) -> None:
@@ -81,9 +82,7 @@ class NoRoot:
     caller: object | None = None
     export_rule: str | None = None
 
-    def finish(
-        self, event: CanonicalEvent, scope: RequestScope, replaced: Mapping[str, str]
-    ) -> None:
+    def finish(self, event: CanonicalEvent, scope: RequestScope, replaced: Replaced) -> None:
         """Do nothing."""
 
     def detach(self) -> None:

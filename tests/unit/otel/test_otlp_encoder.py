@@ -30,7 +30,7 @@ from opentelemetry.trace import (
 )
 
 from otel_canonical.otel.otlp_encoder import LOG_RECORDS, MOST_ENVELOPES, SPANS, BatchEncoder
-from otel_canonical.otel.otlp_wire import MOST_NAMES
+from otel_canonical.otel.otlp_values import MOST_NAMES
 
 #: Every way in which a value is written, and those that only OpenTelemetry writes, or drops.
 VALUES: dict[str, Any] = {
@@ -242,10 +242,10 @@ def test_nothing_piles_up_when_names_resources_and_scopes_never_come_again() -> 
     encoder = BatchEncoder(SPANS, encode_spans)
     for span in spans.made():
         assert records_of(encoder([span]), SPANS) == records_of(encode_spans([span]), SPANS)
-    from otel_canonical.otel import otlp_wire
+    from otel_canonical.otel import otlp_values
 
     assert len(encoder._envelopes) <= MOST_ENVELOPES + 1
-    assert len(otlp_wire._span_attributes._names) <= MOST_NAMES
+    assert len(otlp_values._names) <= MOST_NAMES
 
 
 def test_opentelemetry_encodes_when_it_writes_a_field_that_we_do_not_know(

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_canonical.event.event import CanonicalEvent, EventType
+from otel_canonical.otel.root_attributes import sampling_attributes
 from otel_canonical.otel.root_factory import Recording, RootFactory
-from otel_canonical.otel.root_span import sampling_attributes
 from otel_canonical.request.scope import RequestScope
 
 
@@ -51,7 +51,7 @@ def test_event_is_on_span_on_either_sdk(
     scope.root.span.end()  # as Django's middleware does, before a streamed body
     assert exporter.get_finished_spans() == ()
     event = CanonicalEvent.of_pairs(EventType.REQUEST, (("req_route", "ok/"), ("app_plan", "pro")))
-    scope.root.finish(event, scope, {})
+    scope.root.finish(event, scope, lambda _: {})
     scope.root.detach()
     [span] = exporter.get_finished_spans()
     assert span.attributes is not None
@@ -73,7 +73,7 @@ def test_full_span_loses_least_important_attributes() -> None:
         *(("event_type", "request"), ("req_id", "a"), ("req_method", "GET"), ("req_route", "ok/")),
         *(("resp_status", 200), ("db_queries", 3), ("app_plan", "pro"), ("app_items", 3)),
     ]
-    scope.root.finish(CanonicalEvent.of_pairs(EventType.REQUEST, pairs), scope, {})
+    scope.root.finish(CanonicalEvent.of_pairs(EventType.REQUEST, pairs), scope, lambda _: {})
     scope.root.detach()
     [span] = exporter.get_finished_spans()
     assert set(span.attributes or {}) == {
