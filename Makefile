@@ -12,6 +12,9 @@ export PYTHON
 # Real servers wait more than they compute: three processes for each processor, 24 at most.
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? 3 * cores : 24)))
 
+# What servers of tests import: they write no bytecode, so that each would compile it anew.
+IN_SERVERS := otel_canonical demo tests/server/programs
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak mutants bench instructions clean
 
@@ -24,6 +27,7 @@ demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of 
 	@$(VENV)/bin/python demo/show.py $(ARGS)
 
 test: $(TEST) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace, PostgreSQL or MariaDB is skipped and says so
+	@$(VENV)/bin/python -m compileall -q $(IN_SERVERS)
 	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 otelcol: $(TEST) ## Build the OpenTelemetry Collector that the tests talk to, and say where it is; needs Go

@@ -98,7 +98,7 @@ def revive(literal: str) -> CanonicalEvent:
 
 def make_encoders(event: CanonicalEvent) -> dict[str, Encode]:
     """Return who can write the event; each starts with the event as its own caller has it."""
-    from otel_canonical.event import json_lines, logfmt
+    from otel_canonical.event import json_lines, logfmt, row_text
 
     logfmter, structlog = map(import_module, PEERS)  # the linters' environment has neither
     pairs = event.pairs
@@ -109,6 +109,7 @@ def make_encoders(event: CanonicalEvent) -> dict[str, Encode]:
 
     def as_logfmt_of_new_texts() -> str:
         logfmt.known_values.clear()
+        row_text.forget()
         return as_logfmt()
 
     return {

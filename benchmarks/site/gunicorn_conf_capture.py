@@ -20,7 +20,7 @@ def post_worker_init(worker: Any) -> None:
     emit = LineWriter.emit
 
     def emit_and_keep(emitter: LineWriter, event: CanonicalEvent, *rest: Any) -> None:
-        captured = [(names[id(row)], values) for row, values in event._rows]
+        captured = [(names[id(row)], values) for row, values in rows.apart(event._rows)]
         os.write(target, f"{(event.event_type.value, captured)!r}\n".encode())
         emit(emitter, event, *rest)
 

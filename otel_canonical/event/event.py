@@ -18,7 +18,17 @@ from otel_canonical.event.fields import (
     STACK_ATTRIBUTE,
     AttributeValue,
 )
-from otel_canonical.event.rows import DETAILS, HEAD, LOOSE, FilledRow, Pair, Row
+from otel_canonical.event.rows import (
+    DETAILS,
+    HEAD,
+    LOOSE,
+    TRACED_WHOLE,
+    USUAL,
+    WHOLE,
+    FilledRow,
+    Pair,
+    apart,
+)
 from otel_canonical.pool.counters import COUNTS
 
 
@@ -48,6 +58,12 @@ ENDINGS = (EventType.REQUEST, EventType.TIMEOUT, EventType.LOST)
 
 #: The most stack attributes that an event has.
 MOST_STACKS = 2
+
+#: The most fields that a `Written` stands for, which is one value of its row.
+MOST_WRITTEN = 6
+
+#: The rows that an event begins with whose method, path and status are known.
+WHOLE_HEADS = frozenset({HEAD, USUAL, WHOLE, TRACED_WHOLE})
 
 #: Makes the attributes of stacks.
 Stacks = Callable[[], Mapping[str, str]]
@@ -114,20 +130,20 @@ class CanonicalEvent:
 
     @property
     def rows(self) -> Sequence[FilledRow]:
-        """Its rows, in the order of the line."""
-        return self._rows
+        """Its rows, in the order of the line; the joined ones are taken apart."""
+        return apart(self._rows)
 
     def has_attributes(self) -> bool:
         """Return whether `attributes` has made them."""
         return self._attributes is not None
 
-    def begins_with(self, row: Row) -> bool:
-        """Return whether `row` is the first of its rows."""
-        return self._rows[0][0] is row
+    def has_whole_head(self) -> bool:
+        """Return whether method, path and status are known."""
+        return self._rows[0][0] in WHOLE_HEADS
 
     def size(self) -> int:
         """Return an upper bound on the number of attributes."""
-        most = MOST_STACKS
+        most = MOST_STACKS + MOST_WRITTEN
         for _, values in self._rows:
             most += len(values)  # a loop: before 3.12 a comprehension is a call
         return most
@@ -138,7 +154,7 @@ class CanonicalEvent:
             # Until it was encoded it may be too large, and have to be shortened.
             return self.attributes()
         found: dict[str, AttributeValue] = {}
-        for row, values in self._rows:
+        for row, values in self.rows:
             if row is HEAD or row is LOOSE or row is DETAILS:
                 found.update(row.attributes(values))
         return found
@@ -156,7 +172,7 @@ class CanonicalEvent:
         """
         if self._attributes is None:
             found: dict[str, AttributeValue] = {}
-            for row, values in self._rows:
+            for row, values in apart(self._rows):
                 if row is LOOSE:  # no other row holds the app's fields
                     loose = row.attributes(values)
                     app = {
@@ -233,18 +249,23 @@ def has_failed(event: CanonicalEvent, status: int | None) -> bool:
 
 def timestamp(now_ns: int | None = None) -> str:
     """Return a time (nanoseconds since the epoch, default now) in RFC 3339, UTC, with milliseconds."""
-    now_ms = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
-    second = now_ms // 1000
-    made_for, text = _this_second[0]
-    if made_for != second:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _this_second[0] = (second, text)
-    return text + _MILLISECONDS[now_ms % 1000]
+    if now_ns is None:
+        now_ns = time.time_ns()
+    began_ns, text = _this_second[0]
+    since_ns = now_ns - began_ns
+    if not 0 <= since_ns < _SECOND_NS:
+        since_ns = now_ns % _SECOND_NS
+        began_ns = now_ns - since_ns
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began_ns // _SECOND_NS))
+        _this_second[0] = (began_ns, text)
+    return text + _MILLISECONDS[since_ns // 1_000_000]
 
+
+_SECOND_NS = 1_000_000_000
 
 #: How a timestamp ends: to format a number with zeros in front takes longer than all the rest.
 _MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
 
-#: Caches the text of the current second, because strftime is the most expensive part of a timestamp.
-#: Number and text are one tuple, so that no thread reads the number of one second with the text of another.
-_this_second: list[tuple[int, str]] = [(-1, "")]
+#: Caches when the current second began and its text, because strftime is the most expensive part of a
+#: timestamp. Both are one tuple, so that no thread reads the one of a second with the other of another.
+_this_second: list[tuple[int, str]] = [(-_SECOND_NS, "")]

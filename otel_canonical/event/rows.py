@@ -8,11 +8,13 @@ instead of 10.7.) Rare fields are pairs in a `LooseRow`. `row.pairs(values)` ret
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from otel_canonical.event import logfmt
 from otel_canonical.event.fields import FIELDS, AttributeValue, FieldValue, attribute_of
+from otel_canonical.event.row_text import RowText
 
 Pair = tuple[str, FieldValue]
 
@@ -21,18 +23,6 @@ Pair = tuple[str, FieldValue]
 Values = Sequence[Any]
 
 _TYPES = {field.key: field.type for field in FIELDS}
-
-#: Microseconds are written as two groups of three digits: to format a float takes twice as long.
-_THREE_DIGITS = {number: f"{number:03d}" for number in range(1000)}
-
-#: How values that need no quotes are written, by the field's type: an expression of an f-string. What is
-#: no number can't be added to one, and is written the slow way, with quotes.
-_SHOWN = {
-    "int": "{%s + 0}",
-    "float": "0.{digits[(us := (%s + 500) // 1000) // 1000]}{digits[us %% 1000]}",
-    "bool": "{%s}",
-    "str": "{%s}",
-}
 
 
 def seconds(elapsed_ns: int) -> float:
@@ -65,21 +55,19 @@ class PlainRow:
     """
 
     def __init__(self, *keys: str, remembered: int = 0) -> None:
-        self._columns = tuple((key, _TYPES[key]) for key in keys)
-        self._attributes = tuple(attribute_of(key) for key in keys)
-        #: The attribute of each value, empty if the span itself has it, and its type.
-        self.columns = tuple((attribute_of(key), _TYPES[key]) for key in keys)
+        self.columns = tuple((key, _TYPES[key]) for key in keys)
+        self.attribute_names = tuple(attribute_of(key) for key in keys)
         named = [(attribute_of(key), _TYPES[key]) for key in keys if attribute_of(key)]
         self._floats = tuple(name for name, type_ in named if type_ == "float")
         self._bools = tuple(name for name, type_ in named if type_ == "bool")
-        fields = [f"{key}={_SHOWN[type_]}" for key, type_ in self._columns]
-        self.as_logfmt = _writer_of(fields, " ", self._as_long_logfmt)
+        self.text = RowText.of_plain(self.columns)
+        self.as_logfmt = self.text.compiled(self._as_long_logfmt)
         if remembered:
             self.as_logfmt = functools.lru_cache(maxsize=remembered)(self.as_logfmt)
 
     def pairs(self, values: Values) -> Iterable[Pair]:
         """Return the fields as keys and values."""
-        for (key, type_), value in zip(self._columns, values, strict=True):
+        for (key, type_), value in zip(self.columns, values, strict=True):
             if type_ == "float":
                 yield key, seconds(value)
             elif type_ == "bool":
@@ -89,7 +77,7 @@ class PlainRow:
 
     def attributes(self, values: Values) -> dict[str, FieldValue]:
         """Return the fields as span attributes."""
-        found = dict(zip(self._attributes, values))  # noqa: B905  # strict costs
+        found = dict(zip(self.attribute_names, values))  # noqa: B905  # strict costs
         for name in self._floats:
             found[name] = seconds(found[name])
         for name in self._bools:
@@ -102,7 +90,7 @@ class PlainRow:
         return " ".join(
             [
                 f"{key}={seconds(value):.6f}" if type_ == "float" else f"{key}={value}"
-                for (key, type_), value in zip(self._columns, values, strict=True)
+                for (key, type_), value in zip(self.columns, values, strict=True)
             ]
         )
 
@@ -112,12 +100,9 @@ class TextRow:
 
     def __init__(self, *keys: str) -> None:
         self._keys = keys
-        self._attributes = tuple(attribute_of(key) for key in keys)
-        #: As of a `PlainRow`.
-        self.columns = tuple((attribute_of(key), _TYPES[key]) for key in keys)
-        self.as_logfmt = _writer_of(
-            [f"{{'' if %s is None else ' {key}=' + (known(%s) or shown(%s))}}" for key in keys]
-        )
+        self.attribute_names = tuple(attribute_of(key) for key in keys)
+        self.text = RowText.of_texts(keys)
+        self.as_logfmt = self.text.compiled(lambda values: logfmt.encode(self.pairs(values)))
 
     def pairs(self, values: Sequence[FieldValue | None]) -> Iterable[Pair]:
         """Return the fields as keys and values."""
@@ -129,44 +114,80 @@ class TextRow:
         """Return the fields as span attributes."""
         return {
             name: value
-            for name, value in zip(self._attributes, values)  # noqa: B905  # strict costs
+            for name, value in zip(self.attribute_names, values)  # noqa: B905  # strict costs
             if value is not None and name
         }
 
 
-def _writer_of(
-    fields: Sequence[str], between: str = "", otherwise: Callable[[Values], str] | None = None
-) -> Callable[[Values], str]:
-    """Return the function that writes a row: one f-string, as if written by hand.
+class Written(NamedTuple):
+    """A row, its values, and their text with a space in front: for what comes again in many events."""
 
-    A loop over the fields takes twice as many instructions.
+    row: Row
+    values: Values
+    text: str
+
+    @classmethod
+    def of(cls, row: Row, values: Values) -> Written:
+        """Return a row with its text."""
+        return cls(row, values, f" {row.as_logfmt(values)}")
+
+
+class WrittenRow:
+    """Stands in a joined row for one that is written already: its one value is a `Written`."""
+
+    text = RowText(["{%s.text}"])
+
+
+#: The only instance needed: it has no state.
+WRITTEN = WrittenRow()
+
+
+class JoinedRow:
+    """Rows that stand together on most lines, written in one step.
+
+    Its values are those of the rows, one behind the other.
 
     Args:
-        fields: how each is written, with `%s` for its value.
-        between: stands between two of them. Without it each begins with a space, if it is there at all.
-        otherwise: writes the row if a duration isn't among `_THREE_DIGITS`.
+        rows: in the order of the line.
     """
-    names = [f"value_{number}" for number in range(len(fields))]
-    shown = [
-        field % ((name,) * field.count("%s")) for field, name in zip(fields, names, strict=True)
-    ]
-    scope: dict[str, Any] = {
-        "known": logfmt.known_values.get,
-        "shown": logfmt.shown,
-        "digits": _THREE_DIGITS,
-        "otherwise": otherwise,
-    }
-    # Of the keys of this module's rows, and nothing else.
-    exec(
-        "def as_logfmt(values):\n"
-        f"    {', '.join(names)}, = values\n"
-        "    try:\n"
-        f'        return f"{between.join(shown)}"{"" if between else "[1:]"}\n'
-        "    except KeyError:\n"
-        "        return otherwise(values)\n",
-        scope,
-    )
-    return cast("Callable[[Values], str]", scope["as_logfmt"])
+
+    def __init__(self, *rows: PlainRow | TextRow | WrittenRow) -> None:
+        self._parts: list[tuple[PlainRow | TextRow | WrittenRow, slice]] = []
+        start = 0
+        for row in rows:
+            end = start + len(row.text.fields)
+            # What is too much falls to the last row, which refuses it.
+            self._parts.append((row, slice(start, end if row is not rows[-1] else None)))
+            start = end
+        text = functools.reduce(operator.add, [row.text for row in rows])
+        self.as_logfmt = text.compiled(self._as_long_logfmt)
+
+    def parts(self, values: Values) -> list[FilledRow]:
+        """Return the rows, each with its own values."""
+        found: list[FilledRow] = []
+        for row, place in self._parts:
+            if isinstance(row, WrittenRow):
+                (written,) = values[place]
+                found.append((written.row, written.values))
+            else:
+                found.append((row, values[place]))
+        return found
+
+    def pairs(self, values: Values) -> Iterable[Pair]:
+        """Return the fields as keys and values."""
+        return [pair for row, part in self.parts(values) for pair in row.pairs(part)]
+
+    def attributes(self, values: Values) -> dict[str, AttributeValue]:
+        """Return the fields as span attributes."""
+        found: dict[str, AttributeValue] = {}
+        for row, part in self.parts(values):
+            found.update(row.attributes(part))
+        return found
+
+    def _as_long_logfmt(self, values: Values) -> str:
+        """Return the fields as they are written on a line, if a duration is a second or more."""
+        texts = [row.as_logfmt(part) for row, part in self.parts(values)]
+        return " ".join([text for text in texts if text])
 
 
 class LooseRow:
@@ -227,6 +248,18 @@ POOLS_REMEMBERED = 512
 #: A row and its values.
 FilledRow = tuple[Row, Values]
 
+
+def apart(rows: Iterable[FilledRow]) -> list[FilledRow]:
+    """Return rows and values with the joined ones taken apart."""
+    found: list[FilledRow] = []
+    for row, values in rows:
+        if isinstance(row, JoinedRow):
+            found += row.parts(values)
+        else:
+            found.append((row, values))
+    return found
+
+
 # The rows of an event, in the order of the line.
 HEAD = PlainRow("ts", "event_type", "req_method", "req_path", "resp_status", "resp_time")
 REQUESTER = TextRow(
@@ -257,3 +290,11 @@ POOL_WITH_QUEUES = PlainRow(
 )
 IDS = PlainRow("g_pid", "g_w_requests", "req_id")
 TRACED_IDS = PlainRow("g_pid", "g_w_requests", "req_id", "trace_id", "span_id", "sampled")
+#: How most lines begin: all of it is known.
+USUAL = JoinedRow(HEAD, REQUESTER, RESPONSE_BY_PLACE)
+#: And how they end; the pool is a `Written`.
+LAST = JoinedRow(WRITTEN, IDS)
+TRACED_LAST = JoinedRow(WRITTEN, TRACED_IDS)
+#: The lines that have nothing in between.
+WHOLE = JoinedRow(HEAD, REQUESTER, RESPONSE_BY_PLACE, WRITTEN, IDS)
+TRACED_WHOLE = JoinedRow(HEAD, REQUESTER, RESPONSE_BY_PLACE, WRITTEN, TRACED_IDS)

@@ -75,8 +75,9 @@ def _writer_of(row: PlainRow | TextRow) -> Write:
         "sizes": SIZES,
         "varint": varint,
     }
-    lines = [f"{', '.join(f'v{number}' for number in range(len(row.columns)))}, = values"]
-    for number, (attribute, type_) in enumerate(row.columns):
+    names = row.attribute_names
+    lines = [f"{', '.join(f'v{number}' for number in range(len(names)))}, = values"]
+    for number, attribute in enumerate(names):
         if not attribute:
             continue  # the span itself has it
         name = name_of(attribute)
@@ -99,7 +100,7 @@ def _writer_of(row: PlainRow | TextRow) -> Write:
                 "    add(key_values({attribute#: v#})[0])",
             ]
         else:
-            lines.append(f"add({_EXPRESSIONS[type_]})")
+            lines.append(f"add({_EXPRESSIONS[row.columns[number][1]]})")
         lines = [line.replace("#", str(number)) for line in lines]
     # Of the fields of this package's rows, and nothing else.
     exec("def write(values, add):\n" + "".join(f"    {line}\n" for line in lines), scope)

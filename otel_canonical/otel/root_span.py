@@ -32,7 +32,6 @@ from otel_canonical.event.event import (
 )
 from otel_canonical.event.fields import ERROR_STACK_ATTRIBUTE
 from otel_canonical.event.http_conventions import METHODS
-from otel_canonical.event.rows import HEAD
 from otel_canonical.otel.prepared_spans import DirectWay, PendingSpan
 from otel_canonical.otel.request_span import RequestSpan
 from otel_canonical.otel.root_attributes import (
@@ -225,7 +224,7 @@ class RootSpan(OtelRoot):
     ) -> bool:
         """Export span and event past the SDK; return False if the SDK might make something else of them."""
         way = self._way
-        if way is None or not span.is_unseen() or not event.begins_with(HEAD):
+        if way is None or not span.is_unseen() or not event.has_whole_head():
             return False
         most = way.most_attributes
         if most is not None and event.size() + MOST_BESIDE > most:

@@ -36,6 +36,15 @@ FRESH_NS = 5_000_000_000
 #: The words `BACKLOG` to `USED_BLOCKS`.
 _STATE = struct.Struct("=4q")
 _STATE_AT = BACKLOG * WORD
+_STATE_END = _STATE_AT + _STATE.size
+
+#: So many states of the pool are remembered, until the arbiter writes its words again: each second.
+STATES_REMEMBERED = 512
+_NEVER_NS = 1 << 63
+
+#: What was seen of the words above, until when that holds, where the counts of the blocks are (active, and
+#: waiting if there are such), the states by these counts, the workers, and the backlog if it is fresh.
+_Seen = tuple[bytes, int, slice, "slice | None", "dict[bytes, PoolState]", int, "int | None"]
 
 
 class PoolState(NamedTuple):
@@ -76,6 +85,7 @@ class Scoreboard:
         self._bytes = self.memory.bytes
         self.counters = Counters(self.memory, self.layout)
         self._active, self._waiting = self.counters.active, self.counters.waiting
+        self._seen = self._look(bytes(_STATE.size), 0)
         words = self.memory.words
         self._words = words[: layout.HEAD_SIZE // WORD]
         #: One word, which changes when `otel-canonical set` has changed something.
@@ -164,17 +174,55 @@ class Scoreboard:
         self._words[BACKLOG_SEEN_NS] = seen_ns
 
     def pool_state(self, now_ns: int) -> PoolState:
-        """Return how full the pool is now. A backlog read longer than `FRESH_NS` ago is left out."""
-        known, seen_ns, workers, used = _STATE.unpack_from(self._bytes, _STATE_AT)
-        active = self._active[:used].tolist()
-        return PoolState(
+        """Return how full the pool is now. A backlog read longer than `FRESH_NS` ago is left out.
+
+        It is the same object as before if nothing has changed, as it is for most requests.
+        """
+        memory = self._bytes
+        head = memory[_STATE_AT:_STATE_END]
+        seen = self._seen
+        if head != seen[0] or now_ns >= seen[1]:
+            seen = self._seen = self._look(head, now_ns)
+        _, _, active, waiting, states, _, _ = seen
+        counts = memory[active]
+        if waiting is not None:
+            counts += memory[waiting]
+        try:
+            return states[counts]
+        except KeyError:
+            return self._new_state(seen, counts)
+
+    def _look(self, head: bytes, now_ns: int) -> _Seen:
+        known, seen_ns, workers, used = _STATE.unpack(head)
+        stale_ns = seen_ns + FRESH_NS
+        is_fresh = bool(known) and now_ns < stale_ns
+        active_at, waiting_at, size = self.layout.active_at, self.layout.waiting_at, WORD * used
+        return (
+            head,
+            stale_ns if is_fresh else _NEVER_NS,
+            slice(active_at, active_at + size),
+            slice(waiting_at, waiting_at + size) if self.has_queues else None,
+            {},
             workers,
-            used - active.count(0),
-            workers * self.slots if self.is_bounded else None,
-            sum(active),
-            known - 1 if known and now_ns - seen_ns < FRESH_NS else None,
-            sum(self._waiting[:used]) if self.has_queues else None,
+            known - 1 if is_fresh else None,
         )
+
+    def _new_state(self, seen: _Seen, counts: bytes) -> PoolState:
+        _, _, active, _, states, workers, backlog = seen
+        words = memoryview(counts).cast("q").tolist()
+        used = (active.stop - active.start) // WORD
+        state = PoolState(
+            workers,
+            used - words[:used].count(0),
+            workers * self.slots if self.is_bounded else None,
+            sum(words[:used]),
+            backlog,
+            sum(words[used:]) if self.has_queues else None,
+        )
+        if len(states) >= STATES_REMEMBERED:
+            states.clear()
+        states[counts] = state
+        return state
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Show the arbiter's facts of the pool to the commands.

@@ -8,39 +8,40 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
-from otel_canonical.event import logfmt
-from otel_canonical.event.bounds import cut, limits
 from otel_canonical.event.chosen_fields import without_excluded
 from otel_canonical.event.event import CanonicalEvent, EventType, Stacks, timestamp
 from otel_canonical.event.fields import FieldValue
-from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.rows import (
     CACHE,
     DETAILS,
-    HEAD,
-    IDS,
+    LAST,
     LOOSE,
-    REQUESTER,
     TEMPLATES,
-    TRACED_IDS,
+    TRACED_LAST,
+    TRACED_WHOLE,
+    USUAL,
+    WHOLE,
     FilledRow,
+    Written,
     seconds,
 )
 from otel_canonical.pool.open_routes import shown_route, shown_routes
+from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.request.database_facts import (
     NAMED_QUERIES,
     add_database_facts,
     slow_query_details,
 )
 from otel_canonical.request.failure_facts import FailureFacts
-from otel_canonical.request.headers import as_meant
+from otel_canonical.request.first_facts import FirstFacts, rows_apart
 from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.shown_app_facts import app_pairs
 from otel_canonical.request.slow_queries import SlowQuery
-from otel_canonical.request.time_facts import add_time_facts
+from otel_canonical.request.time_facts import add_surprises
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
 
@@ -56,38 +57,70 @@ class Composer:
     def __init__(self, settings: Settings, redaction: RedactionPolicy) -> None:
         self._settings = settings
         self._redaction = redaction
+        self._first_facts = FirstFacts(settings, redaction)
         self._failures = FailureFacts(settings, redaction)
+        #: The state of the pool that the last event had, and how it is written: most have the same.
+        self._last_pool: tuple[PoolState | None, Written | None] = (None, None)
 
     def request_event(
         self, scope: RequestScope, event_type: EventType = EventType.REQUEST
     ) -> CanonicalEvent:
         """Return the event of a request that has ended or, for `slow`, is still running."""
         now_ns = time.time_ns()
-        rows: list[FilledRow] = [
-            self._head(event_type, scope, now_ns),
-            (REQUESTER, self._requester(scope)),
-        ]
+        read = self._first_facts.read(scope, event_type, now_ns)
+        values, has_plain_head, has_whole_response, overlap_ns = read
         sample = scope.stuck or scope.slow
         stack: str | Stacks = ""
+        rows: list[FilledRow]
         if sample or scope.error or scope.client_gone or scope.lost_cause:
-            rows.append((LOOSE, self._failures.pairs(scope, event_type)))
+            failures = LOOSE, self._failures.pairs(scope, event_type)
+            rows = rows_apart(values, failures, has_plain_head=has_plain_head)
             seen = sample.stack if sample is not None else ""
             is_last = event_type is not EventType.SLOW
             stack = self._failures.stack(scope, seen, is_last=is_last)
-        add_time_facts(rows, scope)
+        elif has_plain_head and has_whole_response:
+            rows = [(USUAL, values)]
+        else:
+            rows = rows_apart(values, None, has_plain_head=has_plain_head)
+        add_surprises(rows, scope, overlap_ns)
         _add_tallies(rows, scope)
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, app_pairs(scope, self._redaction)))
         if scope.neighbours is not None:
             counts = scope.neighbours + Counter([shown_route(scope.route)])
             rows.append((LOOSE, [("g_open", shown_routes(counts))]))
-        if scope.pool is not None:
-            rows += (pool_row(scope.pool), _ids(scope))
-        else:
-            rows.append(_ids(scope))
+        self._add_last(rows, scope)
         if self._settings.excluded_fields is None:
             return CanonicalEvent(event_type, rows, stack, now_ns)
         return self._event(event_type, rows, stack, now_ns)
+
+    def _add_last(self, rows: list[FilledRow], scope: RequestScope) -> None:
+        """Append the pool, and the ids of the worker, the request and its trace."""
+        pool, root, request_id = scope.pool, scope.root, scope.request_id
+        if (
+            pool is None
+            or scope.pid is None
+            or scope.worker_requests is None
+            # Most were made by us.
+            or (scope.has_context_headers and not request_id.isalnum())
+        ):
+            if pool is not None:
+                rows.append(pool_row(pool))
+            rows.append(_known_ids(scope))
+            return
+        known_pool, written = self._last_pool
+        if pool is not known_pool:
+            written = Written.of(*pool_row(pool))
+            self._last_pool = pool, written
+        last: tuple[Any, ...] = written, scope.pid, scope.worker_requests, request_id
+        if root.is_named:
+            sampled = "true" if root.is_exported else "false"
+            last = (*last, root.trace_id, root.span_id, sampled)
+        first_row, first = rows[0]
+        if first_row is USUAL and len(rows) == 1:
+            rows[0] = TRACED_WHOLE if root.is_named else WHOLE, (*first, *last)
+        else:
+            rows.append((TRACED_LAST if root.is_named else LAST, last))
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of ids and status only, for when the whole event can't be composed."""
@@ -134,87 +167,17 @@ class Composer:
                 kept.append((LOOSE, without_excluded(row.pairs(values), excluded)))
         return CanonicalEvent(event_type, kept, stack, now_ns)
 
-    def _head(self, event_type: EventType, scope: RequestScope, now_ns: int) -> FilledRow:
-        path = scope.path
-        if scope.url_kwargs or "eyJ" in path:  # a token
-            path = self._redaction.path(path, scope.url_kwargs or {})
-        if (
-            scope.status is not None
-            and scope.ended_ns is not None
-            and scope.method in METHODS
-            and (logfmt.known_values.get(path) or logfmt.shown(path)) == path
-        ):
-            return HEAD, (
-                timestamp(now_ns),
-                event_type._value_,  # `value` itself is a function of Python's before 3.12
-                scope.method,
-                path,
-                scope.status,
-                scope.ended_ns - scope.started_ns,
-            )
-        pairs = _start(event_type, now_ns)
-        if scope.method:
-            pairs.append(("req_method", scope.method))
-        if path:
-            pairs.append(("req_path", path))
-        if scope.status is not None:
-            pairs.append(("resp_status", scope.status))
-        # Of a request that still runs: how long it has run.
-        ended_ns = scope.ended_ns or time.monotonic_ns()
-        pairs.append(("resp_time", seconds(ended_ns - scope.started_ns)))
-        return LOOSE, pairs
-
-    def _requester(self, scope: RequestScope) -> tuple[FieldValue | None, ...]:
-        """Return the values of the row `REQUESTER`; an empty value counts as absent."""
-        redaction = self._redaction
-        header = scope.headers.get
-        query = referrer = None
-        if self._settings.query_string and scope.query_string:
-            query = redaction.query(scope.query_string)
-        if sent_referrer := header("REFERER"):
-            referrer = redaction.referrer(
-                as_meant(sent_referrer), scope.host, scope.url_kwargs or {}
-            )
-        user_agent = header("USER-AGENT")
-        if user_agent and not user_agent.isascii():
-            user_agent = as_meant(user_agent)
-        if user_agent and len(user_agent) > limits.value:
-            user_agent = cut(user_agent)
-        return (
-            scope.route,
-            scope.view,
-            scope.user_id,
-            scope.client or None,
-            scope.host or None,
-            scope.scheme or None,
-            scope.proto or None,
-            query,
-            referrer,
-            user_agent or None,
-            scope.content_length,
-            scope.queue_s,
-        )
-
 
 def _start(event_type: EventType, now_ns: int) -> Pairs:
     return [("ts", timestamp(now_ns)), ("event_type", event_type.value)]
 
 
-def _ids(scope: RequestScope) -> FilledRow:
-    """Return the ids of the worker, the request and its trace."""
-    root = scope.root
-    request_id = scope.request_id
-    if scope.pid is None or scope.worker_requests is None or not request_id.isalnum():
-        worker: Pairs = []
-        if scope.pid is not None and scope.worker_requests is not None:
-            worker = [("g_pid", scope.pid), ("g_w_requests", scope.worker_requests)]
-        return LOOSE, [*worker, *_bare_ids(scope)[1]]
-    if not root.is_named:
-        return IDS, (scope.pid, scope.worker_requests, request_id)
-    return TRACED_IDS, (
-        *(scope.pid, scope.worker_requests, request_id, root.trace_id, root.span_id),
-        "true" if root.is_exported else "false",
-    )
+def _known_ids(scope: RequestScope) -> FilledRow:
+    """Return what is known of the ids of the worker, the request and its trace."""
+    worker: Pairs = []
+    if scope.pid is not None and scope.worker_requests is not None:
+        worker = [("g_pid", scope.pid), ("g_w_requests", scope.worker_requests)]
+    return LOOSE, [*worker, *_bare_ids(scope)[1]]
 
 
 def _bare_ids(scope: RequestScope) -> FilledRow:

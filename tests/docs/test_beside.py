@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import marked, start_line, start_project
+from tests.support.environments import INSTRUMENT
 from tests.support.peers.packages import installed_aside
-from tests.support.servers import GUNICORN, INSTRUMENT, eventually, gunicorn
+from tests.support.servers import GUNICORN, eventually, gunicorn
 
 #: What the documents' project has beside Django's own: what raises, and what tells of modules.
 URLS = """

@@ -18,17 +18,10 @@ import yaml
 from otel_canonical.event import logfmt
 from tests.support.addresses import unused_address
 from tests.support.documents import marked, start_line, start_project
+from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.peers.tools import REPOSITORY, require_tool
 from tests.support.reading import run
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    Server,
-    clean_environment,
-    eventually,
-    gunicorn,
-    stop,
-)
+from tests.support.servers import GUNICORN, Server, eventually, gunicorn, stop
 from tests.support.soak import IS_SOAK
 
 DOCUMENT = "docs/DEPLOYING.md"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from otel_canonical.event import logfmt
 from tests.support.documents import console_commands, start_line, start_project
+from tests.support.environments import INSTRUMENT
 from tests.support.live import otel_canonical
 from tests.support.peers.tools import REPOSITORY
-from tests.support.servers import GUNICORN, INSTRUMENT, gunicorn
+from tests.support.servers import GUNICORN, gunicorn
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = console_commands("README.md")

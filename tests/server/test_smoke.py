@@ -11,7 +11,7 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.support.servers import gunicorn
+from tests.support.servers import GUNICORN_VERSION, gunicorn
 
 #: Path, status, and what the line must say beside them.
 VISITS = (
@@ -40,6 +40,11 @@ PARTIALS = (
 )
 if django.VERSION >= (6,):
     VISITS += PARTIALS
+
+
+#: What a Gunicorn's own ASGI worker can't answer for Django, with or without us: 24.1 never ends a stream
+#: without a length, and 25.3 cancels every view of Django's.
+UNANSWERED_BY_ASGI = {24: {"/stream/"}, 25: {path for path, _, _ in VISITS}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,14 @@ def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
     """Answers, failures and a stream, through a real Gunicorn with nothing configured."""
     worker_class = WORKER_CLASSES[name]
     pytest.importorskip(worker_class.needs, reason=f"{worker_class.needs} is not here")
+    unanswered = UNANSWERED_BY_ASGI.get(GUNICORN_VERSION[0], set()) if name == "asgi" else set()
+    visits = [visit for visit in VISITS if visit[0] not in unanswered]
+    if not visits:
+        pytest.skip(f"Gunicorn {GUNICORN_VERSION[0]}'s ASGI worker can't serve Django without us")
     with gunicorn(
         worker_class.app, tmp_path, *worker_class.arguments, SITE_DIRECTORY=str(tmp_path)
     ) as server:
-        for path, status, more in VISITS:
+        for path, status, more in visits:
             answer, line = server.ask(path)
             assert answer.status == status, server.report()
             expected = {
@@ -84,4 +93,4 @@ def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
                 **more,
             }
             assert {key: line.get(key) for key in expected} == expected
-        server.wait_for_lines(len(VISITS))
+        server.wait_for_lines(len(visits))

@@ -6,16 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.environments import CLIENT_INSTRUMENTATIONS, LARGE_INSTRUMENTATIONS
 from tests.support.mariadb import mariadb
 from tests.support.otlp_sink import otlp_sink
 from tests.support.postgres import postgres
-from tests.support.servers import (
-    CLIENT_INSTRUMENTATIONS,
-    LARGE_INSTRUMENTATIONS,
-    PROGRAMS,
-    Server,
-    gunicorn,
-)
+from tests.support.servers import PROGRAMS, Server, gunicorn
 from tests.support.soak import IS_SOAK
 from tests.support.traced_site import Traced
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import django
 
+from tests.support.environments import clean_environment
 from tests.support.peers.tools import built_once
-from tests.support.servers import DEMO, Server, clean_environment, gunicorn
+from tests.support.servers import DEMO, Server, gunicorn
 
 NAME = "demo.sqlite3"
 

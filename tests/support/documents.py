@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.make_lines import lines as made_lines
+from tests.support.environments import clean_environment
 from tests.support.peers.tools import REPOSITORY
 from tests.support.reading import COMMAND, PATIENCE_S, SAMPLE
-from tests.support.servers import clean_environment
 
 #: Stands in front of a block whose commands need nothing but a file of lines.
 _FILE = "<!-- file -->\n"

@@ -17,6 +17,9 @@ CLIENTS = 4
 WARM = 40
 #: What clients ask for, in turn, when a test doesn't say.
 PATHS = ("/ok/", "/takes/?s=0.01", "/ok/", "/takes/?s=0.03")
+#: Gunicorn's threads give up on a connection that says nothing for so long (`DEFAULT_WORKER_DATA_TIMEOUT`),
+#: or for little longer.
+SILENCE_S = 5.0
 _loads = itertools.count(1)
 
 
@@ -32,7 +35,7 @@ class Load:
     broken: set[str] = field(default_factory=set)
     #: What became of each broken one, for messages.
     troubles: dict[str, str] = field(default_factory=dict)
-    #: Refused connections: these are not requests.
+    #: Refused connections, and those that were given up before anything was sent: these are not requests.
     refused: int = 0
     _is_over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -73,11 +76,12 @@ class Load:
             self.refused += 1
             self._is_over.wait(0.01)  # the next attempt may find it back
             return
+        connected = started = time.monotonic()
         with connection:
             received, trouble = b"", "closed"
-            started = time.monotonic()
             try:
                 connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+                started = time.monotonic()
                 while chunk := connection.recv(65536):
                     received += chunk
             except OSError as error:
@@ -85,6 +89,8 @@ class Load:
                 trouble = repr(error)
         if received.startswith(b"HTTP/1.1 "):
             self.answered.add(request_id)
+        elif started - connected > SILENCE_S:
+            self.refused += 1  # this process had no CPU for so long
         else:
             after_s = time.monotonic() - started
             self.troubles[request_id] = f"{path}: {trouble} after {after_s:.3f} s"

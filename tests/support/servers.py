@@ -12,13 +12,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import TypeVar
 
 from otel_canonical.event import logfmt
+from tests.support.environments import (
+    CHOICES_OF_DISTRO,
+    INSTRUMENT,
+    clean_environment,
+    disabled_instrumentations,
+    instrumented,
+)
 from tests.support.event_checks import check_line
 
 T = TypeVar("T")
@@ -31,7 +38,6 @@ PATIENCE_S = 60.0
 LONGEST_PAUSE_S = 0.05
 PROGRAMS = Path(__file__).parents[1] / "server" / "programs"
 DEMO = Path(__file__).parents[2] / "demo"
-INSTRUMENT = [str(Path(sys.executable).parent / "opentelemetry-instrument")]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 
@@ -213,6 +219,9 @@ def gunicorn(
 ) -> Iterator[Server]:
     """Start `opentelemetry-instrument gunicorn app` in an environment of its own.
 
+    Without a `command` it is started from where `opentelemetry-instrument` has become Gunicorn:
+    until then it takes a quarter of the CPU time in which a server starts.
+
     Args:
         app: what to serve, or the last argument of `command`.
         directory: where its output goes, and its HOME: Gunicorn keeps a control socket there.
@@ -226,10 +235,16 @@ def gunicorn(
         environment: variables beside PATH and HOME; none is inherited.
     """
     out, err = directory / "stdout.log", directory / "stderr.log"
+    variables = clean_environment(
+        directory,
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled_instrumentations(app), **environment},
+    )
+    if command is None and CHOICES_OF_DISTRO.isdisjoint(environment):
+        command, variables = GUNICORN, instrumented(variables, cwd)
     with out.open("wb") as lines, err.open("wb") as stderr:
         process = subprocess.Popen(
             [
-                *(command or [*INSTRUMENT, *GUNICORN]),
+                *(command or INSTRUMENTED),
                 *("--bind", bind, "--workers", str(workers)),
                 *arguments,
                 *([app] if app else []),
@@ -237,13 +252,7 @@ def gunicorn(
             stdout=lines if stdout is None else stdout,
             stderr=stderr,
             cwd=cwd,
-            env=clean_environment(
-                directory,
-                {
-                    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled_instrumentations(app),
-                    **environment,
-                },
-            ),
+            env=variables,
             start_new_session=True,
         )
     server = Server(process, out, err)
@@ -265,39 +274,6 @@ def gunicorn(
     assert expects_report or "otel-canonical failed" not in text, (
         f"an error of ours\n{server.report()}"
     )
-
-
-#: Installed for the tests of outgoing calls only: each imports a large library into every worker.
-LARGE_INSTRUMENTATIONS = (
-    "aiobotocore,aiohttp-client,botocore,celery,confluent_kafka,grpc_aio_client,grpc_aio_server,"
-    "grpc_client,grpc_server,httpx,httpx2,redis"
-)
-#: Together they take a fifth of the CPU time in which a server starts.
-CLIENT_INSTRUMENTATIONS = "mysqlclient,psycopg,psycopg2,pymysql,requests,urllib3"
-#: The programs that ask another server or a database server.
-PROGRAMS_WITH_CLIENTS = {
-    *("calls", "cancels", "databases", "every_kind", "every_kind_asgi", "inner", "live", "probed"),
-}
-
-
-def disabled_instrumentations(app: str) -> str:
-    """Return the instrumentations that a server of `app` starts without, unless its test says more."""
-    if app.partition(":")[0] in PROGRAMS_WITH_CLIENTS:
-        return LARGE_INSTRUMENTATIONS
-    return f"{LARGE_INSTRUMENTATIONS},{CLIENT_INSTRUMENTATIONS}"
-
-
-def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment with nothing in it but what a shell needs, strictness, and `more`."""
-    base = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": str(home),
-        "OTEL_CANONICAL_STRICT": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": LARGE_INSTRUMENTATIONS,
-    }
-    kept = {name: os.environ[name] for name in ("COVERAGE_PROCESS_START",) if name in os.environ}
-    return {**base, **kept, **more}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT, clean_environment, instrumented
 from tests.support.forks import exit_status, fork
 from tests.support.peers.tools import built_once
 from tests.support.servers import eventually
@@ -49,6 +50,28 @@ def waiting_for_a_lock(pids: list[int]) -> bool:
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     waiting = {words[5] for words in locks if words[1] == "->"}
     return {str(pid) for pid in pids} <= waiting
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"PYTHONPATH": "/some:/others"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_SERVICE_NAME": "a=b c"},
+    ],
+    ids=["nothing", "path", "exported"],
+)
+def test_servers_start_in_the_environment_that_opentelemetry_instrument_makes(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    """All that it does before it becomes Gunicorn is to set variables."""
+    given = clean_environment(tmp_path, settings)
+    printed = subprocess.check_output(
+        [*INSTRUMENT, "/usr/bin/env", "--null"], env=given, cwd=tmp_path, text=True
+    )
+    made = dict(variable.split("=", 1) for variable in printed.split("\0") if variable)
+    made.pop("LC_CTYPE", None)  # each Python sets it for itself where no locale is set
+    assert instrumented(given, tmp_path) == made
 
 
 SHARING = """

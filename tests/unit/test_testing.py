@@ -69,7 +69,7 @@ def test_line_has_ids_and_status_when_event_cannot_be_composed(
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as broken:
-        broken.setattr("otel_canonical.request.composer.Composer._requester", fail)
+        broken.setattr("otel_canonical.request.first_facts.FirstFacts.read", fail)
         with capture_events() as events:
             Client().get("/ok/", HTTP_HOST="localhost")
     assert list(events[0]) == ["ts", "event_type", "resp_status", "req_id"]

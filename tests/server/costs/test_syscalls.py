@@ -6,8 +6,9 @@ import collections
 import re
 from pathlib import Path
 
+from tests.support.environments import INSTRUMENT
 from tests.support.peers.tools import require_tool
-from tests.support.servers import GUNICORN, INSTRUMENT, gunicorn
+from tests.support.servers import GUNICORN, gunicorn
 
 REQUESTS = 12
 #: The first ones import and fill caches.

@@ -29,18 +29,19 @@ pytest.importorskip("grpc", reason="pip install opentelemetry-exporter-otlp-prot
 
 from tests.support.otlp_sink import grpc_sink, is_server
 from tests.support.servers import eventually, gunicorn
+from tests.support.soak import IS_SOAK
 from tests.support.traced_site import traced_site
 
 GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_METRICS_EXPORTER": "none"}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("-k", "sync"),
-        ("-k", "gthread", "--threads", "4"),
         ("-k", "gevent"),
         ("-k", "sync", "--preload"),
+        *([("-k", "sync"), ("-k", "gthread", "--threads", "4")] if IS_SOAK else []),
     ],
     ids=lambda arguments: arguments[-1] if arguments[-1].startswith("-") else arguments[1],
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT
 from tests.support.raw_requests import begin, leave
-from tests.support.servers import GUNICORN, INSTRUMENT, Line, Server, eventually, gunicorn
+from tests.support.servers import GUNICORN, Line, Server, eventually, gunicorn
 from tests.support.ways_to_start import with_hooks_file
 
 MODULE = """

@@ -14,17 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.addresses import unused_address
+from tests.support.environments import INSTRUMENT
 from tests.support.raw_requests import send
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    PATIENCE_S,
-    PROGRAMS,
-    Line,
-    Server,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, PATIENCE_S, PROGRAMS, Line, Server, eventually, gunicorn
 
 #: A slow line every now and then shows the pool while nothing is answered.
 OFTEN_SLOW = {

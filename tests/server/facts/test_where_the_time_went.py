@@ -20,6 +20,9 @@ ENDINGS = ("request", "timeout", "lost")
 #: A page's rest counts when this machine let it be small: other work on it only adds.
 MOST_TOURS = 5
 
+#: In an undisturbed request.
+MOST_WAIT_S = 0.001
+
 #: As in the program `eats_time`.
 NAPS = {
     "middleware": 0.05,
@@ -89,9 +92,24 @@ def eater(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+def undisturbed(server: Server, path: str) -> Line:
+    """Ask until the thread had its CPU at once, each time; return that line.
+
+    Where it waits for a CPU between two readings of clocks, a state and the whole time can't be as exact.
+    """
+
+    def ask() -> Line | None:
+        _, line = server.ask(path)
+        return line if float(line["resp_cpu_wait"]) < MOST_WAIT_S else None
+
+    line = eventually(ask, server.report)
+    assert line is not None
+    return line
+
+
 def test_each_place_has_what_was_spent_in_it(eater: Server) -> None:
     """No less, and as they add up to the whole, no more either."""
-    _, line = eater.ask("/everywhere/")
+    line = undisturbed(eater, "/everywhere/")
     expected = {
         "mw_time": 2 * NAPS["middleware"],
         "view_time": NAPS["view"],
@@ -106,7 +124,7 @@ def test_each_place_has_what_was_spent_in_it(eater: Server) -> None:
     assert float(line["tpl_time"]) >= NAPS["template"] + NAPS["query"]
     assert "resp_overlap" not in line
     assert sums_of(line).are_right(), line
-    assert float(line["resp_blocked"]) >= sum(expected.values())
+    assert float(line["resp_blocked"]) >= sum(expected.values()) - MOST_WAIT_S
 
 
 @pytest.mark.parametrize("view", ["side_by_side", "gathers"])
@@ -126,7 +144,7 @@ def test_sleeping_is_blocked_and_computing_is_cpu(eater: Server) -> None:
 
     Clocks are read one after the other: a state may differ from the nap by what that takes, below 1 ms.
     """
-    _, slept = eater.ask("/sleeps/?s=0.3")
+    slept = undisturbed(eater, "/sleeps/?s=0.3")
     _, burnt = eater.ask("/burns/?s=0.3")
     assert float(slept["resp_blocked"]) >= 0.3 - 0.001
     assert float(slept["resp_cpu_time"]) < 0.1

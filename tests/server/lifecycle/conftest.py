@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, otlp_sink
-from tests.support.servers import (
-    clean_environment,
-)
 
 
 @pytest.fixture

@@ -10,15 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.operating import stop_politely
 from tests.support.otlp_sink import otlp_sink
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    PROGRAMS,
-    clean_environment,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, PROGRAMS, gunicorn
 from tests.support.ways_to_start import said, with_hooks_file
 
 

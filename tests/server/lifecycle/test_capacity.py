@@ -14,15 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT
 from tests.support.live import ps
 from tests.support.raw_requests import send
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    Server,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, Server, eventually, gunicorn
 from tests.support.soak import IS_SOAK
 
 pytestmark = pytest.mark.soak

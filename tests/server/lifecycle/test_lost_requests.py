@@ -12,13 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT
 from tests.support.raw_requests import request_id, send
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, eventually, gunicorn
 from tests.support.stuck_requests import busy_worker, line_after_shutdown
 
 DEATHS = {

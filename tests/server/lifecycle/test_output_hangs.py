@@ -25,18 +25,10 @@ from tests.support.descriptors import (
     read_now,
     without_override,
 )
+from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.operating import wait_until_all_serve
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    PATIENCE_S,
-    PROGRAMS,
-    Server,
-    clean_environment,
-    eventually,
-    gunicorn,
-    stop,
-)
+from tests.support.servers import GUNICORN, PATIENCE_S, PROGRAMS, Server, eventually, gunicorn, stop
+from tests.support.soak import IS_SOAK
 
 #: Of Gunicorn's heartbeat; a worker that waits for a reader is killed after it.
 TIMEOUT_S = 3
@@ -197,8 +189,17 @@ def test_nothing_waits_in_any_worker_class(worker_class: str, kind: str, tmp_pat
         assert_whole(read_now(reader))
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
-@pytest.mark.parametrize("owner", ["ours", pytest.param("another user's", marks=needs_root)])
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("worker_class", "owner"),
+    [
+        *((worker_class, "ours") for worker_class in CLASSES),
+        *(
+            pytest.param(worker_class, "another user's", marks=needs_root)
+            for worker_class in (CLASSES if IS_SOAK else ["sync"])
+        ),
+    ],
+)
 def test_arbiter_goes_on_when_lost_lines_have_no_room(
     worker_class: str, owner: str, tmp_path: Path
 ) -> None:
@@ -234,7 +235,8 @@ def test_arbiter_goes_on_when_lost_lines_have_no_room(
     assert "WORKER TIMEOUT" not in server.stderr.read_text()
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
+@pytest.mark.soak
+@pytest.mark.parametrize("worker_class", CLASSES if IS_SOAK else ["sync", "asgi"])
 def test_error_log_in_the_same_pipe_stops_nothing(worker_class: str, tmp_path: Path) -> None:
     """`2>&1`: neither our report of lost lines nor Gunicorn's own messages wait for the reader."""
     app, *arguments = CLASSES[worker_class]

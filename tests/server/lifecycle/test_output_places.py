@@ -18,7 +18,8 @@ import pytest
 
 from otel_canonical.event import logfmt
 from tests.support.descriptors import NOBODY, needs_root
-from tests.support.servers import GUNICORN, INSTRUMENT, PATIENCE_S, Server, eventually, gunicorn
+from tests.support.environments import INSTRUMENT
+from tests.support.servers import GUNICORN, PATIENCE_S, Server, eventually, gunicorn
 
 VARIABLE = "OTEL_PYTHON_CANONICAL_OUTPUT"
 

@@ -23,16 +23,11 @@ from tests.support.busy_servers import (
     in_threads,
     in_two_classes,
 )
+from tests.support.environments import clean_environment
 from tests.support.load import said_by
 from tests.support.otlp_sink import OtlpSink
 from tests.support.processes import descriptors_of, has_children
-from tests.support.servers import (
-    GUNICORN_VERSION,
-    PATIENCE_S,
-    Server,
-    clean_environment,
-    eventually,
-)
+from tests.support.servers import GUNICORN_VERSION, PATIENCE_S, Server, eventually
 
 pytestmark = pytest.mark.soak
 

@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT
 from tests.support.operating import stop_politely
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    PROGRAMS,
-    Server,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, PROGRAMS, Server, eventually, gunicorn
 
 
 class Hooked:

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import INSTRUMENT
 from tests.support.operating import stop_politely
-from tests.support.servers import (
-    GUNICORN,
-    INSTRUMENT,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, gunicorn
 from tests.support.ways_to_start import facts, nothing_inherited, said, with_hooks_file
 
 

@@ -26,20 +26,12 @@ from tests.support.busy_servers import (
     in_two_classes,
     started,
 )
+from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.load import said_by, under_load
 from tests.support.operating import renew_workers
 from tests.support.otlp_sink import OtlpSink
 from tests.support.processes import descriptors_of, is_alive, process_that_runs, processes_of
-from tests.support.servers import (
-    GUNICORN,
-    GUNICORN_VERSION,
-    INSTRUMENT,
-    PROGRAMS,
-    Server,
-    clean_environment,
-    eventually,
-    gunicorn,
-)
+from tests.support.servers import GUNICORN, GUNICORN_VERSION, PROGRAMS, Server, eventually, gunicorn
 
 pytestmark = pytest.mark.soak
 

@@ -20,9 +20,10 @@ from otel_canonical.pool import layout
 from otel_canonical.reading.live import pages
 from otel_canonical.reading.problems import CommandFailed
 from tests.support.addresses import unused_address
+from tests.support.environments import INSTRUMENT
 from tests.support.live import CLASSES, COMMAND, held, open_requests, otel_canonical, ps, stacks
 from tests.support.processes import descriptors_of
-from tests.support.servers import GUNICORN, INSTRUMENT, eventually, gunicorn
+from tests.support.servers import GUNICORN, eventually, gunicorn
 
 REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
 #: What answers at once takes this long, s, with the start of an interpreter on a busy machine. The look

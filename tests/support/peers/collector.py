@@ -20,9 +20,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, otlp_sink
 from tests.support.peers.tools import REPOSITORY, built_once, require_tool, run_or_give_up
-from tests.support.servers import clean_environment, eventually, stop
+from tests.support.servers import eventually, stop
 
 HERE = "tests/support/peers/otelcol"
 SOURCES = [REPOSITORY / HERE / name for name in ("build", "manifest.yaml", "go.mod", "go.sum")]
@@ -223,7 +224,7 @@ def _with_ids_in_base64(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     return {
-        key: base64.b64encode(bytes.fromhex(value)).decode()
+        key: base64.urlsafe_b64encode(bytes.fromhex(value)).decode()
         if key in IDS
         else _with_ids_in_base64(value)
         for key, value in part.items()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.addresses import listens, unused_address
+from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, otlp_sink
 from tests.support.peers.tools import give_up
-from tests.support.servers import clean_environment, eventually, stop
+from tests.support.servers import eventually, stop
 
 
 @dataclass

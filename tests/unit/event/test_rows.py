@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_canonical.event import logfmt
-from otel_canonical.event.rows import DETAILS, POOL, PlainRow, TextRow
+from otel_canonical.event.row_text import TEXTS_REMEMBERED, KnownTexts
+from otel_canonical.event.rows import (
+    DETAILS,
+    IDS,
+    POOL,
+    WRITTEN,
+    JoinedRow,
+    PlainRow,
+    TextRow,
+    Written,
+    apart,
+)
 
 ROW = PlainRow("sampled", "resp_status", "resp_time")
 #: Nanoseconds, of which microseconds are shown.
@@ -67,10 +80,11 @@ def test_values_of_a_row_are_any_sequence() -> None:
     assert ROW.as_logfmt([*VALUES]) == ROW.as_logfmt(VALUES)
 
 
-def test_number_that_is_none_is_not_written_without_quotes() -> None:
-    """An app may pass any object as its status; the caller writes it the slow way then."""
-    with pytest.raises(TypeError):
-        PlainRow("resp_status").as_logfmt(("200 forged=1",))
+def test_status_that_is_no_number_is_not_written_without_quotes() -> None:
+    """An app may pass any object as its status."""
+    assert PlainRow("resp_status").as_logfmt(("200 forged=1",)) == 'resp_status="200 forged=1"'
+    written = [PlainRow("resp_status").as_logfmt((status,)) for status in (1, True, 1.0, 1)]
+    assert written == [f"resp_status={text}" for text in ("1", "true", "1.0", "1")]
 
 
 TEXTS = TextRow("req_route", "req_client", "req_user_agent", "req_bytes", "req_queue_time")
@@ -102,3 +116,53 @@ def test_row_that_remembers_writes_new_values() -> None:
         assert POOL.as_logfmt((4, active, 0, 4, 1)) == (
             f"g_w_count=4 g_w_active={active} g_backlog=0 g_t_count=4 g_t_active=1"
         )
+
+
+JOINED = JoinedRow(
+    PlainRow("resp_status", "resp_time"), TEXTS, PlainRow("resp_cpu_wait"), WRITTEN, IDS
+)
+NANOSECONDS = st.sampled_from([0, 499, 500, 999_999_499, 999_999_500]) | st.integers(0, 10**13)
+
+
+@given(
+    st.tuples(st.integers(0, 999), NANOSECONDS),
+    st.tuples(ANY, ANY, ANY, ANY, ANY),
+    NANOSECONDS,
+    st.tuples(st.integers(2, 9**9), st.integers(0, 9**9), st.sampled_from(["id1", "f" * 32])),
+)
+def test_joined_row_says_what_its_rows_say(
+    head: tuple[int, int], texts: tuple[str | float | None, ...], waited_ns: int, ids: Any
+) -> None:
+    """One step instead of several: as a line, as pairs and as attributes."""
+    pool = Written.of(POOL, (4, 1, 0, 4, 1))
+    values = (*head, *texts, waited_ns, pool, *ids)
+    rows = JOINED.parts(values)
+    assert [part for _, part in rows] == [head, texts, (waited_ns,), pool.values, ids]
+    lines = [row.as_logfmt(part) for row, part in rows]
+    assert JOINED.as_logfmt(values) == " ".join([line for line in lines if line])
+    assert list(JOINED.pairs(values)) == [pair for row, part in rows for pair in row.pairs(part)]
+    attributes = [row.attributes(part).items() for row, part in apart([(JOINED, values)])]
+    assert list(JOINED.attributes(values).items()) == [pair for row in attributes for pair in row]
+
+
+def test_joined_row_with_a_value_too_many_is_refused() -> None:
+    """Each would stand under another's key."""
+    pool = Written.of(POOL, (4, 1, 0, 4, 1))
+    values = (200, 1, *[None] * 5, 0, pool, 1, 2, "id1")
+    assert JOINED.as_logfmt(values)
+    for wrong in ((*values, 1), values[:-1]):
+        with pytest.raises(ValueError, match="unpack"):
+            JOINED.as_logfmt(wrong)
+        with pytest.raises(ValueError, match="argument"):
+            JOINED.pairs(wrong)
+
+
+def test_texts_of_clients_are_forgotten_in_time() -> None:
+    """They choose them; long ones are not remembered at all."""
+    known = KnownTexts("req_route", str)
+    for number in range(3 * TEXTS_REMEMBERED):
+        assert known.add(f"r {number}") == f' req_route="r {number}"'
+        assert len(known) <= TEXTS_REMEMBERED
+    before = len(known)
+    assert known.add("x" * 201) == f" req_route={'x' * 201}"
+    assert len(known) == before

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from otel_canonical.event.event import EventType
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.rows import FilledRow
 from otel_canonical.process.garbage import collections
 from otel_canonical.process.resident import resident_memory
 from otel_canonical.request import process_facts, time_facts
+from otel_canonical.request.first_facts import FirstFacts, add_response
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.server_timing import server_timing
 from otel_canonical.request.tallies import WebsocketTally
+from otel_canonical.settings import Settings
 
 MILLISECOND = 1_000_000
 
@@ -33,7 +37,10 @@ def a_request(elapsed_ms: int = 8, **facts: Any) -> RequestScope:
 def facts_of(scope: RequestScope) -> dict[str, Any]:
     """Return the fields that say where its time went."""
     rows: list[FilledRow] = []
-    time_facts.add_time_facts(rows, scope)
+    reader = FirstFacts(Settings(), RedactionPolicy(()))
+    values, _, _, overlap_ns = reader.read(scope, EventType.REQUEST, 0)
+    add_response(rows, values[-8:])
+    time_facts.add_surprises(rows, scope, overlap_ns)
     return {key: value for row, values in rows for key, value in row.pairs(values)}
 
 
