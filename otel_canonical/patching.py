@@ -1,6 +1,6 @@
 """Patches foreign code; nothing else in this package wraps any.
 
-Lives in every process. `git grep -E '(patch|shadow|supply|wrapped)[(]' otel_canonical` lists every patch. One
+Lives in every process. `git grep -E '(patch|supply|wrapped)[(]' otel_canonical` lists every patch. One
 costs nothing at run time: callers reach what `make` returned, with nothing around it. A replacement
 carries the names of its patches in `__otel_canonical__`: for debugging, and so that the same patch is
 never applied twice.
@@ -20,10 +20,6 @@ T = TypeVar("T")
 MARK = "__otel_canonical__"
 
 _MISSING = object()
-
-#: Hides a method of one object behind a function that does not call it: `shadow(span, "end", end)`.
-#: The built-in function itself, because it runs for each exported request.
-shadow: Callable[[Any, str, Any], None] = setattr
 
 
 def patch(owner: Any, name: str, make: Callable[[T], T], *, is_optional: bool = False) -> bool:
