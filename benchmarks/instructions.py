@@ -38,7 +38,7 @@ OK, QUERIES = "/ok/", "/queries/10/"
 BOUNDS = {
     (3, 11): {
         ("ours-sqlite3", OK): 0.165,
-        ("ours-otlp-100", QUERIES): 0.251,
+        ("ours-otlp-100", QUERIES): 0.175,
     },
 }
 #: So much more than a bound is allowed.

@@ -174,13 +174,8 @@ class CanonicalEvent:
             found: dict[str, AttributeValue] = {}
             for row, values in apart(self._rows):
                 if row is LOOSE:  # no other row holds the app's fields
-                    loose = row.attributes(values)
-                    app = {
-                        name: value
-                        for name, value in loose.items()
-                        if name.startswith(APP_ATTRIBUTE_PREFIX)
-                    }
-                    found = {**app, **found, **loose}
+                    app, others = app_and_others(row.attributes(values))
+                    found = {**app, **found, **others}
                 else:
                     found.update(row.attributes(values))
             if not isinstance(self._stack, str):
@@ -189,6 +184,17 @@ class CanonicalEvent:
                 found[STACK_ATTRIBUTE] = self._stack
             self._attributes = _fitted(found)
         return self._attributes
+
+
+def app_and_others(
+    loose: Mapping[str, AttributeValue],
+) -> tuple[dict[str, AttributeValue], dict[str, AttributeValue]]:
+    """Return the app's attributes among some, and the others."""
+    app: dict[str, AttributeValue] = {}
+    others: dict[str, AttributeValue] = {}
+    for name, value in loose.items():
+        (app if name.startswith(APP_ATTRIBUTE_PREFIX) else others)[name] = value
+    return app, others
 
 
 #: Also the one-line stack of a `slow` event.

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from otel_canonical.event.bounds import ATTRIBUTE_OVERHEAD, limits
-from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.event.event import CanonicalEvent, app_and_others
 from otel_canonical.event.fields import STACK_ATTRIBUTE
-from otel_canonical.event.rows import PlainRow, Row, TextRow, Values
+from otel_canonical.event.rows import LOOSE, PlainRow, Row, TextRow, Values
 from otel_canonical.otel.otlp_values import before_text, key_values, name_of
 from otel_canonical.otel.protobuf import SIZES, varint
 
@@ -56,6 +56,11 @@ def _by_rows(event: CanonicalEvent) -> list[bytes]:
         elif isinstance(row, PlainRow | TextRow):
             _writers[row] = _writer_of(row)
             _writers[row](values, add)
+        elif row is LOOSE:
+            # In the order of `CanonicalEvent.attributes`: the first record is compared byte by byte.
+            app, others = app_and_others(row.attributes(values))
+            found[:0] = key_values(app)
+            found += key_values(others)
         else:
             found += key_values(row.attributes(values))
     if event.stack:

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    InMemoryLogRecordExporter,
+    SimpleLogRecordProcessor,
+)
 from opentelemetry.trace import INVALID_SPAN
 
 from otel_canonical.event import rows
@@ -54,15 +58,22 @@ def check(made: list[FilledRow], stack: str = "") -> dict[str, Any]:
     """Emit and encode an event; compare it with its attributes and with OpenTelemetry's encoding."""
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     event, again = (CanonicalEvent(EventType.REQUEST, made, stack, 7) for _ in range(2))
     LogEvents(provider.get_logger("test")).emit(event, INVALID_SPAN)
+    provider.force_flush()
+    provider.shutdown()
     [readable] = exporter.get_finished_logs()
+    assert not event.has_attributes()
     message = encode_logs([]).resource_logs.add().scope_logs.add().log_records.add()
     message.ParseFromString(otlp_wire.log_record(readable))
     found = parsed(event, message)
-    assert found == again.attributes()
+    # In the same order, too: a worker's first record is compared with OpenTelemetry's encoding.
+    assert list(found.items()) == list(again.attributes().items())
     assert message.body.string_value == summary(EventType.REQUEST, again.attributes())
+    encode = BatchEncoder(LOG_RECORDS, encode_logs)
+    assert encode_logs([readable]) == encode([readable])
+    assert all(envelope.parts for envelope in encode._envelopes.values())
     # Once more, when somebody has read them.
     assert event.attributes() == again.attributes()
     message.ParseFromString(otlp_wire.log_record(readable))
