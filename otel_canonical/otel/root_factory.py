@@ -118,7 +118,7 @@ class RootFactory:
                 root.is_excluded = True
             elif self._recording is None:
                 if caller is None and not self._names_all:
-                    root = UnnamedRoot(digits[16:], digits[:16], None)
+                    root = UnnamedRoot(digits)
                 else:
                     root = _unexported(caller, digits)
             else:

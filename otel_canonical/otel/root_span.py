@@ -167,9 +167,34 @@ class UnexportedRoot(OtelRoot, LazyContextSpan):
 
 
 class UnnamedRoot(UnexportedRoot):
-    """The root of a request without a caller, where nothing is exported: its ids name nothing."""
+    """The root of a request without a caller, where nothing is exported: its ids name nothing.
+
+    Args:
+        digits: 16 of the span, then 32 of the trace. They are divided for those who ask.
+    """
 
     is_named = False
+
+    def __init__(self, digits: str) -> None:
+        self._digits = digits
+
+    @property
+    def trace_id(self) -> str:  # type: ignore[override]
+        """32 hex digits."""
+        return self._digits[16:]
+
+    @property
+    def span_id(self) -> str:  # type: ignore[override]
+        """16 hex digits."""
+        return self._digits[:16]
+
+    def attach(self, parent: Context | None, scope: RequestScope) -> None:
+        """Make the span and the scope current in this thread, greenlet or task."""
+        if parent:
+            super().attach(parent, scope)
+        else:
+            # As above, without a look at the span: it is this object.
+            self._token = otel_context.attach(Context({SCOPE_KEY: scope, _SPAN_KEY: self}))
 
 
 class RootSpan(OtelRoot):

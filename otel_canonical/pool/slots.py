@@ -64,7 +64,8 @@ WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 USER_TEXTS = {"user": 128}
 
 #: The head as `Slot.open` writes it: what is not known yet is 0.
-_OPENING = struct.Struct("=QBBH12xQQQ16x")
+#: In the machine's own alignment, which is the same here and is packed faster.
+_OPENING = struct.Struct("@QBBH12xQQQ16x")
 _HEAD = struct.Struct("=QBBHHHIIQQQqIHH")
 _LENGTH = struct.Struct("=H")
 _STATE_AT = 8
@@ -137,10 +138,22 @@ class Slot:
         """Show a new request. `texts` are in the order of `REQUEST_TEXTS`, and cut to their limits."""
         self.started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
-        packed = _packed(texts, _REQUEST_LIMITS)
+        request_id, _, _, _, method, host, client, path = texts
+        packed = "\0".join(texts).encode("utf-8", "replace")
+        # Only what a client has sent may hold a zero byte.
+        if (
+            len(packed) > _REQUEST_LIMITS[-1]
+            or "\0" in path
+            or "\0" in host
+            or "\0" in client
+            or "\0" in method
+            or "\0" in request_id
+        ):
+            packed = _cut(texts, _REQUEST_LIMITS)
         size = len(packed)
-        times = thread_id, started_ns, started_wall_ns
-        head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
+        head = _OPENING.pack(
+            sequence, OPEN, export_mark, size, thread_id, started_ns, started_wall_ns
+        )
         at = self._at
         # The sequence is the first word of the head.
         self.memory[at : at + REQUEST_START + size + WORD] = head + packed + head[:WORD]
@@ -272,12 +285,18 @@ def is_torn(slot: bytes) -> bool:
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
     packed = "\0".join(texts).encode("utf-8", "replace")
     if len(packed) > limits[-1] or packed.count(0) != len(limits) - 1:
-        # A text is too long, or holds a zero byte: cut or clean each of them.
-        packed = b"\0".join(
+        packed = _cut(texts, limits)
+    return packed
+
+
+def _cut(texts: Sequence[str], limits: Sequence[int]) -> bytes:
+    """Return texts of which one is too long, or holds a zero byte, each cut and cleaned."""
+    return b"\0".join(
+        [
             text.encode("utf-8", "replace")[:limit].replace(b"\0", b" ")
             for text, limit in zip(texts, limits, strict=True)
-        )
-    return packed
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=512)

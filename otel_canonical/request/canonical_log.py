@@ -35,6 +35,9 @@ from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.request.slot_stock import SlotStock
 from otel_canonical.settings import Settings
 
+#: What a slot shows of a request whose ids name nothing.
+_NO_TRACE = ("", "", "")
+
 #: How often a line is tried again when signal handlers of the app's raise while it is made.
 MOST_TRIES = 3
 
@@ -132,9 +135,10 @@ class CanonicalLog(RequestProgress):
         scope.client = client
         if "HOST" in headers:
             scope.host = without_port(headers["HOST"])
-        length = headers.get("CONTENT-LENGTH")
-        if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
-            scope.content_length = int(length)
+        if "CONTENT-LENGTH" in headers:
+            length = headers["CONTENT-LENGTH"]
+            if length.isdecimal() and len(length) <= LENGTH_DIGITS:
+                scope.content_length = int(length)
         # Skip id and queue look-ups when the request has none of those headers, the usual case.
         has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
         if has_context_headers:
@@ -151,11 +155,14 @@ class CanonicalLog(RequestProgress):
         self.in_flight[id(scope)] = scope
         slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
         if slot is not None:
+            if root.is_named:
+                caller_span_id = root.caller_span_id if root.caller is not None else ""
+                trace = root.trace_id, root.span_id, caller_span_id
+            else:
+                trace = _NO_TRACE
             texts = (
                 scope.request_id,
-                root.trace_id if root.is_named else "",
-                root.span_id if root.is_named else "",
-                root.caller_span_id if root.caller is not None else "",
+                *trace,
                 method,
                 scope.host or "",
                 client or "",

@@ -79,8 +79,8 @@ class Requests:
         scope.pid, scope.worker_requests = maybe(5), maybe(pick.randrange(10**6))
         scope.request_id = pick.choice(("0123456789abcdef" * 2, "id:1"))
         scope.has_context_headers = scope.request_id == "id:1"
-        make_root = pick.choice((UnnamedRoot, UnexportedRoot))
-        scope.root = make_root("a" * 32, "b" * 16, None)
+        unnamed, named = UnnamedRoot("ab" * 24), UnexportedRoot("a" * 32, "b" * 16, None)
+        scope.root = pick.choice((unnamed, named))
         backlog, waiting = pick.choice((None, 0, 3)), pick.choice((None, 0, 5))
         scope.pool = maybe(PoolState(2, 1, pick.choice((None, 8)), 1, backlog, waiting))
         for _ in range(pick.choice((0, 0, 6))):
