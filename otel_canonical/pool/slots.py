@@ -101,6 +101,7 @@ class Slot:
 
     __slots__ = (
         *("_active_at", "_at", "_busy_at", "_busy_ns", "_sequence", "_system_at"),
+        *("_route_at", "_route_length_at"),
         *("halves", "memory", "quarters", "queries_at", "since_at", "sql_at", "sql_texts"),
         *("started_ns", "state_at", "status_at", "words"),
     )
@@ -117,6 +118,8 @@ class Slot:
         self._system_at = (at + _SYSTEM_AT) // 4
         self.since_at = (at + _SINCE_AT) // 8
         self.status_at = (at + _STATUS_AT) // 2
+        self._route_at = at + ROUTE_START
+        self._route_length_at = (at + _ROUTE_LENGTH_AT) // 2
         self._busy_at = busy_at // 8
         self._active_at = active_at // 8
         self._sequence = 0
@@ -207,7 +210,12 @@ class Slot:
         """Show what its URL was resolved to: `ROUTE_TEXTS`, without a path that the request's texts show."""
         has_path = len(texts) == len(ROUTE_TEXTS)
         packed = _packed(texts, _ROUTE_LIMITS) if has_path else _packed_names(*texts)
-        self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, packed)
+        size = len(packed)
+        # As `_write_part` does, without its call: this runs for every request.
+        if self.started_ns == started_ns:
+            start = self._route_at
+            self.memory[start : start + size] = packed
+            self.quarters[self._route_length_at] = size
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
