@@ -173,10 +173,11 @@ class UnnamedRoot(UnexportedRoot):
         digits: 16 of the span, then 32 of the trace. They are divided for those who ask.
     """
 
-    is_named = False
-
     def __init__(self, digits: str) -> None:
         self._digits = digits
+        # Of the object, not of the class: every request reads them, which is faster so.
+        self.is_named = self.is_recorded = False
+        self.mark = UNEXPORTED
 
     @property
     def trace_id(self) -> str:  # type: ignore[override]
