@@ -149,7 +149,7 @@ class RootFactory:
         tracer, head, rates, find_way = recording
         is_taken: bool | None = None
         if head is not None:
-            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
+            trace_id = caller.trace_id if caller is not None else int(digits[16:48], 16)
             if caller is None:
                 is_taken = head.decides(trace_id)
                 if is_taken is False:
@@ -241,7 +241,7 @@ def _unexported(
 ) -> UnexportedRoot:
     # Ids of zeros only would be invalid: a chance of 1 in 2^64.
     if caller is None:
-        return UnexportedRoot(digits[16:], digits[:16], None, state)
+        return UnexportedRoot(digits[16:48], digits[:16], None, state)
     return UnexportedRoot(
         f"{caller.trace_id:032x}", digits[:16], caller, state or caller.trace_state
     )

@@ -182,7 +182,7 @@ class UnnamedRoot(UnexportedRoot):
     @property
     def trace_id(self) -> str:  # type: ignore[override]
         """32 hex digits."""
-        return self._digits[16:]
+        return self._digits[16:48]
 
     @property
     def span_id(self) -> str:  # type: ignore[override]

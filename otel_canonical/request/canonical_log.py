@@ -35,9 +35,6 @@ from otel_canonical.request.scope import RequestScope, current_scope, readers
 from otel_canonical.request.slot_stock import SlotStock
 from otel_canonical.settings import Settings
 
-#: What a slot shows of a request whose ids name nothing.
-_NO_TRACE = ("", "", "")
-
 #: How often a line is tried again when signal handlers of the app's raise while it is made.
 MOST_TRIES = 3
 
@@ -148,26 +145,20 @@ class CanonicalLog(RequestProgress):
         except IndexError:
             digits = random_digits.make()
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
-        root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
+        root = self._root_factory.open(scope, digits, is_called=has_context_headers)
         current_scope.set(scope)
         if self._generation[0] != self._seen_generation:
             self._notice_switch()
         self.in_flight[id(scope)] = scope
         slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
         if slot is not None:
+            trace_id = span_id = caller_id = ""
             if root.is_named:
-                caller_span_id = root.caller_span_id if root.caller is not None else ""
-                trace = root.trace_id, root.span_id, caller_span_id
-            else:
-                trace = _NO_TRACE
-            texts = (
-                scope.request_id,
-                *trace,
-                method,
-                scope.host or "",
-                client or "",
-                path if "eyJ" not in path else self._redaction.path(path, {}),
-            )
+                trace_id, span_id = root.trace_id, root.span_id
+                caller_id = root.caller_span_id if root.caller is not None else ""
+            request_id, host = scope.request_id, scope.host or ""
+            shown = path if "eyJ" not in path else self._redaction.path(path, {})
+            texts = (request_id, trace_id, span_id, caller_id, method, host, client or "", shown)
             slot.open(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark, texts)
         elif self._scoreboard is not None:
             self._counts[UNSHOWN] += 1
