@@ -196,6 +196,10 @@ def _counting_procedure(callproc: Callable[..., Any]) -> Callable[..., Any]:
     return callproc_counted
 
 
+#: Stands for the size that a driver takes if it is given none.
+_DRIVERS_OWN = object()
+
+
 def fetchone(self: Any) -> Any:
     """Fetch a row (a method of Django's cursor, which does so through `__getattr__`)."""
     started_ns = time.perf_counter_ns()
@@ -207,14 +211,11 @@ def fetchone(self: Any) -> Any:
     return row
 
 
-def fetchmany(self: Any, *args: Any, **kwargs: Any) -> Any:
+def fetchmany(self: Any, size: Any = _DRIVERS_OWN) -> Any:
     """Fetch some rows (see `fetchone`)."""
     started_ns = time.perf_counter_ns()
     with self.db.wrap_database_errors:
-        if len(args) == 1 and not kwargs:
-            rows = self.cursor.fetchmany(args[0])  # as the ORM does; unpacking takes longer
-        else:
-            rows = self.cursor.fetchmany(*args, **kwargs)
+        rows = self.cursor.fetchmany() if size is _DRIVERS_OWN else self.cursor.fetchmany(size)
     scope = current_scope.get() or carried_scope()
     if scope is not None and scope.is_open:
         # A copy of `_add_rows`, without its call: the ORM fetches each query's rows so.

@@ -28,8 +28,9 @@ from otel_canonical.internal_errors import report_caught, warn
 from otel_canonical.otel.prepared_spans import DirectWay
 from otel_canonical.otel.propagator import HEADERS, headers_read_by
 from otel_canonical.otel.request_span import RequestSpan
-from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot, UnnamedRoot
+from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan
 from otel_canonical.otel.sampler import HeadSampler, Rates
+from otel_canonical.otel.unexported_root import UnexportedRoot, UnnamedRoot
 from otel_canonical.pool.slots import EXPORTED, KEPT
 from otel_canonical.request.scope import RequestScope
 

@@ -13,7 +13,7 @@ from otel_canonical.event import logfmt
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.rows import JoinedRow, apart
-from otel_canonical.otel.root_span import UnexportedRoot, UnnamedRoot
+from otel_canonical.otel.unexported_root import UnexportedRoot, UnnamedRoot
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.process.garbage import collections
 from otel_canonical.request.composer import Composer
