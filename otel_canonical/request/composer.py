@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from otel_canonical.event.chosen_fields import without_excluded
@@ -41,6 +42,7 @@ from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.shown_app_facts import app_pairs
 from otel_canonical.request.slow_queries import SlowQuery
+from otel_canonical.request.tallies import CallTally
 from otel_canonical.request.time_facts import add_surprises
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
@@ -83,7 +85,15 @@ class Composer:
         else:
             rows = rows_apart(values, None, has_plain_head=has_plain_head)
         add_surprises(rows, scope, overlap_ns)
-        _add_tallies(rows, scope)
+        if scope.queries is not None:
+            add_database_facts(rows, scope.queries)
+        if scope.template_renders:
+            rows.append((TEMPLATES, (scope.template_renders, scope.template_ns)))
+        if scope.calls is not None:
+            rows.append((LOOSE, _call_pairs(scope.calls)))
+        # A look-up that failed is neither, but may have taken long.
+        if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
+            rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns)))
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, app_pairs(scope, self._redaction)))
         if scope.neighbours is not None:
@@ -194,20 +204,12 @@ def _bare_ids(scope: RequestScope) -> FilledRow:
     return LOOSE, pairs
 
 
-def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
-    if scope.queries is not None:
-        add_database_facts(rows, scope.queries)
-    if scope.template_renders:
-        rows.append((TEMPLATES, (scope.template_renders, scope.template_ns)))
-    if scope.calls is not None:
-        pairs: Pairs = []
-        # HTTP first, then the others in the order in which they were called.
-        for system, calls in sorted(scope.calls.items(), key=lambda call: call[0] != "http"):
-            pairs.append((f"{system}_calls", calls.count))
-            pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
-            if calls.errors:
-                pairs.append((f"{system}_errors", calls.errors))
-        rows.append((LOOSE, pairs))
-    # A look-up that failed is neither, but may have taken long.
-    if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns)))
+def _call_pairs(calls: Mapping[str, CallTally]) -> Pairs:
+    pairs: Pairs = []
+    # HTTP first, then the others in the order in which they were called.
+    for system, tally in sorted(calls.items(), key=lambda call: call[0] != "http"):
+        pairs.append((f"{system}_calls", tally.count))
+        pairs.append((f"{system}_time", seconds(tally.elapsed_ns)))
+        if tally.errors:
+            pairs.append((f"{system}_errors", tally.errors))
+    return pairs
