@@ -76,9 +76,10 @@ def try_matrix(combinations: list[Combination], wheel: Path, away: Path, directo
         try:
             python, interpreter = prepare(combination, wheel, directory), combination.interpreter
             check_origin(interpreter, python, away)
-            smoke = ("-m", "pytest", *SMOKE, "-q", "-p", "no:cacheprovider")
-            run(interpreter.command(python, *smoke), away)
-            said = versions_in(interpreter, python) + ", the oldest of all" * combination.is_oldest
+            smoke = ("-m", "pytest", *SMOKE, "-q", "-rs", "-p", "no:cacheprovider")
+            counts = counts_in(run(interpreter.command(python, *smoke), away))
+            oldest = ", the oldest of all" * combination.is_oldest
+            said = f"{versions_in(interpreter, python)}{oldest}: {counts}"
         except Failed as error:
             said, passed = str(error), False
         outcome = f"{'passed' if passed else 'FAILED'} {time.monotonic() - started:4.0f} s"
@@ -157,6 +158,14 @@ def check_origin(interpreter: Interpreter, python: Path, away: Path) -> None:
     origin = run(interpreter.command(python, "-c", ask), away).strip()
     if not Path(origin).is_relative_to(python.parents[1]):
         raise Failed(f"imported {origin}, which is not the wheel's")
+
+
+def counts_in(said: str) -> str:
+    """Return how many tests passed and were skipped, and why, from what `pytest -q -rs` says."""
+    *lines, last = said.splitlines()
+    reasons = [line.partition(": ")[2] for line in lines if line.startswith("SKIPPED ")]
+    counts = last.partition(" in ")[0]
+    return f"{counts} ({'; '.join(reasons)})" if reasons else counts
 
 
 def versions_in(interpreter: Interpreter, python: Path) -> str:
