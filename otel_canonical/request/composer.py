@@ -99,23 +99,7 @@ class Composer:
         if scope.neighbours is not None:
             counts = scope.neighbours + Counter([shown_route(scope.route)])
             rows.append((LOOSE, [("g_open", shown_routes(counts))]))
-        root = scope.root
-        last = self._last(scope)
-        if last is None:
-            if scope.pool is not None:
-                rows.append(pool_row(scope.pool))
-            rows.append(_known_ids(scope))
-        elif len(rows) == 1 and has_plain_head and has_whole_response and not stack:
-            rows = [(TRACED_WHOLE if root.is_named else WHOLE, values + last)]
-        else:
-            rows.append((TRACED_LAST if root.is_named else LAST, last))
-        if self._settings.excluded_fields is None:
-            return CanonicalEvent(event_type, rows, stack, now_ns)
-        return self._event(event_type, rows, stack, now_ns)
-
-    def _last(self, scope: RequestScope) -> tuple[Any, ...] | None:
-        """Return the values of the row `LAST` or `TRACED_LAST`; None if not all of it is known."""
-        pool, request_id = scope.pool, scope.request_id
+        pool, root, request_id = scope.pool, scope.root, scope.request_id
         pid, worker_requests = scope.pid, scope.worker_requests
         if (
             pool is None
@@ -124,16 +108,27 @@ class Composer:
             # Most were made by us.
             or (scope.has_context_headers and not request_id.isalnum())
         ):
-            return None
-        known_pool, written = self._last_pool
-        if pool is not known_pool:
-            written = Written.of(*pool_row(pool))
-            self._last_pool = pool, written
-        root = scope.root
-        if not root.is_named:
-            return written, pid, worker_requests, request_id
-        sampled = "true" if root.is_exported else "false"
-        return written, pid, worker_requests, request_id, root.trace_id, root.span_id, sampled
+            if pool is not None:
+                rows.append(pool_row(pool))
+            rows.append(_known_ids(scope))
+        else:
+            known_pool, written = self._last_pool
+            if pool is not known_pool:
+                written = Written.of(*pool_row(pool))
+                self._last_pool = pool, written
+            last: tuple[Any, ...] = written, pid, worker_requests, request_id
+            row, whole_row = LAST, WHOLE
+            if root.is_named:
+                sampled = "true" if root.is_exported else "false"
+                last += root.trace_id, root.span_id, sampled
+                row, whole_row = TRACED_LAST, TRACED_WHOLE
+            if len(rows) == 1 and has_plain_head and has_whole_response and not stack:
+                rows = [(whole_row, values + last)]
+            else:
+                rows.append((row, last))
+        if self._settings.excluded_fields is None:
+            return CanonicalEvent(event_type, rows, stack, now_ns)
+        return self._event(event_type, rows, stack, now_ns)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of ids and status only, for when the whole event can't be composed."""
