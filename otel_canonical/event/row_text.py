@@ -18,11 +18,13 @@ MOST_PIECES = 30
 TEXTS_REMEMBERED = 256
 LONGEST_REMEMBERED = 200
 
+#: Microseconds are written as two groups of three digits: to format a float takes twice as long. There is no
+#: group for a second or more, nor for a negative number.
+MILLISECONDS = {number: f"0.{number:03d}" for number in range(1000)}
+
 _SCOPE = {
-    # Microseconds are written as two groups of three digits: to format a float takes twice as long.
-    # There is no group for a second or more, nor for a negative number.
-    "milliseconds": {number: f"0.{number:03d}" for number in range(1000)},
-    "microseconds": tuple(f"{number:03d}" for number in range(1000)),
+    "milliseconds": MILLISECONDS,
+    "microseconds": tuple([f"{number:03d}" for number in range(1000)]),
 }
 
 #: How a value that needs no quotes is written, by the field's type.
