@@ -18,7 +18,7 @@ class EventAttributes(UserDict[str, AnyValue]):
 
     Args:
         event: the event.
-        beside: attributes that it doesn't have.
+        beside: attributes that it doesn't have; they come first, as they are encoded.
     """
 
     def __init__(self, event: CanonicalEvent, beside: Mapping[str, AnyValue] | None = None) -> None:
@@ -34,7 +34,7 @@ class EventAttributes(UserDict[str, AnyValue]):
     @functools.cached_property
     def data(self) -> dict[str, AnyValue]:  # type: ignore[override]
         """The dictionary that `UserDict` wraps."""
-        return {**self._event.attributes(), **self._beside}
+        return {**self._beside, **self._event.attributes()}
 
     def copy(self) -> dict[str, AnyValue]:  # type: ignore[override]
         """Return a copy as a plain dictionary."""

@@ -41,6 +41,9 @@ DEMO = Path(__file__).parents[2] / "demo"
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 INSTRUMENTED = [*INSTRUMENT, *GUNICORN]
 
+#: Said when our encoding of a record is not OpenTelemetry's.
+UNKNOWN_FIELDS = "with fields that otel-canonical doesn't know"
+
 Line = dict[str, str]
 
 _asked = itertools.count(1)
@@ -274,6 +277,7 @@ def gunicorn(
     assert expects_report or "otel-canonical failed" not in text, (
         f"an error of ours\n{server.report()}"
     )
+    assert UNKNOWN_FIELDS not in text, f"encoded otherwise than by OpenTelemetry\n{server.report()}"
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
