@@ -37,7 +37,7 @@ OK, QUERIES = "/ok/", "/queries/10/"
 #: By Python, row and path: added instructions, as a share of the instructions of the row `bare`.
 BOUNDS = {
     (3, 11): {
-        ("ours-sqlite3", OK): 0.165,
+        ("ours-sqlite3", OK): 0.137,
         ("ours-otlp-100", QUERIES): 0.175,
     },
 }

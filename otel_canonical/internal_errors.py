@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -36,6 +37,12 @@ logger = logging.getLogger("gunicorn.error.otel_canonical")
 
 _last_said_monotonic: dict[str, float] = {}
 _held_back: dict[str, int] = {}
+
+
+#: Return the exception that is being handled, None if there is none. `sys.exc_info` makes a tuple of it.
+current_error: Callable[[], BaseException | None] = getattr(
+    sys, "exception", lambda: sys.exc_info()[1]
+)
 
 
 def is_strict() -> bool:

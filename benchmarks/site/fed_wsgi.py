@@ -54,15 +54,22 @@ def slow_clocks() -> None:
     """Let what we do seldom, or in long requests only, stay as seldom as on a machine without valgrind."""
     modules = {
         name: sys.modules.get(f"otel_canonical.request.{name}")
-        for name in ("time_facts", "canonical_log", "query_tally")
+        for name in ("time_facts", "canonical_log", "query_tally", "process_facts")
     }
     for owner, name in (
         (modules["time_facts"], "LONG_NS"),
+        (modules["time_facts"], "SHOWN_OVERLAP_NS"),
+        (modules["process_facts"], "SHOWN_COLLECTING_NS"),
         (modules["canonical_log"], "SELDOM_NS"),
         (getattr(modules["query_tally"], "thresholds", None), "slow_ns"),
     ):
         if owner is not None:
             setattr(owner, name, getattr(owner, name) * SLOWER)
+    texts = sys.modules.get("otel_canonical.event.row_text")
+    if texts is not None:
+        # A duration of a second or more is written in another way, which costs ten times as much.
+        more = range(1000, 1000 * SLOWER)
+        texts.MILLISECONDS.update({number: f"{number / 1000:.3f}" for number in more})
 
 
 def serve(worker: Any, path: str) -> None:

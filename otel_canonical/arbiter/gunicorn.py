@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from otel_canonical.internal_errors import guarded
+from otel_canonical.internal_errors import current_error, guarded
 from otel_canonical.patching import patch, wrapped
 from otel_canonical.process import error_log
 
@@ -249,10 +249,10 @@ def chain_request_hooks(
         user_before(worker, req)
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        ended(environ, resp, sys.exc_info()[1])
+        ended(environ, resp, current_error())
 
     def users_and_post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        error = sys.exc_info()[1]
+        error = current_error()
         try:
             user_after(worker, req, environ, resp)
         finally:

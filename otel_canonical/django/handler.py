@@ -209,7 +209,7 @@ def read_request(scope: RequestScope) -> None:
     """
     if scope.django_request is None:
         return
-    known = vars(scope.django_request)
+    known = scope.django_request.__dict__
     user = known.get("user")
     if issubclass(type(user), LazyObject):
         # Read past the lazy proxy: its own attributes would trigger the look-up.

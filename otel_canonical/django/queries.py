@@ -26,7 +26,7 @@ from otel_canonical.request.slow_queries import SlowQuery, explaining
 #: A step of Django's `execute_wrappers`.
 Execute = Callable[[Any, Any, bool, Any], Any]
 
-#: Where a connection of Django's keeps its counter.
+#: Where a connection of Django's keeps its counter; `fetchmany` spells it out.
 COUNTER = "_otel_canonical_queries"
 
 
@@ -196,6 +196,10 @@ def _counting_procedure(callproc: Callable[..., Any]) -> Callable[..., Any]:
     return callproc_counted
 
 
+#: Stands for the size that a driver takes if it is given none.
+_DRIVERS_OWN = object()
+
+
 def fetchone(self: Any) -> Any:
     """Fetch a row (a method of Django's cursor, which does so through `__getattr__`)."""
     started_ns = time.perf_counter_ns()
@@ -207,16 +211,19 @@ def fetchone(self: Any) -> Any:
     return row
 
 
-def fetchmany(self: Any, *args: Any, **kwargs: Any) -> Any:
+def fetchmany(self: Any, size: Any = _DRIVERS_OWN) -> Any:
     """Fetch some rows (see `fetchone`)."""
     started_ns = time.perf_counter_ns()
     with self.db.wrap_database_errors:
-        rows = self.cursor.fetchmany(*args, **kwargs)
+        rows = self.cursor.fetchmany() if size is _DRIVERS_OWN else self.cursor.fetchmany(size)
     scope = current_scope.get() or carried_scope()
     if scope is not None and scope.is_open:
         # A copy of `_add_rows`, without its call: the ORM fetches each query's rows so.
-        counter = getattr(self.db, COUNTER, None)
-        if counter is None or not counter.is_quiet:
+        try:
+            is_quiet = self.db._otel_canonical_queries.is_quiet
+        except AttributeError:
+            is_quiet = False
+        if not is_quiet:
             queries = scope.queries or scope.query_tally()
             elapsed_ns = time.perf_counter_ns() - started_ns
             queries.fetch_ns += elapsed_ns

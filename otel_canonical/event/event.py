@@ -122,8 +122,12 @@ class CanonicalEvent:
 
     def as_logfmt(self) -> str:
         """Return the event as one line without a newline."""
+        rows = self._rows
+        if len(rows) == 1:
+            row, values = rows[0]
+            return row.as_logfmt(values)
         fields: list[str] = []
-        for row, values in self._rows:
+        for row, values in rows:
             if text := row.as_logfmt(values):
                 fields.append(text)  # a loop: before 3.12 a comprehension is a call
         return " ".join(fields)

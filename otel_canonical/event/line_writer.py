@@ -62,7 +62,11 @@ class LineWriter:
             # A value of a type that a row's quick way can't write.
             report_caught("encoding an event", error)
             text = self._encode(self._pairs(event))
-        line = (text + "\n").encode("utf-8", "replace")
+        try:
+            line = (text + "\n").encode()
+        except UnicodeEncodeError:
+            # A key or a checked text with half a character.
+            line = (text + "\n").encode("utf-8", "replace")
         if len(line) > self._max_bytes:
             line, shortened = line_length.fit(
                 self._pairs(event), self._encode, self._max_bytes, PROTECTED

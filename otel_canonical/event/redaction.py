@@ -127,7 +127,8 @@ class RedactionPolicy:
             # None and booleans come from the URLconf, not from the path.
             if value is not None and not isinstance(value, bool) and self.is_secret(name, True):
                 spans += _occurrences(path, as_text(value))
-        path = _blank(path, spans)
+        if spans:
+            path = _blank(path, spans)
         return secret_places.without_shapes(path, REDACTED) if "eyJ" in path else path
 
     def text(self, text: str, most: int | None = None, margin: int = MARGIN) -> str:

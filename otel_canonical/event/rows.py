@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from otel_canonical.event import logfmt
 from otel_canonical.event.fields import FIELDS, AttributeValue, FieldValue, attribute_of
 from otel_canonical.event.row_text import RowText
+from otel_canonical.event.row_text import seconds as seconds
+from otel_canonical.event.row_text import seconds_text as seconds_text
 
 Pair = tuple[str, FieldValue]
 
@@ -23,11 +25,6 @@ Pair = tuple[str, FieldValue]
 Values = Sequence[Any]
 
 _TYPES = {field.key: field.type for field in FIELDS}
-
-
-def seconds(elapsed_ns: int) -> float:
-    """Return a duration in seconds, to the microsecond."""
-    return (elapsed_ns + 500) // 1000 / 1e6
 
 
 class Row(Protocol):

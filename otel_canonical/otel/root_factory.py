@@ -28,8 +28,9 @@ from otel_canonical.internal_errors import report_caught, warn
 from otel_canonical.otel.prepared_spans import DirectWay
 from otel_canonical.otel.propagator import HEADERS, headers_read_by
 from otel_canonical.otel.request_span import RequestSpan
-from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan, UnexportedRoot, UnnamedRoot
+from otel_canonical.otel.root_span import SCOPE_KEY, OtelRoot, RootSpan
 from otel_canonical.otel.sampler import HeadSampler, Rates
+from otel_canonical.otel.unexported_root import UnexportedRoot, UnnamedRoot
 from otel_canonical.pool.slots import EXPORTED, KEPT
 from otel_canonical.request.scope import RequestScope
 
@@ -118,7 +119,7 @@ class RootFactory:
                 root.is_excluded = True
             elif self._recording is None:
                 if caller is None and not self._names_all:
-                    root = UnnamedRoot(digits[16:], digits[:16], None)
+                    root = UnnamedRoot(digits)
                 else:
                     root = _unexported(caller, digits)
             else:
@@ -149,7 +150,7 @@ class RootFactory:
         tracer, head, rates, find_way = recording
         is_taken: bool | None = None
         if head is not None:
-            trace_id = caller.trace_id if caller is not None else int(digits[16:], 16)
+            trace_id = caller.trace_id if caller is not None else int(digits[16:48], 16)
             if caller is None:
                 is_taken = head.decides(trace_id)
                 if is_taken is False:
@@ -241,7 +242,7 @@ def _unexported(
 ) -> UnexportedRoot:
     # Ids of zeros only would be invalid: a chance of 1 in 2^64.
     if caller is None:
-        return UnexportedRoot(digits[16:], digits[:16], None, state)
+        return UnexportedRoot(digits[16:48], digits[:16], None, state)
     return UnexportedRoot(
         f"{caller.trace_id:032x}", digits[:16], caller, state or caller.trace_state
     )

@@ -19,8 +19,6 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     StatusCode,
-    TraceFlags,
-    TraceState,
 )
 from opentelemetry.util.types import AttributeValue
 
@@ -41,7 +39,11 @@ from otel_canonical.otel.root_attributes import (
     sampling_attributes,
     shape_of,
 )
-from otel_canonical.otel.sdk_internals import LazyContextSpan, attribute_limit_of, span_key
+from otel_canonical.otel.sdk_internals import (
+    attribute_limit_of,
+    context_variable,
+    span_key,
+)
 from otel_canonical.pool.slots import UNEXPORTED
 from otel_canonical.request.scope import RequestScope
 
@@ -53,7 +55,11 @@ if TYPE_CHECKING:
 #: The scope stands in OpenTelemetry's context, too: code that carries that into a thread carries both.
 SCOPE_KEY = otel_context.create_key("otel-canonical-scope")
 
-_SPAN_KEY = span_key()
+SPAN_KEY = span_key()
+
+_context = context_variable()
+attach = otel_context.attach if _context is None else _context.set
+_detach = otel_context.detach if _context is None else _context.reset
 
 #: The attributes of a span's event `exception` (semantic conventions, "Exceptions").
 EXCEPTION = ("exception.type", "exception.message", ERROR_STACK_ATTRIBUTE)
@@ -97,8 +103,8 @@ class OtelRoot:
     def attach(self, parent: Context | None, scope: RequestScope) -> None:
         """Make the span and the scope current in this thread, greenlet or task."""
         # One new context: each `set_value` would copy it again.
-        ours = {SCOPE_KEY: scope, _SPAN_KEY: self.span}
-        self._token = otel_context.attach(Context({**parent, **ours} if parent else ours))
+        ours = {SCOPE_KEY: scope, SPAN_KEY: self.span}
+        self._token = attach(Context({**parent, **ours} if parent else ours))
 
     def detach(self) -> None:
         """Restore the context that was current before `attach`."""
@@ -106,7 +112,11 @@ class OtelRoot:
         if token is not None:
             # The token holds a context that holds the scope: a cycle for the garbage collector.
             self._token = None
-            otel_context.detach(token)
+            try:
+                _detach(token)
+            except (ValueError, RuntimeError):
+                # Of another context: OpenTelemetry's own way logs that.
+                otel_context.detach(token)
 
     def abandon(self) -> None:
         """Make `detach` do nothing: the context of `attach` is gone, or another one is current."""
@@ -126,50 +136,6 @@ def root_of(scope: RequestScope) -> OtelRoot:
     if not isinstance(root, OtelRoot):
         raise TypeError(f"[BUG] the root of {scope.request_id!r} is {root!r}")
     return root
-
-
-class UnexportedRoot(OtelRoot, LazyContextSpan):
-    """The root of a request that isn't recorded: ids. It is also its own span, which saves an object."""
-
-    trace_state: TraceState | None = None
-
-    def __init__(
-        self,
-        trace_id: str,
-        span_id: str,
-        caller: SpanContext | None,
-        trace_state: TraceState | None = None,
-    ) -> None:
-        self.trace_id = trace_id
-        self.span_id = span_id
-        if caller is not None:
-            self.caller = caller
-        if trace_state is not None:
-            self.trace_state = trace_state
-
-    @property
-    def span(self) -> Span:  # type: ignore[override]
-        """This object."""
-        return self
-
-    def get_span_context(self) -> SpanContext:
-        """Return the ids as OpenTelemetry's type."""
-        flags = TraceFlags.RANDOM_TRACE_ID
-        if self.caller is not None:
-            flags &= self.caller.trace_flags
-        return SpanContext(
-            int(self.trace_id, 16),
-            int(self.span_id, 16),
-            is_remote=False,
-            trace_flags=TraceFlags(flags),
-            trace_state=self.trace_state,
-        )
-
-
-class UnnamedRoot(UnexportedRoot):
-    """The root of a request without a caller, where nothing is exported: its ids name nothing."""
-
-    is_named = False
 
 
 class RootSpan(OtelRoot):

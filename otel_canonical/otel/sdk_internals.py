@@ -18,8 +18,10 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor, Tracer, TracerProvider
@@ -132,6 +134,15 @@ def span_key() -> str:
     https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/trace/propagation/__init__.py
     """
     return next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+
+
+def context_variable() -> ContextVar[Context] | None:
+    """Return the variable that holds the current context; without it a request takes two calls more, twice.
+
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/context/contextvars_context.py
+    """
+    variable = getattr(getattr(otel_context, "_RUNTIME_CONTEXT", None), "_current_context", None)
+    return variable if isinstance(variable, ContextVar) else None
 
 
 class LazyContextSpan(NonRecordingSpan):

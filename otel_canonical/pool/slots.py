@@ -64,7 +64,8 @@ WATCH_TEXTS = {"after_s": 12, "loc": 290, "cause_loc": 290}
 USER_TEXTS = {"user": 128}
 
 #: The head as `Slot.open` writes it: what is not known yet is 0.
-_OPENING = struct.Struct("=QBBH12xQQQ16x")
+#: In the machine's own alignment, which is the same here and is packed faster.
+_OPENING = struct.Struct("@QBBH12xQQQ16x")
 _HEAD = struct.Struct("=QBBHHHIIQQQqIHH")
 _LENGTH = struct.Struct("=H")
 _STATE_AT = 8
@@ -100,6 +101,7 @@ class Slot:
 
     __slots__ = (
         *("_active_at", "_at", "_busy_at", "_busy_ns", "_sequence", "_system_at"),
+        *("_route_at", "_route_length_at"),
         *("halves", "memory", "quarters", "queries_at", "since_at", "sql_at", "sql_texts"),
         *("started_ns", "state_at", "status_at", "words"),
     )
@@ -116,6 +118,8 @@ class Slot:
         self._system_at = (at + _SYSTEM_AT) // 4
         self.since_at = (at + _SINCE_AT) // 8
         self.status_at = (at + _STATUS_AT) // 2
+        self._route_at = at + ROUTE_START
+        self._route_length_at = (at + _ROUTE_LENGTH_AT) // 2
         self._busy_at = busy_at // 8
         self._active_at = active_at // 8
         self._sequence = 0
@@ -137,10 +141,25 @@ class Slot:
         """Show a new request. `texts` are in the order of `REQUEST_TEXTS`, and cut to their limits."""
         self.started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
-        packed = _packed(texts, _REQUEST_LIMITS)
+        request_id, trace_id, span_id, caller_id, method, host, client, path = texts
+        packed = "\0".join(texts).encode("utf-8", "replace")
+        # One by one: to count the zero bytes of all takes longer.
+        if (
+            len(packed) > _REQUEST_LIMITS[-1]
+            or "\0" in path
+            or "\0" in host
+            or "\0" in client
+            or "\0" in method
+            or "\0" in request_id
+            or "\0" in trace_id
+            or "\0" in span_id
+            or "\0" in caller_id
+        ):
+            packed = _cut(texts, _REQUEST_LIMITS)
         size = len(packed)
-        times = thread_id, started_ns, started_wall_ns
-        head = _OPENING.pack(sequence, OPEN, export_mark, size, *times)
+        head = _OPENING.pack(
+            sequence, OPEN, export_mark, size, thread_id, started_ns, started_wall_ns
+        )
         at = self._at
         # The sequence is the first word of the head.
         self.memory[at : at + REQUEST_START + size + WORD] = head + packed + head[:WORD]
@@ -194,7 +213,12 @@ class Slot:
         """Show what its URL was resolved to: `ROUTE_TEXTS`, without a path that the request's texts show."""
         has_path = len(texts) == len(ROUTE_TEXTS)
         packed = _packed(texts, _ROUTE_LIMITS) if has_path else _packed_names(*texts)
-        self._write_part(started_ns, ROUTE_START, _ROUTE_LENGTH_AT, packed)
+        size = len(packed)
+        # As `_write_part` does, without its call: this runs for every request.
+        if self.started_ns == started_ns:
+            start = self._route_at
+            self.memory[start : start + size] = packed
+            self.quarters[self._route_length_at] = size
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
@@ -272,12 +296,18 @@ def is_torn(slot: bytes) -> bool:
 def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
     packed = "\0".join(texts).encode("utf-8", "replace")
     if len(packed) > limits[-1] or packed.count(0) != len(limits) - 1:
-        # A text is too long, or holds a zero byte: cut or clean each of them.
-        packed = b"\0".join(
+        packed = _cut(texts, limits)
+    return packed
+
+
+def _cut(texts: Sequence[str], limits: Sequence[int]) -> bytes:
+    """Return texts of which one is too long, or holds a zero byte, each cut and cleaned."""
+    return b"\0".join(
+        [
             text.encode("utf-8", "replace")[:limit].replace(b"\0", b" ")
             for text, limit in zip(texts, limits, strict=True)
-        )
-    return packed
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=512)

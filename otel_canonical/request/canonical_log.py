@@ -132,9 +132,10 @@ class CanonicalLog(RequestProgress):
         scope.client = client
         if "HOST" in headers:
             scope.host = without_port(headers["HOST"])
-        length = headers.get("CONTENT-LENGTH")
-        if length is not None and length.isdecimal() and len(length) <= LENGTH_DIGITS:
-            scope.content_length = int(length)
+        if "CONTENT-LENGTH" in headers:
+            length = headers["CONTENT-LENGTH"]
+            if length.isdecimal() and len(length) <= LENGTH_DIGITS:
+                scope.content_length = int(length)
         # Skip id and queue look-ups when the request has none of those headers, the usual case.
         has_context_headers = scope.has_context_headers = not OWN_HEADERS.issuperset(headers)
         if has_context_headers:
@@ -144,23 +145,20 @@ class CanonicalLog(RequestProgress):
         except IndexError:
             digits = random_digits.make()
         scope.request_id = (has_context_headers and incoming_id(headers)) or digits[48:]
-        root = self._root_factory.open(scope, digits[:48], is_called=has_context_headers)
+        root = self._root_factory.open(scope, digits, is_called=has_context_headers)
         current_scope.set(scope)
         if self._generation[0] != self._seen_generation:
             self._notice_switch()
         self.in_flight[id(scope)] = scope
         slot = scope.slot = self._free_slots.pop() if self._free_slots else self._new_slot()
         if slot is not None:
-            texts = (
-                scope.request_id,
-                root.trace_id if root.is_named else "",
-                root.span_id if root.is_named else "",
-                root.caller_span_id if root.caller is not None else "",
-                method,
-                scope.host or "",
-                client or "",
-                path if "eyJ" not in path else self._redaction.path(path, {}),
-            )
+            trace_id = span_id = caller_id = ""
+            if root.is_named:
+                trace_id, span_id = root.trace_id, root.span_id
+                caller_id = root.caller_span_id if root.caller is not None else ""
+            request_id, host = scope.request_id, scope.host or ""
+            shown = path if "eyJ" not in path else self._redaction.path(path, {})
+            texts = (request_id, trace_id, span_id, caller_id, method, host, client or "", shown)
             slot.open(scope.thread_id, scope.started_ns, scope.started_wall_ns, root.mark, texts)
         elif self._scoreboard is not None:
             self._counts[UNSHOWN] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from otel_canonical.event.chosen_fields import without_excluded
@@ -41,6 +42,7 @@ from otel_canonical.request.pool_facts import pool_row
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.request.shown_app_facts import app_pairs
 from otel_canonical.request.slow_queries import SlowQuery
+from otel_canonical.request.tallies import CallTally
 from otel_canonical.request.time_facts import add_surprises
 from otel_canonical.settings import Settings
 from otel_canonical.stacks.errors import ErrorFacts
@@ -83,44 +85,50 @@ class Composer:
         else:
             rows = rows_apart(values, None, has_plain_head=has_plain_head)
         add_surprises(rows, scope, overlap_ns)
-        _add_tallies(rows, scope)
+        if scope.queries is not None:
+            add_database_facts(rows, scope.queries)
+        if scope.template_renders:
+            rows.append((TEMPLATES, (scope.template_renders, scope.template_ns)))
+        if scope.calls is not None:
+            rows.append((LOOSE, _call_pairs(scope.calls)))
+        # A look-up that failed is neither, but may have taken long.
+        if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
+            rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns)))
         if scope.app is not None or scope.timers is not None:
             rows.append((LOOSE, app_pairs(scope, self._redaction)))
         if scope.neighbours is not None:
             counts = scope.neighbours + Counter([shown_route(scope.route)])
             rows.append((LOOSE, [("g_open", shown_routes(counts))]))
-        self._add_last(rows, scope)
-        if self._settings.excluded_fields is None:
-            return CanonicalEvent(event_type, rows, stack, now_ns)
-        return self._event(event_type, rows, stack, now_ns)
-
-    def _add_last(self, rows: list[FilledRow], scope: RequestScope) -> None:
-        """Append the pool, and the ids of the worker, the request and its trace."""
         pool, root, request_id = scope.pool, scope.root, scope.request_id
+        pid, worker_requests = scope.pid, scope.worker_requests
         if (
             pool is None
-            or scope.pid is None
-            or scope.worker_requests is None
+            or pid is None
+            or worker_requests is None
             # Most were made by us.
             or (scope.has_context_headers and not request_id.isalnum())
         ):
             if pool is not None:
                 rows.append(pool_row(pool))
             rows.append(_known_ids(scope))
-            return
-        known_pool, written = self._last_pool
-        if pool is not known_pool:
-            written = Written.of(*pool_row(pool))
-            self._last_pool = pool, written
-        last: tuple[Any, ...] = written, scope.pid, scope.worker_requests, request_id
-        if root.is_named:
-            sampled = "true" if root.is_exported else "false"
-            last = (*last, root.trace_id, root.span_id, sampled)
-        first_row, first = rows[0]
-        if first_row is USUAL and len(rows) == 1:
-            rows[0] = TRACED_WHOLE if root.is_named else WHOLE, (*first, *last)
         else:
-            rows.append((TRACED_LAST if root.is_named else LAST, last))
+            known_pool, written = self._last_pool
+            if pool is not known_pool:
+                written = Written.of(*pool_row(pool))
+                self._last_pool = pool, written
+            last: tuple[Any, ...] = written, pid, worker_requests, request_id
+            row, whole_row = LAST, WHOLE
+            if root.is_named:
+                sampled = "true" if root.is_exported else "false"
+                last += root.trace_id, root.span_id, sampled
+                row, whole_row = TRACED_LAST, TRACED_WHOLE
+            if len(rows) == 1 and has_plain_head and has_whole_response and not stack:
+                rows = [(whole_row, values + last)]
+            else:
+                rows.append((row, last))
+        if self._settings.excluded_fields is None:
+            return CanonicalEvent(event_type, rows, stack, now_ns)
+        return self._event(event_type, rows, stack, now_ns)
 
     def least_event(self, scope: RequestScope, event_type: EventType) -> CanonicalEvent:
         """Return an event of ids and status only, for when the whole event can't be composed."""
@@ -191,20 +199,12 @@ def _bare_ids(scope: RequestScope) -> FilledRow:
     return LOOSE, pairs
 
 
-def _add_tallies(rows: list[FilledRow], scope: RequestScope) -> None:
-    if scope.queries is not None:
-        add_database_facts(rows, scope.queries)
-    if scope.template_renders:
-        rows.append((TEMPLATES, (scope.template_renders, scope.template_ns)))
-    if scope.calls is not None:
-        pairs: Pairs = []
-        # HTTP first, then the others in the order in which they were called.
-        for system, calls in sorted(scope.calls.items(), key=lambda call: call[0] != "http"):
-            pairs.append((f"{system}_calls", calls.count))
-            pairs.append((f"{system}_time", seconds(calls.elapsed_ns)))
-            if calls.errors:
-                pairs.append((f"{system}_errors", calls.errors))
-        rows.append((LOOSE, pairs))
-    # A look-up that failed is neither, but may have taken long.
-    if scope.cache_hits or scope.cache_misses or scope.cache_ns >= SHOWN_CACHE_NS:
-        rows.append((CACHE, (scope.cache_hits, scope.cache_misses, scope.cache_ns)))
+def _call_pairs(calls: Mapping[str, CallTally]) -> Pairs:
+    pairs: Pairs = []
+    # HTTP first, then the others in the order in which they were called.
+    for system, tally in sorted(calls.items(), key=lambda call: call[0] != "http"):
+        pairs.append((f"{system}_calls", tally.count))
+        pairs.append((f"{system}_time", seconds(tally.elapsed_ns)))
+        if tally.errors:
+            pairs.append((f"{system}_errors", tally.errors))
+    return pairs

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from otel_canonical.event.fields import AttributeValue, FieldValue
-from otel_canonical.event.logfmt import as_text
 from otel_canonical.event.rows import (
     CONNECTS,
     DETAILS,
@@ -18,6 +17,7 @@ from otel_canonical.event.rows import (
     Values,
     known_text,
     seconds,
+    seconds_text,
 )
 from otel_canonical.event.sql_text import LINE_BYTES, line_text, normalized, shortened
 from otel_canonical.request.query_tally import QueryTally
@@ -70,7 +70,7 @@ class NamedQueriesRow:
         text = line_text(text)
         named = f"db_n1={known_text(text)} " if text else ""
         where = f" db_n1_loc={known_text(loc)}" if loc is not None else ""
-        return f"{named}db_n1_count={runs} db_n1_time={as_text(seconds(elapsed_ns))}{where}"
+        return f"{named}db_n1_count={runs} db_n1_time={seconds_text(elapsed_ns)}{where}"
 
     def pairs(self, values: Values) -> Iterable[Pair]:
         """Return the fields of the line as keys and values."""

@@ -181,9 +181,7 @@ def rows_apart(
 
 
 def _waited_ns(before: bytes, after: bytes) -> int:
-    _, waited_before, _ = before.split()
-    _, waited_after, _ = after.split()
-    return int(waited_after) - int(waited_before)
+    return int(after.split()[1]) - int(before.split()[1])
 
 
 def _known_head(head: tuple[Any, ...]) -> Pairs:

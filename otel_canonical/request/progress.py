@@ -84,7 +84,10 @@ class RequestProgress:
         if scope.slot is not None:
             texts: tuple[str, ...] = (scope.route or "", scope.view or "")
             if scope.url_kwargs:
-                texts = (*texts, self._redaction.path(scope.path, scope.url_kwargs))
+                path = self._redaction.path(scope.path, scope.url_kwargs)
+                # Most have no secret, and are shown already.
+                if path is not scope.path:
+                    texts = (*texts, path)
             scope.slot.write_route(scope.started_ns, texts)
 
     def partial_failure(self, scope: RequestScope, error: ErrorFacts) -> None:

@@ -119,15 +119,15 @@ class QueryTally(CallTally):
                 by_shape[0] += 1
                 by_shape[1] += elapsed_ns
                 if by_shape[0] == self._suspect_runs:
-                    self._suspects.append(_Suspect(text, by_shape, self._locate()))
+                    self._suspects.append(_Suspect(text, by_shape, self._locate(text)))
             elif runs[0] == self._suspect_runs:
-                self._suspects.append(_Suspect(text, runs, self._locate()))
+                self._suspects.append(_Suspect(text, runs, self._locate(text)))
         else:
             self._add_text(text, elapsed_ns)
         if elapsed_ns > self.slowest_ns:
             self.slowest_ns = elapsed_ns
             self.slowest_text = text
-            self.slowest_loc = self._locate()
+            self.slowest_loc = self._locate(text)
 
     def _add_text(self, text: str, elapsed_ns: int) -> None:
         # No calls of `get` and `len` where there are other ways: this runs for most queries. Another
@@ -152,13 +152,13 @@ class QueryTally(CallTally):
         runs[0] += 1
         runs[1] += elapsed_ns
         if runs[0] == self._suspect_runs:
-            self._suspects.append(_Suspect(text, runs, self._locate()))
+            self._suspects.append(_Suspect(text, runs, self._locate(text)))
 
-    def _locate(self) -> str | None:
+    def _locate(self, text: str) -> str | None:
         if self._locations_left <= 0:
             return None
         self._locations_left -= 1
-        return query_location.locate()
+        return query_location.locate(text)
 
     def duplicates(self) -> tuple[int, int]:
         """Return (queries, nanoseconds) of every run of a text that ran more than once."""

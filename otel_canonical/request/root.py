@@ -112,6 +112,6 @@ class RootFactory(Protocol):
 
         Args:
             scope: a request that was just accepted.
-            digits: 48 random hex digits, for ids.
+            digits: random hex digits, of which the first 48 are for its ids.
             is_called: False if no header can hold a trace context; then none is looked at.
         """

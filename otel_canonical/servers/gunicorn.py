@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_canonical.event.http_conventions import INTERNAL_SERVER_ERROR
-from otel_canonical.internal_errors import guarded, report_caught
+from otel_canonical.internal_errors import current_error, guarded, report_caught
 from otel_canonical.patching import patch
 from otel_canonical.request.canonical_log import CanonicalLog
 from otel_canonical.request.headers import RESPONSE_ID_HEADER, add_if_missing, as_meant
@@ -76,7 +76,7 @@ class GunicornAdapter:
             # Behind the opening: a worker told to quit in between has seen no request.
             req._otel_canonical_seen = True
             if scope is not None:
-                scope.outer_error = sys.exc_info()[1]
+                scope.outer_error = current_error()
         except Exception as error:  # noqa: BLE001  # guarded, see `report_caught`
             report_caught("opening a request", error)
 
@@ -127,27 +127,32 @@ class GunicornAdapter:
         return False
 
     def _open(self, req: Any) -> RequestScope | None:
+        try:
+            sent, peer, behind = req.headers, req.peer_addr, req.proxy_protocol_info
+            method, path, query = req.method, req.path, req.query
+            scheme, version = req.scheme, req.version
+        except AttributeError:
+            # Of another kind, or refused before it was read: what there is of it.
+            found = [getattr(req, name, None) for name in gunicorn_objects.REQUEST_FACTS]
+            sent, peer, behind, method, path, query, scheme, version = found
         wanted = self._log.header_names
         headers: dict[str, str] = {}
-        for name, value in getattr(req, "headers", None) or ():
+        for name, value in sent or ():
             if name in wanted and name not in headers:
                 headers[name] = value
-        peer = getattr(req, "peer_addr", None)
         client = peer[0] if isinstance(peer, tuple) and peer else None
-        if behind := getattr(req, "proxy_protocol_info", None):
+        if behind:
             client = behind["client_addr"]
-        path = getattr(req, "path", None)
         if path is None or not path.isascii():
             path = gunicorn_objects.path_of(req)
-        scope = self._log.open(getattr(req, "method", None) or "", path, headers, client)
+        scope = self._log.open(method or "", path, headers, client)
         if scope is None:
             return None
         if self._runner is not None:
             scope.runner = self._runner()
-        if query := getattr(req, "query", None):
+        if query:
             scope.query_string = as_meant(query)
-        scope.scheme = getattr(req, "scheme", None)
-        version = getattr(req, "version", None)
+        scope.scheme = scheme
         if version:
             scope.proto = _PROTOCOLS.get(version) or f"{version[0]}.{version[1]}"
         return scope

@@ -13,6 +13,20 @@ from typing import Any
 from otel_canonical.request.headers import as_meant
 from otel_canonical.stacks import errors
 
+#: What facts of a request come from.
+REQUEST_FACTS = (
+    *(
+        "headers",
+        "peer_addr",
+        "proxy_protocol_info",
+        "method",
+        "path",
+        "query",
+        "scheme",
+        "version",
+    ),
+)
+
 #: Modules in which a socket is written to, whoever asked for it.
 SOCKETS = ("ssl", "socket", "gevent._socket", "gevent.ssl", "gevent._ssl")
 

@@ -41,6 +41,11 @@ PACKAGES = "-packages"
 _passed: dict[int, CodeType] = {}
 MOST_PASSED = 4096
 
+#: By the text of a query: how far out the line of code was that asked for it, its code and instruction,
+#: and its location.
+_located: dict[str, tuple[int, CodeType, int, str | None]] = {}
+MOST_LOCATED = 512
+
 #: A stack deeper than this is not followed further.
 MOST_FRAMES = 1000
 #: More tasks than this are not searched for the one that awaits.
@@ -64,6 +69,10 @@ class _Places:
         #: The package of the view.
         self.view = ""
 
+    def is_line_of_code(self) -> bool:
+        """Return whether the location is a line of the app's code, and nothing else has a say in it."""
+        return self.app is not None and self.app_template is None and self.template is None
+
     def text(self) -> str | None:
         """Return the location, None if there is none to name."""
         caller, is_nearer = self.app, bool(self.inside)
@@ -77,14 +86,29 @@ class _Places:
         return template if caller is None else f"{template} < {caller}"
 
 
-def locate() -> str | None:
-    """Return the line that asked for the query which this thread runs, None if no frame tells."""
+def locate(text: str | None = None) -> str | None:
+    """Return the line that asked for the query which this thread runs, None if no frame tells.
+
+    Args:
+        text: of the query, if what was found for it before may be returned again. To look at a frame makes
+            an object of it, twenty of them for a query of Django's. So it is remembered how far out the
+            app's line was; if the same instruction is there again, it is what asks again.
+    """
+    known = _located.get(text) if text is not None else None
+    if known is not None:
+        depth, code, instruction, found = known
+        try:
+            again = sys._getframe(depth)
+        except ValueError:  # the stack is less deep
+            pass
+        else:
+            if again.f_code is code and again.f_lasti == instruction:
+                return found
     places = _Places()
     awaited: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
-    left = MOST_FRAMES
-    while frame is not None and left:
-        left -= 1
+    depth = 1
+    while frame is not None and depth <= MOST_FRAMES:
         code = frame.f_code
         if id(code) not in _passed:
             if code.co_name == "thread_handler" and _package_of(frame) == "asgiref":
@@ -93,6 +117,11 @@ def locate() -> str | None:
             if _is_found(frame, places):
                 break
         frame = frame.f_back
+        depth += 1
+    if text is not None and frame is not None and places.is_line_of_code():
+        if len(_located) >= MOST_LOCATED:
+            _located.clear()
+        _located[text] = depth, frame.f_code, frame.f_lasti, places.app
     if places.app is None and awaited is not None:
         for frame in _awaiting(awaited):
             if not is_library(frame.f_code.co_filename):

@@ -20,6 +20,8 @@ from otel_canonical.event.rows import (
     TextRow,
     Written,
     apart,
+    seconds,
+    seconds_text,
 )
 
 ROW = PlainRow("sampled", "resp_status", "resp_time")
@@ -51,6 +53,12 @@ def test_duration_is_written_as_it_is_exported(elapsed_ns: int) -> None:
     assert row.as_logfmt(values) == f"resp_status=200 resp_time={exported:.6f}"
     assert round(exported * 1e6) == (elapsed_ns + 500) // 1000
     assert row.attributes(values)["canonical.duration"] == exported
+
+
+@given(st.integers(0, 10**13) | st.sampled_from([0, 499, 500, 10**9, 10**10, 1_500_000]))
+def test_short_duration_is_written_as_a_float_is(elapsed_ns: int) -> None:
+    """Without zeros at its end."""
+    assert seconds_text(elapsed_ns) == logfmt.as_text(seconds(elapsed_ns))
 
 
 @pytest.mark.parametrize(

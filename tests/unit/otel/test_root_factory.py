@@ -11,7 +11,7 @@ from opentelemetry.trace import TraceFlags, TraceState
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel import sdk
 from otel_canonical.otel.root_factory import RootFactory
-from otel_canonical.otel.root_span import UnexportedRoot
+from otel_canonical.otel.unexported_root import UnexportedRoot
 from otel_canonical.request.scope import RequestScope
 from otel_canonical.settings import Settings
 

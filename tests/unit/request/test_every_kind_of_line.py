@@ -13,7 +13,7 @@ from otel_canonical.event import logfmt
 from otel_canonical.event.event import CanonicalEvent, EventType
 from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.event.rows import JoinedRow, apart
-from otel_canonical.otel.root_span import UnexportedRoot, UnnamedRoot
+from otel_canonical.otel.unexported_root import UnexportedRoot, UnnamedRoot
 from otel_canonical.pool.scoreboard import PoolState
 from otel_canonical.process.garbage import collections
 from otel_canonical.request.composer import Composer
@@ -79,8 +79,8 @@ class Requests:
         scope.pid, scope.worker_requests = maybe(5), maybe(pick.randrange(10**6))
         scope.request_id = pick.choice(("0123456789abcdef" * 2, "id:1"))
         scope.has_context_headers = scope.request_id == "id:1"
-        make_root = pick.choice((UnnamedRoot, UnexportedRoot))
-        scope.root = make_root("a" * 32, "b" * 16, None)
+        unnamed, named = UnnamedRoot("ab" * 24), UnexportedRoot("a" * 32, "b" * 16, None)
+        scope.root = pick.choice((unnamed, named))
         backlog, waiting = pick.choice((None, 0, 3)), pick.choice((None, 0, 5))
         scope.pool = maybe(PoolState(2, 1, pick.choice((None, 8)), 1, backlog, waiting))
         for _ in range(pick.choice((0, 0, 6))):

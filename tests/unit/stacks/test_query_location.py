@@ -324,3 +324,55 @@ def test_code_that_is_passed_over_is_remembered_up_to_a_bound(
         sizes.append(len(query_location._passed))
     assert max(sizes) <= 5
     assert sizes.count(5) >= 2
+
+
+def test_line_that_asked_before_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a look at the frames in between; another instruction is looked for anew."""
+    looks: list[Any] = []
+    is_found = query_location._is_found
+
+    def look(frame: Any, places: Any) -> bool:
+        looks.append(frame.f_code.co_name)
+        return is_found(frame, places)
+
+    monkeypatch.setattr(query_location, "_is_found", look)
+    monkeypatch.setattr(query_location, "_located", {})
+    names: dict[str, Any] = {"locate": query_location.locate, "__name__": "shop.views"}
+    source = "def show(text):\n    first = locate(text)\n    second = locate(text)\n    return first, second\n"
+    exec(compile(source, "/srv/shop/views.py", "exec"), names)
+    first, second = "/srv/shop/views.py:2:show", "/srv/shop/views.py:3:show"
+    assert names["show"]("SELECT 1") == (first, second)
+    assert looks == ["show", "show"]
+    names["locate"] = lambda text: query_location.locate(text)  # one frame more
+    assert names["show"]("SELECT 1") == (first, second)
+    # Each line by a text of its own: both are known from the second time on.
+    looks.clear()
+    names["locate"] = query_location.locate
+    for _ in range(3):
+        assert names["show"]("SELECT 2")[1] == second
+    assert len(looks) == 6
+    asked = within(*APP, lambda: query_location.locate("SELECT 3"))
+    looks.clear()
+    assert {asked() for _ in range(3)} == {"/srv/shop/views.py:2:show"}
+    assert looks.count("show") == 1
+
+
+def test_line_of_a_template_is_looked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that renders it is the same for all of its lines."""
+    monkeypatch.setattr(query_location, "_located", {})
+    asks = Asks()
+    monkeypatch.setitem(globals(), "locate", lambda: query_location.locate("SELECT 1"))
+    found = engine(**{"p.html": "{{ it.price }}\n{{ it.price }}"}).get_template("p.html")
+    within(*APP, lambda: found.render(Context({"it": asks})))()
+    assert asks.locations == [f"p.html:{line} < /srv/shop/views.py:2:show" for line in (1, 2)]
+    assert query_location._located == {}
+
+
+def test_texts_that_were_located_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apps write values into theirs."""
+    monkeypatch.setattr(query_location, "_located", {})
+    monkeypatch.setattr(query_location, "MOST_LOCATED", 3)
+    for number in range(10):
+        asked = within(*APP, lambda number=number: query_location.locate(f"SELECT {number}"))
+        assert asked() == "/srv/shop/views.py:2:show"
+        assert len(query_location._located) <= 3
