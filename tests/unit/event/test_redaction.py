@@ -144,7 +144,8 @@ def test_query_when_urlencoded_hides_the_secret(pairs: list[tuple[str, str]]) ->
     query = urlencode([*pairs, ("access_token", SECRET), *pairs])
     shown = POLICY.query(query)
     assert SECRET not in shown
-    assert f"access_token={REDACTED}" in shown
+    if len(query) < limits.value:  # else it may be cut there
+        assert f"access_token={REDACTED}" in shown
 
 
 @pytest.mark.parametrize(
