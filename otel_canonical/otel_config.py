@@ -108,6 +108,12 @@ def needs_django_instrumentation() -> bool:
     )
 
 
+def sdk_counts_itself() -> bool:
+    """Return whether the SDK counts spans and log records for metrics of its own."""
+    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
+    return counts.strip().lower() == "true"
+
+
 def is_sdk_log_handler_enabled() -> bool:
     """Return whether the user has switched on the SDK's own (deprecated) handler of log records."""
     text = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "")

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_canonical.otel.sdk_internals import counts_itself, module, private, report_missing
+from otel_canonical import otel_config
+from otel_canonical.otel.sdk_internals import module, private, report_missing
 from otel_canonical.patching import patch
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class LogQueues:
         self._logger = logger
         use = "putting log events into their queues"
         self._together: Any = None
-        if not counts_itself():
+        if not otel_config.sdk_counts_itself():
             self._together = private(logger, "_multi_log_record_processor", use)
         self._seen: Sequence[object] | None = None
         self._emits: list[Callable[[ReadableLogRecord], object]] = []

@@ -150,7 +150,7 @@ def _root_tracer(
     if (
         not isinstance(tracer, SdkTracer)
         or type(provider.id_generator) is not RandomIdGenerator
-        or sdk_internals.counts_itself()
+        or otel_config.sdk_counts_itself()
     ):
         return tracer, None
     head_sampler = HeadSampler(sampler)
@@ -164,7 +164,7 @@ def way_of_query_spans(
     provider: TracerProvider, sampler: CountingSampler, span: Span
 ) -> DirectWay | None:
     """Return the way of query spans past the SDK, see `prepared_spans`."""
-    if sdk_internals.counts_itself() or not sampler.follows_parents():
+    if otel_config.sdk_counts_itself() or not sampler.follows_parents():
         return None
     return _way_of(provider, provider.get_tracer(OURS, __version__), span)
 

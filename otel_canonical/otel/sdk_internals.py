@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -119,12 +118,6 @@ def report_missing(name: str, use: str, error: Exception) -> None:
     if use not in _reported:
         _reported.add(use)
         report(f"{use} (this version of OpenTelemetry has no `{name}`)", error)
-
-
-def counts_itself() -> bool:
-    """Return whether the SDK counts spans and log records for metrics of its own."""
-    counts = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
-    return counts.strip().lower() == "true"
 
 
 def span_key() -> str:

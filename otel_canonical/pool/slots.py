@@ -31,11 +31,12 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from otel_canonical.pool.layout import SLOT, WORD
 from otel_canonical.pool.memory import SharedMemory
 from otel_canonical.pool.open_request import OpenRequest
+from otel_canonical.pool.slot_texts import cut, packed, unpacked
 
 REQUEST_START = 64
 ROUTE_START = 1064
@@ -142,10 +143,10 @@ class Slot:
         self.started_ns = started_ns
         self._sequence = sequence = self._sequence + 1
         request_id, trace_id, span_id, caller_id, method, host, client, path = texts
-        packed = "\0".join(texts).encode("utf-8", "replace")
+        content = "\0".join(texts).encode("utf-8", "replace")
         # One by one: to count the zero bytes of all takes longer.
         if (
-            len(packed) > _REQUEST_LIMITS[-1]
+            len(content) > _REQUEST_LIMITS[-1]
             or "\0" in path
             or "\0" in host
             or "\0" in client
@@ -155,14 +156,14 @@ class Slot:
             or "\0" in span_id
             or "\0" in caller_id
         ):
-            packed = _cut(texts, _REQUEST_LIMITS)
-        size = len(packed)
+            content = cut(texts, _REQUEST_LIMITS)
+        size = len(content)
         head = _OPENING.pack(
             sequence, OPEN, export_mark, size, thread_id, started_ns, started_wall_ns
         )
         at = self._at
         # The sequence is the first word of the head.
-        self.memory[at : at + REQUEST_START + size + WORD] = head + packed + head[:WORD]
+        self.memory[at : at + REQUEST_START + size + WORD] = head + content + head[:WORD]
         words = self.words
         words[self._busy_at] = self._busy_ns - started_ns
         # No call between reading and writing: threads of the worker count in the same word.
@@ -212,21 +213,21 @@ class Slot:
     def write_route(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what its URL was resolved to: `ROUTE_TEXTS`, without a path that the request's texts show."""
         has_path = len(texts) == len(ROUTE_TEXTS)
-        packed = _packed(texts, _ROUTE_LIMITS) if has_path else _packed_names(*texts)
-        size = len(packed)
+        content = packed(texts, _ROUTE_LIMITS) if has_path else _packed_names(*texts)
+        size = len(content)
         # As `_write_part` does, without its call: this runs for every request.
         if self.started_ns == started_ns:
             start = self._route_at
-            self.memory[start : start + size] = packed
+            self.memory[start : start + size] = content
             self.quarters[self._route_length_at] = size
 
     def write_watched(self, started_ns: int, texts: Sequence[str]) -> None:
         """Show what the watchdog saw; `texts` are in the order of `WATCH_TEXTS`."""
-        self._write_part(started_ns, WATCH_START, _WATCH_LENGTH_AT, _packed(texts, _WATCH_LIMITS))
+        self._write_part(started_ns, WATCH_START, _WATCH_LENGTH_AT, packed(texts, _WATCH_LIMITS))
 
     def write_user(self, started_ns: int, user: str) -> None:
         """Show who the request's user is: the primary key, as on the line."""
-        self._write_part(started_ns, USER_START, _USER_LENGTH_AT, _packed((user,), _USER_LIMITS))
+        self._write_part(started_ns, USER_START, _USER_LENGTH_AT, packed((user,), _USER_LIMITS))
 
     def state(self) -> int:
         """Return the state of the slot."""
@@ -252,12 +253,12 @@ class Slot:
         """Return whether a write of the first part was cut short, or is under way."""
         return is_torn(self.memory[self._at : self._at + SLOT])
 
-    def _write_part(self, started_ns: int, start: int, length_at: int, packed: bytes) -> None:
-        size = len(packed)
+    def _write_part(self, started_ns: int, start: int, length_at: int, content: bytes) -> None:
+        size = len(content)
         start += self._at
         # No calls below, as above.
         if self.started_ns == started_ns:
-            self.memory[start : start + size] = packed
+            self.memory[start : start + size] = content
             self.quarters[(self._at + length_at) // 2] = size
 
 
@@ -268,9 +269,9 @@ def parse(slot: bytes) -> OpenRequest | None:
     if state != OPEN:
         return None
     thread_id, started_ns, started_wall_ns, since_ns, system, user_length, status = head[8:]
-    texts = _unpacked(slot, REQUEST_START, length, REQUEST_TEXTS)
-    texts |= _unpacked(slot, ROUTE_START, route_length, ROUTE_TEXTS)
-    texts |= _unpacked(slot, USER_START, user_length, USER_TEXTS)
+    texts = unpacked(slot, REQUEST_START, length, REQUEST_TEXTS)
+    texts |= unpacked(slot, ROUTE_START, route_length, ROUTE_TEXTS)
+    texts |= unpacked(slot, USER_START, user_length, USER_TEXTS)
     return OpenRequest(
         thread_id=thread_id,
         started_ns=started_ns,
@@ -279,7 +280,7 @@ def parse(slot: bytes) -> OpenRequest | None:
         is_kept=exported == KEPT,
         queries=queries,
         texts=texts if not is_torn(slot) else {},
-        watched=_unpacked(slot, WATCH_START, watch_length, WATCH_TEXTS),
+        watched=unpacked(slot, WATCH_START, watch_length, WATCH_TEXTS),
         sql_number=sql,
         waiting_since_ns=abs(since_ns) or None,
         system_number=system if since_ns < 0 else 0,
@@ -293,32 +294,7 @@ def is_torn(slot: bytes) -> bool:
     return slot[:8] != slot[end : end + 8]
 
 
-def _packed(texts: Sequence[str], limits: Sequence[int]) -> bytes:
-    packed = "\0".join(texts).encode("utf-8", "replace")
-    if len(packed) > limits[-1] or packed.count(0) != len(limits) - 1:
-        packed = _cut(texts, limits)
-    return packed
-
-
-def _cut(texts: Sequence[str], limits: Sequence[int]) -> bytes:
-    """Return texts of which one is too long, or holds a zero byte, each cut and cleaned."""
-    return b"\0".join(
-        [
-            text.encode("utf-8", "replace")[:limit].replace(b"\0", b" ")
-            for text, limit in zip(texts, limits, strict=True)
-        ]
-    )
-
-
 @functools.lru_cache(maxsize=512)
 def _packed_names(route: str, view: str) -> bytes:
     """Return the texts of a route without its path."""
-    return _packed((route, view, ""), _ROUTE_LIMITS)[:-1]
-
-
-def _unpacked(slot: bytes, start: int, length: int, names: Iterable[str]) -> dict[str, str]:
-    if not length:
-        return {}
-    # A text may have been cut inside a character.
-    texts = (text.decode("utf-8", "ignore") for text in slot[start : start + length].split(b"\0"))
-    return dict(zip(names, texts, strict=False))
+    return packed((route, view, ""), _ROUTE_LIMITS)[:-1]
