@@ -128,12 +128,21 @@ def test_each_place_has_what_was_spent_in_it(eater: Server) -> None:
 
 @pytest.mark.parametrize("view", ["side_by_side", "gathers"])
 def test_work_side_by_side_is_said_to_overlap(view: str, eater: Server) -> None:
-    """Two look-ups at once are both in `cache_time`; what they took together is counted once too often."""
-    _, line = eater.ask(f"/{view}/")
-    assert float(line["cache_time"]) >= 2 * NAPS["cache"]
-    assert 0 < float(line["resp_overlap"]) <= float(line["cache_time"]) / 2 + 0.001
-    assert negative_keys(line) == []
-    assert sums_of(line).are_right(), line
+    """Two look-ups at once are both in `cache_time`; what they took together is counted once too often.
+
+    What else overlaps by chance, because a thread has to wait for a CPU, only adds to that.
+    """
+
+    def ask() -> Line | None:
+        _, line = eater.ask(f"/{view}/")
+        assert float(line["cache_time"]) >= 2 * NAPS["cache"]
+        assert negative_keys(line) == []
+        assert sums_of(line).are_right(), line
+        is_theirs = 0 < float(line["resp_overlap"]) <= float(line["cache_time"]) / 2 + 0.001
+        return line if is_theirs else None
+
+    line = eventually(ask, eater.report)
+    assert line is not None
     # What runs in the threads of an event loop has no states.
     assert ("resp_blocked" in line) == (view == "side_by_side")
 
