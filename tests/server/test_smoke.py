@@ -5,13 +5,15 @@ Needs little but pytest and the package, so that it runs with every Python, Djan
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import django
 import pytest
 
-from tests.support.servers import GUNICORN_VERSION, gunicorn
+from tests.support.servers import GUNICORN_VERSION, Line, Server, eventually, gunicorn
 
 #: Path, status, and what the line must say beside them.
 VISITS = (
@@ -46,6 +48,17 @@ if django.VERSION >= (6,):
 #: without a length, and 25.3 cancels every view of Django's.
 UNANSWERED_BY_ASGI = {24: {"/stream/"}, 25: {path for path, _, _ in VISITS}}
 
+#: Of gevent's workers Django refuses its queries, with or without us: their threads are one for the event loop.
+AWAITS_TASK = "/awaits-task/"
+TWO_QUERIES = {"db_queries": "2", "db_dup_queries": "2"}
+#: Background tasks that run before the response is out are the request's, whether or not they fail.
+TASKS = (
+    ("/runs-task/", "SUCCESSFUL", TWO_QUERIES),
+    ("/commits-task/", "committed", TWO_QUERIES),
+    (AWAITS_TASK, "SUCCESSFUL", TWO_QUERIES),
+    ("/fails-task/", "FAILED", {"log_errors": "1"}),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerClass:
@@ -54,8 +67,10 @@ class WorkerClass:
     arguments: tuple[str, ...]
     needs: str = "gunicorn"
     app: str = "every_kind"
+    since_django_6: str = "since_django_6:application"
 
 
+ASGI = {"app": "every_kind_asgi", "since_django_6": "since_django_6:asgi_application"}
 WORKER_CLASSES = {
     "sync": WorkerClass(("-k", "sync")),
     "gthread": WorkerClass(("-k", "gthread", "--threads", "4")),
@@ -64,18 +79,22 @@ WORKER_CLASSES = {
         ("-k", "gunicorn.workers.ggevent.GeventPyWSGIWorker"), needs="gevent"
     ),
     # Gunicorn has it since 24.
-    "asgi": WorkerClass(("-k", "asgi"), needs="gunicorn.asgi", app="every_kind_asgi"),
-    "uvicorn": WorkerClass(
-        ("-k", "uvicorn_worker.UvicornWorker"), needs="uvicorn_worker", app="every_kind_asgi"
-    ),
+    "asgi": WorkerClass(("-k", "asgi"), "gunicorn.asgi", **ASGI),
+    "uvicorn": WorkerClass(("-k", "uvicorn_worker.UvicornWorker"), "uvicorn_worker", **ASGI),
 }
+
+
+def installed(name: str) -> WorkerClass:
+    """Return a worker class that this environment has."""
+    worker_class = WORKER_CLASSES[name]
+    pytest.importorskip(worker_class.needs, reason=f"{worker_class.needs} is not here")
+    return worker_class
 
 
 @pytest.mark.parametrize("name", WORKER_CLASSES)
 def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
     """Answers, failures and a stream, through a real Gunicorn with nothing configured."""
-    worker_class = WORKER_CLASSES[name]
-    pytest.importorskip(worker_class.needs, reason=f"{worker_class.needs} is not here")
+    worker_class = installed(name)
     unanswered = UNANSWERED_BY_ASGI.get(GUNICORN_VERSION[0], set()) if name == "asgi" else set()
     visits = [visit for visit in VISITS if visit[0] not in unanswered]
     if not visits:
@@ -94,3 +113,65 @@ def test_each_answer_has_one_right_line(name: str, tmp_path: Path) -> None:
             }
             assert {key: line.get(key) for key in expected} == expected
         server.wait_for_lines(len(visits))
+
+
+@contextlib.contextmanager
+def site_since_django_6(name: str, directory: Path) -> Iterator[Server]:
+    """Serve it with a worker class that can."""
+    worker_class = installed(name)
+    if name == "asgi" and GUNICORN_VERSION[0] in UNANSWERED_BY_ASGI:
+        pytest.skip(f"Gunicorn {GUNICORN_VERSION[0]}'s ASGI worker can't serve Django without us")
+    with gunicorn(
+        worker_class.since_django_6,
+        directory,
+        *worker_class.arguments,
+        SITE_DIRECTORY=str(directory),
+        DJANGO_SETTINGS_MODULE="since_django_6",
+    ) as server:
+        yield server
+
+
+@pytest.mark.skipif(django.VERSION < (6,), reason="background tasks came with Django 6.0")
+@pytest.mark.parametrize("name", WORKER_CLASSES)
+def test_background_task_is_the_requests_until_its_response(name: str, tmp_path: Path) -> None:
+    """What it asks, sets and logs is on the line; of a task that goes on behind the response nothing is."""
+    visits = [visit for visit in TASKS if not ("gevent" in name and visit[0] == AWAITS_TASK)]
+    with site_since_django_6(name, tmp_path) as server:
+        for path, said, facts in visits:
+            answer, line = server.ask(path)
+            assert answer.body.decode() == said, server.report()
+            assert facts_of_task(line) == facts
+            assert ("app_task_ran_in" in line) == ("db_queries" in facts)
+
+        _, outlived = server.ask("/outlived/")
+        (tmp_path / "begin").touch()
+        eventually((tmp_path / "begin.done").exists, server.report)
+        _, later = server.ask("/page/")
+        for line in (outlived, later):
+            assert facts_of_task(line) == {}
+            assert "app_task_ran_in" not in line
+        server.wait_for_lines(len(visits) + 2)
+
+
+def facts_of_task(line: Line) -> Line:
+    """Return what a background task can bring to a line."""
+    brought = ("db_queries", "db_dup_queries", "log_errors", "exc_type")
+    return {key: line[key] for key in brought if key in line}
+
+
+@pytest.mark.skipif(django.VERSION < (6,), reason="the middleware came with Django 6.0")
+@pytest.mark.parametrize("name", WORKER_CLASSES)
+def test_content_security_policy_is_as_django_makes_it(name: str, tmp_path: Path) -> None:
+    """The nonce of the page is that of its header, another one each time, and on no line."""
+    nonces = set()
+    with site_since_django_6(name, tmp_path) as server:
+        for path in ("/page/", "/async-page/", "/page/"):
+            answer, line = server.ask(path)
+            policy = answer.headers["Content-Security-Policy"]
+            nonce = policy.removeprefix("script-src 'self' 'nonce-").removesuffix("'")
+            assert answer.body.decode() == f"<script nonce={nonce}></script>"
+            nonces.add(nonce)
+            assert line["tpl_renders"] == "1"
+            assert float(line["mw_time"]) >= 0
+            assert nonce not in str(line)
+    assert len(nonces) == 3
