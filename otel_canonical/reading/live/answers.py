@@ -65,9 +65,7 @@ class Question:
 
     def wait(self, until: float) -> list[Stack] | None:
         """Return the answer; None if none has come by `until` (monotonic seconds)."""
-        if self._answer is None:
-            return None
-        try:
+        with contextlib.closing(self):
             while self.is_asked:
                 found = self._look()
                 if found is not None:
@@ -75,13 +73,21 @@ class Question:
                 if time.monotonic() > until:
                     break
                 time.sleep(_LOOK_EVERY_S)
-        finally:
-            os.close(self._answer)
-            self._answer = None
         return None
 
+    def is_answered(self) -> bool:
+        """Return whether the answer is there."""
+        return self._look() is not None
+
+    def close(self) -> None:
+        """Give the question up; `wait` does so by itself."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            os.close(answer)
+
     def _look(self) -> list[Stack] | None:
-        assert self._answer is not None
+        if self._answer is None:
+            return None
         head = os.pread(self._answer, ANSWER.size, 0)
         if len(head) < ANSWER.size:
             return None

@@ -2,9 +2,9 @@
 
 First by py-spy (of the extra `[cli]`), which reads the process's memory and stops nothing. Where that is
 not there or not allowed, by a signal to the watchdog's own thread, on which the interpreter dumps all
-stacks. **Only a worker that has failed to answer is sent that signal.** In a healthy process such a dump
-can crash the interpreter, and a signal cuts blocking calls short; while the GIL is held no frame moves,
-and the watchdog's thread runs no call of the app's.
+stacks. **Only a worker whose GIL is held is sent that signal**, see `held_gil`. In any other process such
+a dump can crash the interpreter, and a signal cuts blocking calls short; while C code holds the GIL no
+frame moves, and the watchdog's thread runs no call of the app's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import sys
 import time
 
 from otel_canonical.pool import counters
-from otel_canonical.reading.live import processes
+from otel_canonical.reading.live import held_gil, processes
+from otel_canonical.reading.live.answers import Question
 from otel_canonical.reading.live.shapes import LiveWorker
 from otel_canonical.stacks import crash_dump
 from otel_canonical.stacks.location import Frame
@@ -58,9 +59,9 @@ def by_py_spy(worker: LiveWorker) -> Stacks | None:
 
 
 def by_dump(worker: LiveWorker) -> Stacks | None:
-    """Return the stacks that the interpreter dumps on a signal to the watchdog's thread; None if none.
+    """Return the stacks that the interpreter dumps on a signal to the watchdog's thread.
 
-    Call it only for a worker that has not answered.
+    None, and no signal, if frames may move: unless the watchdog is seen to wait for a GIL that C code holds.
     """
     words = worker.words
     number, thread = words[counters.DUMP_SIGNAL], words[counters.WATCHDOG_TID]
@@ -75,11 +76,20 @@ def by_dump(worker: LiveWorker) -> Stacks | None:
         return None
     try:
         begun = os.fstat(fd).st_size
-        if outer is None or not _send(worker.pid, outer, number):
+        if outer is None or not _waits_for_gil(worker, outer):
+            return None
+        if not _send(worker.pid, outer, number):
             return None
         return _await_dump(fd, begun)
     finally:
         os.close(fd)
+
+
+def _waits_for_gil(worker: LiveWorker, thread: int) -> bool:
+    # Asked again, so that its watchdog wants the GIL now.
+    question = Question(worker)
+    with contextlib.closing(question):
+        return question.is_asked and held_gil.is_held(worker.pid, thread, question.is_answered)
 
 
 def _await_dump(fd: int, begun: int) -> Stacks | None:

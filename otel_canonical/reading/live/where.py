@@ -86,7 +86,7 @@ def _from_outside(
     if stacks is None:
         told_by, stacks = DUMP, outside.by_dump(worker)
     if stacks is None:
-        note = f"worker {worker.pid} does not answer; to look from outside: pip install py-spy"
+        note = f"worker {worker.pid} does not answer: ask again, or to look from outside: pip install py-spy"
         return [Whereabouts((), requests, "", note)]
     places: list[Whereabouts] = []
     shared: dict[int, list[LiveRequest]] = {}

@@ -190,6 +190,20 @@ def test_signal_is_the_last_resort_and_shows_the_holder_of_the_gil(tmp_path: Pat
                 os.kill(worker.pid, signal.SIGKILL)
 
 
+def test_worker_that_runs_python_is_sent_no_signal(tmp_path: Path) -> None:
+    """However often it is asked for: its watchdog gets the GIL between two of its calls."""
+    with gunicorn("live", tmp_path, *ARGUMENTS, SITE_DIRECTORY=str(tmp_path)) as site:
+        choice = argparse.Namespace(pid=site.pid, pid_file=None, bind=None)
+        with under_load(site, ("/spins/?s=0.2",)) as load:
+            [worker] = read_pool(pages.one(choice)).workers
+            for _ in range(ROUNDS):
+                assert outside.by_dump(worker) is None
+            assert dumped_bytes(worker) == 0
+            load.wait_for_answers()
+        assert set(load.account()) == {"request"}
+        assert site.workers() == [worker.pid]
+
+
 def took(site: Server) -> float:
     """Return how long one answer took, ms."""
     started = time.perf_counter()
