@@ -4,7 +4,8 @@ Run `python benchmarks/instructions.py [--only ROW,ROW] [--paths PATH,PATH]`; ne
 A worker is fed requests from inside and callgrind counts what serves them, in all its threads, exports
 included, whatever else the machine does. README.md says what is left of noise. Valgrind slows programs but
 not clocks, so the timers of exporters are slowed, too: batches are as large as on a busy worker.
-Instructions of the kernel are not counted.
+Instructions of the kernel are not counted. Where objects lie in memory decides on collisions in the
+interpreter's caches; `--seeds 5` counts with five layouts and shows the median.
 
 With `--check` the command fails if a row adds more than its bound. A bound is a share of what the row `bare`
 costs, because Pythons and C libraries differ. Whoever goes beyond one has made every request of every site
@@ -17,6 +18,7 @@ import argparse
 import dataclasses
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -90,6 +92,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="ROW,ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--paths", metavar="PATH,PATH", default=f"{OK},{QUERIES}")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many are counted")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="count with so many hash seeds, show the median"
+    )
     parser.add_argument("--venv", type=Path, help="use this environment for every row")
     parser.add_argument(
         "--check", action="store_true", help="fail beyond a bound; default rows: those with one"
@@ -125,13 +130,19 @@ def main() -> None:
             ["cc", "-O2", "-shared", "-fPIC", "-o", home / "counter.so", source], check=True
         )
         for row in rows:
-            costs = count_instructions(
-                row, environments[row.environment], paths, home, sink, options.requests
-            )
+            environment, requests = environments[row.environment], options.requests
+            counts = [
+                count_instructions(row, environment, paths, home, sink, requests, seed)
+                for seed in range(options.seeds)
+            ]
+            costs = {path: statistics.median([one[path] for one in counts]) for path in paths}
             bare = bare or costs
             for path, cost in costs.items():
                 added = cost - bare[path]
                 line = f"{path:13} {row.name:22} {cost / 1e3:10,.0f} k {added / 1e3:+8,.0f} k"
+                if options.seeds > 1:
+                    spread = sorted([one[path] - bare[path] for one in counts])
+                    line += f"   {spread[0] / 1e3:+,.0f} k to {spread[-1] / 1e3:+,.0f} k"
                 bound = bounds.get((row.name, path))
                 if bound is not None:
                     line += f"   {added / bare[path]:.4f} of bare, bound {bound}"
@@ -143,21 +154,32 @@ def main() -> None:
 
 
 def count_instructions(
-    row: Row, environment: Path, paths: list[str], home: Path, sink: Sink, requests: int
+    row: Row, environment: Path, paths: list[str], home: Path, sink: Sink, requests: int, seed: int
 ) -> dict[str, float]:
-    """Return the instructions of one request, by its path."""
-    place = home / row.name
+    """Return the instructions of one request, by its path.
+
+    Args:
+        row: what is counted.
+        environment: where it is installed.
+        paths: which are asked for.
+        home: where databases and counts go.
+        sink: takes what is exported.
+        requests: how many are counted.
+        seed: of Python's hashes. With another one objects lie elsewhere in memory.
+    """
+    name = f"{row.name}.{seed}"
+    place = home / name
     fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(Row)}
     fields["variables"] = {
         **row.variables,
         **SLOW_TIMERS,
         "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
-        "PYTHONHASHSEED": "0",
+        "PYTHONHASHSEED": str(seed),
         "FED_COUNTER": str(home / "counter.so"),
         "FED_REQUESTS": str(requests),
         "FED_PATHS": ",".join(paths),
     }
-    counted = CountedRow(**fields, counts=str(home / f"{row.name}.%p"))
+    counted = CountedRow(**fields, counts=str(home / f"{name}.%p"))
     database = home / "site.sqlite3"
     with start_server(counted, environment, place, database, sink.endpoint) as server:
         # It ends by itself when all is counted.
@@ -168,7 +190,7 @@ def count_instructions(
     for number, path in enumerate(paths, 1):
         totals = [
             int(total[1])
-            for part in home.glob(f"{row.name}.*.{number}")
+            for part in home.glob(f"{name}.*.{number}")
             if (total := TOTAL.search(part.read_text(errors="replace")))
         ]
         if not totals:

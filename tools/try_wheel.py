@@ -163,7 +163,8 @@ def check_origin(interpreter: Interpreter, python: Path, away: Path) -> None:
 def counts_in(said: str) -> str:
     """Return how many tests passed and were skipped, and why, from what `pytest -q -rs` says."""
     *lines, last = said.splitlines()
-    reasons = [line.partition(": ")[2] for line in lines if line.startswith("SKIPPED ")]
+    skipped = [line.partition(": ")[2] for line in lines if line.startswith("SKIPPED ")]
+    reasons = list(dict.fromkeys(skipped))
     counts = last.partition(" in ")[0]
     return f"{counts} ({'; '.join(reasons)})" if reasons else counts
 
