@@ -2,14 +2,17 @@
 
 `.venv/bin/python benchmarks/batches.py`. The attributes are those of a real request, the ids and paths
 of each record its own. Both encode the same batch in turn, and what they make of it is compared first.
+Then: how long work with a few reads takes, as a request is, while another thread encodes batches.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,10 +29,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from otel_canonical.otel import otlp_encoder
 from otel_canonical.otel.otlp_encoder import LOG_RECORDS, SPANS, BatchEncoder
 
 #: As the batch processors of the SDK export them.
 BATCH = 512
+#: Of work beside an encoder: how often it is done, and its reads, each of which gives the GIL away.
+WORKS, READS = 500, 6
 
 QUERY = {
     "db.system": "sqlite",
@@ -91,8 +97,58 @@ def measure(
     return spent
 
 
+def wait_beside(encode: Encode | None, batch: Sequence[Any], works: int) -> list[float]:
+    """Return how long each piece of work took, ms, while a thread encodes the batch again and again."""
+    is_done = threading.Event()
+
+    def encode_all() -> None:
+        while encode is not None and not is_done.is_set():
+            encode(batch)
+
+    took: list[float] = []
+    thread = threading.Thread(target=encode_all)
+    thread.start()
+    with open("/dev/zero", "rb") as file:
+        for _ in range(works):
+            time.sleep(0.004)
+            began = time.perf_counter()
+            for _ in range(READS):
+                os.pread(file.fileno(), 1, 0)
+                sum(range(5000))
+            took.append((time.perf_counter() - began) * 1000)
+    is_done.set()
+    thread.join()
+    return took
+
+
+def print_waits(kind: Any, upstream: Encode, batch: Sequence[Any]) -> None:
+    """Measure work beside no encoder, OpenTelemetry's, ours without pauses, ours; print a table."""
+    ours = BatchEncoder(kind, upstream, is_http=True)
+
+    def without_pauses(batch: Sequence[Any]) -> Any:
+        otlp_encoder.SLICE = len(batch) + 1
+        return ours(batch)
+
+    def with_pauses(batch: Sequence[Any]) -> Any:
+        otlp_encoder.SLICE = slice_
+        return ours(batch)
+
+    slice_ = otlp_encoder.SLICE
+    print("\n| beside | p50, ms | p90 | p99 |")
+    print("|---|--:|--:|--:|")
+    beside: dict[str, Encode | None] = {
+        "nothing": None,
+        "OpenTelemetry's encoder": upstream,
+        "ours, a batch in one go": without_pauses,
+        f"ours, {slice_} records at a time": with_pauses,
+    }
+    for name, encode in beside.items():
+        cuts = statistics.quantiles(wait_beside(encode, batch, WORKS), n=100)
+        print(f"| {name} | {cuts[49]:.2f} | {cuts[89]:.2f} | {cuts[98]:.2f} |")
+
+
 def main() -> None:
-    """Measure each kind of record and print a table."""
+    """Measure each kind of record and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="%(default)s")
     options = parser.parse_args()
@@ -126,6 +182,8 @@ def main() -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         theirs, own = (statistics.median(spent[name]) for name in ("theirs", "ours"))
         print(f"| {name} | {theirs:.1f} | {own:.1f} | {middle:.2f} | {low:.2f}..{high:.2f} |")
+    _, kind, upstream, batch = kinds[0]
+    print_waits(kind, upstream, batch)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,8 +32,15 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from otel_canonical.otel.otlp_encoder import LOG_RECORDS, MOST_ENVELOPES, SPANS, BatchEncoder
+from otel_canonical.otel.otlp_encoder import (
+    LOG_RECORDS,
+    MOST_ENVELOPES,
+    SLICE,
+    SPANS,
+    BatchEncoder,
+)
 from otel_canonical.otel.otlp_values import MOST_NAMES
+from tests.support.servers import PATIENCE_S
 
 #: Every way in which a value is written, and those that only OpenTelemetry writes, or drops.
 VALUES: dict[str, Any] = {
@@ -326,3 +336,37 @@ def test_number_of_dropped_attributes_is_said_when_all_are() -> None:
     batch = exporter.get_finished_logs()
     check(LOG_RECORDS, encode_logs, batch, left=0)
     assert batch[0].dropped_attributes == 2
+
+
+def test_other_threads_run_while_a_batch_is_encoded() -> None:
+    """A request needn't wait for the end of a batch: here nothing but a pause gives the GIL away."""
+    spans = Spans()
+    for _ in range(100 * SLICE):
+        spans.tracer.start_span("work").end()
+    batch = spans.made()
+    encoder = BatchEncoder(SPANS, encode_spans)
+    encoder(batch)
+    turns, is_running, is_done = 0, threading.Event(), threading.Event()
+
+    def take_turns() -> None:
+        nonlocal turns
+        with open("/dev/zero", "rb") as file:
+            while not is_done.is_set():
+                os.pread(file.fileno(), 1, 0)  # gives the GIL away, and wants it again
+                turns += 1
+                is_running.set()
+
+    thread = threading.Thread(target=take_turns)
+    interval = sys.getswitchinterval()
+    thread.start()
+    try:
+        assert is_running.wait(PATIENCE_S)
+        sys.setswitchinterval(PATIENCE_S)
+        before = turns
+        encoder(batch)
+        during = turns - before
+    finally:
+        sys.setswitchinterval(interval)
+        is_done.set()
+        thread.join()
+    assert during >= 2
