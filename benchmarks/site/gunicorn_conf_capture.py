@@ -9,19 +9,31 @@ import os
 from typing import Any
 
 
-def post_worker_init(worker: Any) -> None:
-    """Wrap the emitter: what it is given is written to a file, then goes on as ever."""
+def keep_events() -> None:
+    """Wrap the encoder: the event of each request is written to a file, then goes on as ever."""
     from otel_canonical.event import rows
-    from otel_canonical.event.event import CanonicalEvent
+    from otel_canonical.event.event import CanonicalEvent, EventType
     from otel_canonical.event.line_writer import LineWriter
+    from otel_canonical.request.database_facts import NAMED_QUERIES
 
     names = {id(row): name for name, row in vars(rows).items() if name.isupper()}
     target = os.open(os.environ["BENCHMARK_EVENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    emit = LineWriter.emit
+    encode = LineWriter.encode
 
-    def emit_and_keep(emitter: LineWriter, event: CanonicalEvent, *rest: Any) -> None:
-        captured = [(names[id(row)], values) for row, values in rows.apart(event._rows)]
-        os.write(target, f"{(event.event_type.value, captured)!r}\n".encode())
-        emit(emitter, event, *rest)
+    def keep_and_encode(writer: LineWriter, event: CanonicalEvent) -> bytes:
+        if event.event_type is EventType.REQUEST:
+            captured: list[tuple[str, Any]] = [
+                # The one row that is no constant of `rows` shows details.
+                ("DETAILS", NAMED_QUERIES.details(values))
+                if row is NAMED_QUERIES
+                else (names[id(row)], values)
+                for row, values in rows.apart(event._rows)
+            ]
+            os.write(target, f"{(event.event_type.value, captured)!r}\n".encode())
+        return encode(writer, event)
 
-    LineWriter.emit = emit_and_keep  # type: ignore[method-assign]
+    LineWriter.encode = keep_and_encode  # type: ignore[method-assign]
+
+
+# Before a worker is forked: it takes the encoder over when it begins.
+keep_events()
