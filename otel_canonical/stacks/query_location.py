@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
+from otel_canonical.stacks.frames import frame_of, locals_of
 from otel_canonical.stacks.location import DISPATCHER_FILE, DISPATCHERS, is_library, location
 from otel_canonical.stacks.running import iterated
 
@@ -201,7 +202,7 @@ def _awaiting(handler: FrameType) -> list[FrameType]:
         return []
     for task in list(asyncio.all_tasks(loop))[:MOST_TASKS]:
         frames = list(_frames_of(task.get_coro()))
-        if frames and frames[-1].f_locals.get("task_context") is shared:
+        if frames and locals_of(frames[-1]).get("task_context") is shared:
             return frames[::-1]
     return []
 
@@ -210,8 +211,8 @@ def _frames_of(awaited: Any) -> Iterator[FrameType]:
     """Yield the frames of a task, from its coroutine to the one that waits."""
     for _ in range(MOST_FRAMES):
         awaited = iterated(awaited)
-        kind = "ag" if hasattr(awaited, "ag_frame") else "cr"
-        frame = getattr(awaited, f"{kind}_frame", None)
+        kind = "ag" if hasattr(awaited, "ag_await") else "cr"
+        frame = frame_of(awaited, f"{kind}_frame")
         if frame is None:
             return
         yield frame

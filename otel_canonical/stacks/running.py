@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Protocol, runtime_checkable
+
+from otel_canonical.stacks.frames import (
+    frame_of,
+    linked,
+    locals_of,
+    stack_of_thread,
+    stacks_of_threads,
+)
 
 #: The most coroutines in a chain, and the most changes between threads and tasks; they end a cycle, too.
 DEEPEST_CHAIN = 1000
@@ -45,7 +52,7 @@ def frames_of(runner: object, thread_id: int) -> list[FrameType]:
         thread_id: the thread's ident.
     """
     if runner is None:
-        return _of_thread(sys._current_frames().get(thread_id), MOST_CROSSINGS)
+        return _followed(stack_of_thread(thread_id), MOST_CROSSINGS)
     if isinstance(runner, Greenlet):
         return _of_greenlet(runner, thread_id)
     return _of_task(runner, MOST_CROSSINGS) if isinstance(runner, Task) else []
@@ -55,7 +62,7 @@ def _of_greenlet(greenlet: Greenlet, thread_id: int) -> list[FrameType]:
     if greenlet.gr_frame is None:
         # It is running. Under gevent `get_ident` returns a greenlet's ident; the hub has the thread's.
         thread_id = getattr(greenlet.parent, "thread_ident", None) or thread_id
-        frames = linked(sys._current_frames().get(thread_id))
+        frames = stack_of_thread(thread_id)
         if greenlet.gr_frame is None:
             return frames
     return linked(greenlet.gr_frame)
@@ -78,8 +85,8 @@ def _of_coroutine(awaited: object, crossings: int) -> list[FrameType]:
     frames: list[FrameType] = []
     while len(frames) < DEEPEST_CHAIN:
         awaited = iterated(awaited)
-        kind = next((kind for kind in _KINDS if hasattr(awaited, kind[0])), None)
-        frame = getattr(awaited, kind[0]) if kind is not None else None
+        kind = next((kind for kind in _KINDS if hasattr(awaited, kind[2])), None)
+        frame = frame_of(awaited, kind[0]) if kind is not None else None
         if kind is None or frame is None:
             break
         if getattr(awaited, kind[1]) and not _waits(awaited):
@@ -88,7 +95,7 @@ def _of_coroutine(awaited: object, crossings: int) -> list[FrameType]:
         awaited = getattr(awaited, kind[2])
     last = frames[-1] if frames else None
     if crossings and last is not None and _is(last.f_code, "__call__"):
-        child = last.f_locals.get("child")
+        child = locals_of(last).get("child")
         if child is not None:
             frames += _in_executor(child, crossings - 1)
     return frames
@@ -118,8 +125,7 @@ _KINDS = (
 
 def _running(frame: FrameType, crossings: int) -> list[FrameType]:
     """Return the part of a thread's stack that begins with the given frame."""
-    for innermost in sys._current_frames().values():
-        stack = linked(innermost)
+    for stack in stacks_of_threads():
         if frame in stack:
             return _followed(stack[stack.index(frame) :], crossings)
     return []
@@ -127,18 +133,13 @@ def _running(frame: FrameType, crossings: int) -> list[FrameType]:
 
 def _in_executor(child: object, crossings: int) -> list[FrameType]:
     """Return the frames of the thread that runs a call of asgiref's; empty while no thread has taken it."""
-    for innermost in sys._current_frames().values():
-        stack = linked(innermost)
+    for stack in stacks_of_threads():
         for position, frame in enumerate(stack):
             if _is(frame.f_code, "thread_handler") and any(
-                argument is child for argument in frame.f_locals.get("args", ())
+                argument is child for argument in locals_of(frame).get("args", ())
             ):
                 return _followed(stack[position:], crossings)
     return []
-
-
-def _of_thread(innermost: FrameType | None, crossings: int) -> list[FrameType]:
-    return _followed(linked(innermost), crossings)
 
 
 def _followed(stack: list[FrameType], crossings: int) -> list[FrameType]:
@@ -148,8 +149,8 @@ def _followed(stack: list[FrameType], crossings: int) -> list[FrameType]:
     """
     for position, frame in enumerate(stack):
         if crossings and _is(frame.f_code, "__call__"):
-            awaitable = frame.f_locals.get("awaitable")
-            if hasattr(awaitable, "cr_frame"):
+            awaitable = locals_of(frame).get("awaitable")
+            if hasattr(awaitable, "cr_await"):
                 followed = _of_coroutine(awaitable, crossings - 1)
                 behind = stack[position + 1 :]
                 if stack[-1] in followed or not any(
@@ -162,12 +163,3 @@ def _followed(stack: list[FrameType], crossings: int) -> list[FrameType]:
 
 def _is(code: CodeType, name: str) -> bool:
     return code.co_name == name and code.co_filename.endswith(_ASGIREF)
-
-
-def linked(frame: FrameType | None) -> list[FrameType]:
-    """Return the stack that ends in the given frame, outermost frame first."""
-    frames: list[FrameType] = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames[::-1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from otel_canonical.event.logfmt import UNSHOWABLE
 from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
+from otel_canonical.stacks.frames import locals_of
 from otel_canonical.stacks.location import is_library, location
 
 #: Limits on the local variables shown: characters of a value, variables of a frame.
@@ -110,7 +111,7 @@ def _may_hold_its_locals(frame: FrameType) -> bool:
 
 def _variables(frame: FrameType) -> list[tuple[str, object]]:
     """Return a copy of a frame's variables, made atomically: no code of the app runs meanwhile."""
-    variables: Mapping[Any, object] = frame.f_locals
+    variables: Mapping[Any, object] = locals_of(frame)
     if frame.f_code.co_flags & CO_OPTIMIZED:
         return list(variables.items())
     # The namespace of a module or class. A metaclass may supply any mapping.

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import re
 import sqlite3
+import sys
 import threading
 import time
 import urllib.request
@@ -45,6 +47,10 @@ LOGGING = {
 }
 
 PATIENCE_S = 120
+if "SITE_COLLECTS_EVERY" in os.environ:
+    # So many new objects. Threads take turns often, too.
+    gc.set_threshold(int(os.environ["SITE_COLLECTS_EVERY"]), 1000, 1000)
+    sys.setswitchinterval(1e-5)
 logger = logging.getLogger("live.shop")
 
 

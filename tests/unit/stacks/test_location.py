@@ -17,6 +17,7 @@ import pytest
 
 from otel_canonical.event import logfmt
 from otel_canonical.stacks import location
+from otel_canonical.stacks.frames import linked
 from otel_canonical.stacks.location import (
     LONGEST_CAUSE_CHAIN,
     Frame,
@@ -27,7 +28,6 @@ from otel_canonical.stacks.location import (
     locate_error,
     locate_stack,
 )
-from otel_canonical.stacks.running import linked
 
 DEBIAN = {
     "stdlib": "/usr/lib/python3.11",

@@ -14,7 +14,8 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from otel_canonical.stacks import running
-from otel_canonical.stacks.running import frames_of, linked
+from otel_canonical.stacks.frames import linked
+from otel_canonical.stacks.running import frames_of
 from tests.support.servers import eventually
 
 DEADLINE_S = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +19,6 @@ class Frame:
     def __init__(self, name: str, file: str = "/srv/shop/views.py", **variables: object) -> None:
         self.f_code = SimpleNamespace(co_name=name, co_filename=file)
         self.f_locals = variables
-        self.f_back: Frame | None = None
 
 
 def a_coroutine(*frames: Frame) -> Any:
@@ -45,12 +43,9 @@ def looked_at(
     monkeypatch: pytest.MonkeyPatch, *threads: list[Frame], runner: object = None
 ) -> list[str]:
     """Return what is found of the first thread, or of a task, among stacks given outermost first."""
-    innermost = {}
-    for number, stack in enumerate(threads):
-        for outer, inner in itertools.pairwise(stack):
-            inner.f_back = outer
-        innermost[number] = stack[-1]
-    monkeypatch.setattr(running.sys, "_current_frames", lambda: innermost)
+    monkeypatch.setattr(running, "stack_of_thread", lambda number: [*threads[number]])
+    monkeypatch.setattr(running, "stacks_of_threads", lambda: [[*stack] for stack in threads])
+    monkeypatch.setattr(running, "locals_of", lambda frame: frame.f_locals)
     found = frames_of(runner, 0)
     monkeypatch.undo()
     return [frame.f_code.co_name for frame in found]
