@@ -53,8 +53,7 @@ def test_process_without_statistics_holds_nothing() -> None:
 
 def test_statistics_are_those_of_the_other_threads() -> None:
     """The watched one gives its processor up; the others run."""
-    found = statistics_of(os.getpid(), threading.get_native_id() + 1)
-    assert found is None  # no such thread
+    assert statistics_of(os.getpid(), 2**22 + 1) is None  # no such thread
     ready, done = threading.Event(), threading.Event()
 
     def wait() -> None:
