@@ -47,6 +47,7 @@ def stack_of_thread(thread_id: int) -> list[FrameType]:
     Args:
         thread_id: its ident.
     """
+    # An iterator, so that the threads are looked at in the same call as the frames.
     every_thread = islice(iter(sys._current_frames, None), 1)
     innermost = map(operator.methodcaller("get", thread_id), every_thread)
     return _walked_from(innermost)
