@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-_LOCALS_ARE_SHARED = sys.version_info < (3, 13)
+#: Before 3.13 a function has one dictionary of locals, which each access to `f_locals` updates.
+LOCALS_ARE_SHARED = sys.version_info < (3, 13)
 #: No name that a function's variable can have.
 _LAST_LOOK = "values of otel-canonical's last look"
 _MAY_COLLECT = sys.version_info[:2] == (3, 11)
@@ -78,15 +79,14 @@ def frame_of(awaited: object, name: str) -> FrameType | None:
 def locals_of(frame: FrameType) -> Any:
     """Return a frame's variables by name: a copy of a function's, `f_locals` of a module or class.
 
-    Before Python 3.13 a function has one dictionary of locals, and each look puts the values of now into it.
-    Those of the last look are dropped in the middle of that, and so their finalizers could let the
-    function return (3.11, 3.12). So it keeps them until the next look is over.
+    Where the dictionary is shared, a look drops the values of the last one while it puts in those of now, and
+    their finalizers could let the function return (3.11, 3.12). So they are kept until the next look is over.
     """
     variables = _at_once(partial(_locals, frame, None))
     if not frame.f_code.co_flags & CO_OPTIMIZED:
         return variables
     found = dict(variables)
-    if _LOCALS_ARE_SHARED:
+    if LOCALS_ARE_SHARED:
         found.pop(_LAST_LOOK, None)
         variables[_LAST_LOOK] = _Kept(tuple(found.values()))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from inspect import CO_OPTIMIZED
@@ -11,7 +10,7 @@ from typing import Any
 
 from otel_canonical.event.logfmt import UNSHOWABLE
 from otel_canonical.event.redaction import MARGIN, REDACTED, RedactionPolicy
-from otel_canonical.stacks.frames import locals_of
+from otel_canonical.stacks.frames import LOCALS_ARE_SHARED, locals_of
 from otel_canonical.stacks.location import is_library, location
 
 #: Limits on the local variables shown: characters of a value, variables of a frame.
@@ -20,8 +19,6 @@ MOST_LOCALS = 20
 #: How many frames are shown at the two ends of a long stack.
 MOST_OUTER_FRAMES, MOST_INNER_FRAMES = 40, 80
 
-#: Before 3.13 a function has one dictionary of locals, which each access to `f_locals` updates.
-_LOCALS_ARE_SHARED = sys.version_info < (3, 13)
 #: A function that uses one of these names may be using that dictionary.
 _HOLDING_LOCALS = frozenset(("locals", "vars", "eval", "exec", "f_locals"))
 HELD = "locals not shown: it works with them"
@@ -103,7 +100,7 @@ def _may_hold_its_locals(frame: FrameType) -> bool:
     """
     code = frame.f_code
     return (
-        _LOCALS_ARE_SHARED
+        LOCALS_ARE_SHARED
         and bool(code.co_flags & CO_OPTIMIZED)
         and not _HOLDING_LOCALS.isdisjoint(code.co_names)
     )
