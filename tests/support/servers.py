@@ -84,6 +84,8 @@ class Server:
     #: Lines that were held against the registry of fields.
     checked: set[str] = field(default_factory=set)
     name: str = ""
+    #: Whether requests of a busy machine may have a `slow` line beside that of their end.
+    reports_slow: bool = False
 
     @property
     def pid(self) -> int:
@@ -135,7 +137,7 @@ class Server:
         return self.lines_of(request_id, 1)[0]
 
     def ending_of(self, request_id: str) -> Line:
-        """Return the one line of a request's end. Where `slow` is set, a busy machine's may have more."""
+        """Return the one line of a request's end, beside which there may be `slow` ones."""
 
         def endings() -> list[Line]:
             return [
@@ -187,7 +189,7 @@ class Server:
         """Send one request under an id of its own; return the answer and that id's one line."""
         request_id = f"ask-{next(_asked)}"
         answer = self.get(path, method, X_Request_ID=request_id, **headers)
-        return answer, self.ending_of(request_id)
+        return answer, (self.ending_of if self.reports_slow else self.line_of)(request_id)
 
     def send(self, request: bytes) -> bytes:
         """Send bytes as they are and return all that comes back."""
@@ -272,7 +274,8 @@ def gunicorn(
             env=variables,
             start_new_session=True,
         )
-    server = Server(process, out, err)
+    is_slow_set = "OTEL_PYTHON_CANONICAL_SLOW_SECONDS" in environment
+    server = Server(process, out, err, reports_slow=is_slow_set)
     try:
         # With --reuse-port it is the workers that listen, and Gunicorn names no address.
         listening = server.wait_for(
