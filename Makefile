@@ -9,11 +9,14 @@ LINT := $(VENV)/.installed-lint
 ARGS ?=
 PYTHON ?=
 export PYTHON
-# Real servers wait more than they compute: three processes for each processor, 24 at most.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? 3 * cores : 24)))
+# Real servers wait, too; two processes keep a processor busy. 24 at most.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 12 ? 2 * cores : 24)))
 
 # What servers of tests import: they write no bytecode, so that each would compile it anew.
 IN_SERVERS := otel_canonical demo tests/server/programs
+# Compiled by pytest, which keeps what it compiles: processes that begin together would each do all of it.
+TESTS := tests/unit 'tests/server tests/docs'
+COMPILED := $(VENV)/.compiled-tests
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test otelcol lint typecheck imports docstrings docs docs-check check wheel-test matrix soak mutants bench instructions clean
@@ -26,7 +29,7 @@ venv: $(TEST) $(LINT) ## Install the package, what its tests need and the linter
 demo: $(TEST) ## Start the demo shop under a real Gunicorn and show the line of every kind of request
 	@$(VENV)/bin/python demo/show.py $(ARGS)
 
-test: $(TEST) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace, PostgreSQL or MariaDB is skipped and says so
+test: $(TEST) $(COMPILED) ## Run the tests side by side (WORKERS=...); what needs a missing Go, Node, strace, PostgreSQL or MariaDB is skipped and says so
 	@$(VENV)/bin/python -m compileall -q $(IN_SERVERS)
 	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
@@ -84,6 +87,12 @@ $(TEST): pyproject.toml
 	@echo "Installing the package and what its tests need into $(VENV)"
 	@$(PIP) install --quiet 'pip>=25.1'
 	@$(PIP) install --quiet --editable . --group test
+	@touch $@
+
+# Whoever runs the tests says what can't be compiled.
+$(COMPILED): $(TEST) $(shell find tests -name '*.py')
+	@printf '%s\n' $(TESTS) | PYTHONDONTWRITEBYTECODE= xargs -P 2 -L 1 \
+		$(VENV)/bin/python -m pytest --collect-only -qq >/dev/null || true
 	@touch $@
 
 $(LINT): pyproject.toml
