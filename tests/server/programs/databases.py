@@ -39,6 +39,8 @@ ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = __name__
 USE_TZ = True
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
+# Tables are made from the models, in a quarter of the time.
+MIGRATION_MODULES = {"contenttypes": None, "auth": None}
 POSTGRES = {
     "ENGINE": "django.db.backends.postgresql",
     "HOST": os.environ.get("SITE_POSTGRES"),
@@ -140,7 +142,7 @@ def migrates(request):
     from django.core.management import call_command
 
     for alias in DATABASES:
-        call_command("migrate", database=alias, verbosity=0)
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
     return HttpResponse("migrated")
 
 

@@ -57,7 +57,7 @@ def migrates(request):
     from django.db import connections
 
     for alias in connections:
-        call_command("migrate", database=alias, verbosity=0)
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
     return HttpResponse("migrated")
 
 
