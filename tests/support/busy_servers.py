@@ -34,12 +34,16 @@ LOADED_CLASSES = {
 
 THREADS = {"sync": 1, "gthread": 3, "gevent": None}
 WORKERS = 2
-#: The worker classes of a test; `make soak` runs each test with every class.
-in_every_class = pytest.mark.parametrize("worker_class", LOADED_CLASSES)
-in_two_classes = (
-    in_every_class if IS_SOAK else pytest.mark.parametrize("worker_class", ["sync", "gthread"])
-)
-in_threads = in_every_class if IS_SOAK else pytest.mark.parametrize("worker_class", ["gthread"])
+
+
+def in_classes(*short: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that runs with some worker classes; `make soak` runs it with each."""
+    return pytest.mark.parametrize("worker_class", LOADED_CLASSES if IS_SOAK else short)
+
+
+in_sync_and_threads = in_classes("sync", "gthread")
+in_threads_and_greenlets = in_classes("gthread", "gevent")
+in_threads = in_classes("gthread")
 
 
 def exporting_to(sink: OtlpSink) -> dict[str, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from otel_canonical import cli
 from tests.support.servers import Server, eventually
 
 COMMAND = [str(Path(sys.executable).parent / "otel-canonical")]
@@ -39,7 +41,26 @@ def ps(site: Server) -> dict[str, Any]:
     """Return what `ps --json` says of a pool."""
     done = otel_canonical("ps", str(site.pid), "--json")
     assert done.returncode == 0, done.stderr
-    [pool] = json.loads(done.stdout)["pools"]
+    return _pool_in(done.stdout)
+
+
+def ps_in_process(site: Server) -> dict[str, Any]:
+    """Return the same without an interpreter of its own, which costs more than a server's request."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert cli.main(["ps", str(site.pid), "--json"]) == 0
+    return _pool_in(shown.getvalue())
+
+
+def wait_for_pool(site: Server, is_right: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until `ps` shows a pool that is right."""
+    eventually(
+        lambda: is_right(ps_in_process(site)), lambda: f"{ps_in_process(site)}\n{site.report()}"
+    )
+
+
+def _pool_in(shown: str) -> dict[str, Any]:
+    [pool] = json.loads(shown)["pools"]
     assert isinstance(pool, dict)
     return pool
 
@@ -67,11 +88,7 @@ def held(site: Server, *paths: str) -> Iterator[None]:
 
 def open_requests(site: Server, count: int) -> dict[str, dict[str, Any]]:
     """Return the open requests of a pool by their ids, once there are `count`."""
-
-    def probe() -> list[dict[str, Any]]:
-        found = ps(site)["requests"]
-        return found if len(found) >= count else []
-
-    found = eventually(probe, lambda: f"{ps(site)}\n{site.report()}")
+    wait_for_pool(site, lambda pool: len(pool["requests"]) >= count)
+    found = ps(site)["requests"]
     assert len(found) == count, found
     return {request["req_id"]: request for request in found}

@@ -20,12 +20,16 @@ from tests.support.demo_shop import shop
 from tests.support.otlp_sink import OtlpSink, SunkLog, SunkSpan, is_server
 from tests.support.peers.collector import Collector, shipped_collector
 from tests.support.servers import DEMO, Line, Server, eventually
+from tests.support.soak import IS_SOAK
 from tests.support.stuck_requests import busy_worker
+
+pytestmark = pytest.mark.soak
 
 ENDINGS = ("request", "timeout", "lost")
 STUCK = "/slow/?seconds=50"
-#: One way to set exporters up is OpenTelemetry's variables, with either protocol, the other a file.
-WAYS = ("http/protobuf", "grpc", "file")
+#: One way to set exporters up is OpenTelemetry's variables, with either protocol, the other a file, which
+#: exports over HTTP.
+WAYS = ("http/protobuf", "grpc", "file") if IS_SOAK else ("grpc", "file")
 
 DECLARED = """\
 file_format: "1.0"

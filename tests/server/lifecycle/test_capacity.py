@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.environments import INSTRUMENT
-from tests.support.live import ps
+from tests.support.live import wait_for_pool
 from tests.support.raw_requests import send
 from tests.support.servers import GUNICORN, Server, eventually, gunicorn
 from tests.support.soak import IS_SOAK
@@ -62,7 +62,7 @@ def test_a_thousand_greenlets_are_lost_with_a_line_each(tmp_path: Path) -> None:
         [worker] = site.workers()
         before = resident_kib(site.pid)
         with held_open(site, f"/sleeps/one/?for={tmp_path}/never", REQUESTS):
-            eventually(lambda: len(ps(site)["requests"]) == REQUESTS, site.report)
+            wait_for_pool(site, lambda pool: len(pool["requests"]) == REQUESTS)
             os.kill(worker, signal.SIGKILL)
             eventually(lambda: sum(endings(site).values()) >= REQUESTS, site.report)
         assert endings(site) == {("lost", "SIGKILL"): REQUESTS}
@@ -90,7 +90,7 @@ def test_workers_added_by_signal_are_lost_with_a_line_each(tmp_path: Path) -> No
         with held_open(site, f"/waits/?for={tmp_path}/never", WORKERS):
             asked_ns = time.monotonic_ns()
             # What a worker has accepted and not begun to read is none of its requests yet.
-            eventually(lambda: len(ps(site)["requests"]) == WORKERS, site.report)
+            wait_for_pool(site, lambda pool: len(pool["requests"]) == WORKERS)
             for pid in site.workers():
                 os.kill(pid, signal.SIGKILL)
             eventually(lambda: sum(endings(site).values()) >= WORKERS, site.report)

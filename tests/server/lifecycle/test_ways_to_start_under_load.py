@@ -22,8 +22,8 @@ from tests.support.busy_servers import (
     assert_pool_is_counted,
     exporting_to,
     gather_lines,
+    in_sync_and_threads,
     in_threads,
-    in_two_classes,
     started,
 )
 from tests.support.environments import INSTRUMENT, clean_environment
@@ -189,7 +189,7 @@ def test_dirty_workers(worker_class: str, exported_to: OtlpSink, tmp_path: Path)
     assert_nothing_is_left(server, tmp_path)
 
 
-@in_two_classes
+@in_sync_and_threads
 def test_workers_of_another_user(worker_class: str) -> None:
     """`--user` and `--group`: workers without the arbiter's rights write, and reopen a rotated file."""
     user = NOBODY if os.geteuid() == 0 else str(os.geteuid())

@@ -21,7 +21,16 @@ from otel_canonical.reading.live import pages
 from otel_canonical.reading.problems import CommandFailed
 from tests.support.addresses import unused_address
 from tests.support.environments import INSTRUMENT
-from tests.support.live import CLASSES, COMMAND, held, open_requests, otel_canonical, ps, stacks
+from tests.support.live import (
+    CLASSES,
+    COMMAND,
+    held,
+    open_requests,
+    otel_canonical,
+    ps,
+    stacks,
+    wait_for_pool,
+)
 from tests.support.processes import descriptors_of
 from tests.support.servers import GUNICORN, eventually, gunicorn
 
@@ -64,17 +73,14 @@ def test_open_requests_and_their_stacks_are_told(name: str, tmp_path: Path) -> N
     with gunicorn(app, tmp_path, *arguments, "-t", "300", workers=workers, **environment) as site:
         before = time.monotonic()
         with held(site, *paths):
-            eventually(
-                lambda: all(r["route"] for r in open_requests(site, count).values()), site.report
+            wait_for_pool(
+                site,
+                lambda pool: (
+                    len(pool["requests"]) == count
+                    and all(request["route"] for request in pool["requests"])
+                    and any(request["queries"] == 2 for request in pool["requests"])
+                ),
             )
-            if "/queries/" in paths[0]:
-                eventually(
-                    lambda: (
-                        (open_requests(site, count)["queries"]["sql"] or "").endswith("waited'")
-                        or open_requests(site, count)["queries"]["queries"] == 2
-                    ),
-                    site.report,
-                )
             found = open_requests(site, count)
             took = time.monotonic() - before
             query = found["queries"]
@@ -154,10 +160,10 @@ def test_two_hundred_greenlets_are_told_apart(tmp_path: Path) -> None:
 def test_workers_and_pool_are_told(tmp_path: Path) -> None:
     """Versions, bind, numbers, pids, heartbeats, memory, lines; then a death by its cause."""
     with gunicorn("live", tmp_path, workers=3, SITE_DIRECTORY=str(tmp_path)) as site:
-        eventually(lambda: all(w["is_booted"] for w in ps(site)["workers"]), site.report)
+        wait_for_pool(site, lambda pool: all(w["is_booted"] for w in pool["workers"]))
         for number in range(5):
             site.get("/ok/", X_Request_ID=f"a{number}")
-        eventually(lambda: ps(site)["lines"].get("request") == 5, site.report)
+        wait_for_pool(site, lambda pool: pool["lines"].get("request") == 5)
         pool = ps(site)
         host, port = site.address
         assert (pool["pid"], pool["state"]) == (site.pid, "running")
@@ -172,8 +178,8 @@ def test_workers_and_pool_are_told(tmp_path: Path) -> None:
         assert all(worker["memory"] > 10_000_000 for worker in workers)
         assert all(worker["heartbeat"] is not None for worker in workers)
         os.kill(workers[0]["pid"], signal.SIGKILL)
-        eventually(lambda: ps(site)["deaths"] == {"SIGKILL": 1}, site.report)
-        eventually(lambda: len(ps(site)["workers"]) == 3, site.report)
+        wait_for_pool(site, lambda pool: pool["deaths"] == {"SIGKILL": 1})
+        wait_for_pool(site, lambda pool: len(pool["workers"]) == 3)
         text = otel_canonical("ps", str(site.pid))
         assert text.returncode == 0
         assert "workers 3 of 3" in text.stdout
@@ -187,7 +193,7 @@ def test_pool_that_is_stuck_or_stopped_is_told_at_once(tmp_path: Path) -> None:
         with held(site, *[f"/sleeps/n{n}/?for={gate}" for n in range(2)]):
             open_requests(site, 2)
             with held(site, "/ok/"):
-                eventually(lambda: ps(site)["backlog"] == 1, site.report)
+                wait_for_pool(site, lambda pool: pool["backlog"] == 1)
                 done = otel_canonical("ready", str(site.pid), "--min-idle", "1")
                 assert done.returncode == 1
                 assert done.stdout == "not ready: 0 of 2 workers idle (--min-idle 1), backlog 1\n"

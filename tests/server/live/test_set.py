@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import CLASSES, held, open_requests, otel_canonical, ps
+from tests.support.live import (
+    CLASSES,
+    held,
+    open_requests,
+    otel_canonical,
+    ps_in_process,
+    wait_for_pool,
+)
 from tests.support.servers import Server, eventually, gunicorn
+from tests.support.soak import IS_SOAK
 
 DEBUG_RECORD = re.compile(r"shop says: asked for ok (\d+)")
 
@@ -37,7 +45,7 @@ def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Pat
         pytest.importorskip("gevent", reason="pip install gevent")
     environment = {"SITE_DIRECTORY": str(tmp_path)}
     with gunicorn(app, tmp_path, *arguments, workers=2, **environment) as site:
-        eventually(lambda: all(w["is_booted"] for w in ps(site)["workers"]), site.report)
+        wait_for_pool(site, lambda pool: all(w["is_booted"] for w in pool["workers"]))
         site.get("/ok/")
         assert debug_records(site) == []
         assert switched(site, "log:live.shop=DEBUG") == "log:live.shop=DEBUG\n"
@@ -50,7 +58,7 @@ def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Pat
         eventually(
             lambda: (
                 len(set(site.workers()) - set(former)) == 2
-                and all(w["is_booted"] for w in ps(site)["workers"])
+                and all(w["is_booted"] for w in ps_in_process(site)["workers"])
             ),
             site.report,
         )
@@ -69,7 +77,8 @@ def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Pat
         assert len(debug_records(site)) == before
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.soak
+@pytest.mark.parametrize("name", CLASSES if IS_SOAK else ["gevent", "asgi"])
 def test_switched_level_survives_recycling(name: str, tmp_path: Path) -> None:
     """Every request of every worker that Gunicorn replaces has it, the first one included."""
     arguments, app = CLASSES[name]

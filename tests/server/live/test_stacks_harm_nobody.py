@@ -20,7 +20,7 @@ from otel_canonical.reading.live import outside, pages, processes
 from otel_canonical.reading.live.pools import read_pool
 from otel_canonical.reading.live.shapes import LiveWorker
 from otel_canonical.reading.live.where import locate
-from tests.support.live import held, open_requests, ps
+from tests.support.live import held, open_requests, ps, wait_for_pool
 from tests.support.load import under_load
 from tests.support.postgres import postgres
 from tests.support.servers import Server, eventually, gunicorn
@@ -29,9 +29,9 @@ from tests.support.soak import IS_SOAK
 pytestmark = pytest.mark.soak
 
 #: Looks at the stacks of one pool (short, long).
-LOOKS = (40, 5000)[IS_SOAK]
+LOOKS = (25, 5000)[IS_SOAK]
 #: Where CPython 3.11 would crash after some tens of them.
-LOOKS_WHILE_COLLECTING = (400, 5000)[IS_SOAK]
+LOOKS_WHILE_COLLECTING = (150, 5000)[IS_SOAK]
 #: Of requests that are looked at and others, in turns (short, long).
 ROUNDS = (2, 10)[IS_SOAK]
 LOOKS_ON = str(Path(__file__).parents[2] / "support" / "looks_on.py")
@@ -90,7 +90,7 @@ def test_wait_for_a_lock_is_not_cut_short(tmp_path: Path) -> None:
         clients = [threading.Thread(target=ask) for _ in range(3)]
         for client in clients:
             client.start()
-        eventually(lambda: len(ps(site)["requests"]) == 3, site.report)
+        wait_for_pool(site, lambda pool: len(pool["requests"]) == 3)
         while any(client.is_alive() for client in clients):
             look(site)
         for client in clients:

@@ -30,7 +30,7 @@ from tests.support.soak import IS_SOAK
 pytestmark = pytest.mark.soak
 
 #: (short, long)
-KILLS = (40, 200)[IS_SOAK]
+KILLS = (20, 200)[IS_SOAK]
 KEYS = 500
 VIEW_S = 0.02
 
