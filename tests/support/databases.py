@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.environments import CLIENT_INSTRUMENTATIONS, LARGE_INSTRUMENTATIONS
+from tests.support.environments import DRIVER_INSTRUMENTATIONS, HTTP_INSTRUMENTATIONS, without
 from tests.support.mariadb import mariadb
 from tests.support.otlp_sink import otlp_sink
 from tests.support.postgres import postgres
@@ -64,10 +64,10 @@ def database_site(
 ) -> Iterator[Server]:
     """Serve `programs/databases.py`, its tables made, with no instrumentation but its own driver's."""
     own = settings["SITE_DRIVER"].removesuffix("-pool")
-    others = [name for name in CLIENT_INSTRUMENTATIONS.split(",") if name != own]
+    others = [name for name in DRIVER_INSTRUMENTATIONS.split(",") if name != own]
     defaults = {
         "SITE_DIRECTORY": str(directory),
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join([LARGE_INSTRUMENTATIONS, *others]),
+        **without(",".join([HTTP_INSTRUMENTATIONS, *others])),
     }
     # A disk on which other servers write their tables may hold a commit up for half a minute.
     patient = ("--timeout", "55")

@@ -16,19 +16,35 @@ LARGE_INSTRUMENTATIONS = (
     "aiobotocore,aiohttp-client,botocore,celery,confluent_kafka,grpc_aio_client,grpc_aio_server,"
     "grpc_client,grpc_server,httpx,httpx2,redis"
 )
-#: Together they take a fifth of the CPU time in which a server starts.
-CLIENT_INSTRUMENTATIONS = "mysqlclient,psycopg,psycopg2,pymysql,requests,urllib3"
-#: The programs that ask another server or a database server.
-PROGRAMS_WITH_CLIENTS = {
-    *("calls", "cancels", "databases", "every_kind", "every_kind_asgi", "inner", "live", "probed"),
+#: Each takes up to an eighth of the CPU time in which a server starts.
+DRIVER_INSTRUMENTATIONS = "mysqlclient,psycopg,psycopg2,pymysql"
+HTTP_INSTRUMENTATIONS = "requests,urllib3"
+#: The programs that ask a database server without Django, and those that ask another HTTP server.
+PROGRAMS_WITH_DRIVERS = {"databases", "probed"}
+PROGRAMS_WITH_HTTP = {
+    *("calls", "cancels", "databases", "every_kind", "every_kind_asgi", "inner", "live")
 }
+
+
+def without(instrumentations: str) -> dict[str, str]:
+    """Return the variable that starts a server without some, and with all others but the large ones."""
+    disabled = f"{LARGE_INSTRUMENTATIONS},{instrumentations}"
+    return {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled}
+
+
+#: Starts a server with those of the drivers as well, whatever its program is.
+WITH_DRIVERS = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": LARGE_INSTRUMENTATIONS}
 
 
 def disabled_instrumentations(app: str) -> str:
     """Return the instrumentations that a server of `app` starts without, unless its test says more."""
-    if app.partition(":")[0] in PROGRAMS_WITH_CLIENTS:
-        return LARGE_INSTRUMENTATIONS
-    return f"{LARGE_INSTRUMENTATIONS},{CLIENT_INSTRUMENTATIONS}"
+    program = app.partition(":")[0]
+    disabled = [LARGE_INSTRUMENTATIONS]
+    if program not in PROGRAMS_WITH_DRIVERS:
+        disabled.append(DRIVER_INSTRUMENTATIONS)
+    if program not in PROGRAMS_WITH_HTTP:
+        disabled.append(HTTP_INSTRUMENTATIONS)
+    return ",".join(disabled)
 
 
 def clean_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:

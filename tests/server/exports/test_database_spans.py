@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import DRIVERS, Databases, traced_databases
+from tests.support.databases import DRIVERS, SOME_DRIVERS, Databases, traced_databases
+from tests.support.environments import DRIVER_INSTRUMENTATIONS, without
 from tests.support.otlp_sink import OtlpSink, SunkSpan
 from tests.support.servers import Line
 from tests.support.soak import IS_SOAK
@@ -42,7 +43,7 @@ DEFAULT = "http,database"
 #: Which names of attributes a site has opted into; those of before on one driver, on all in `make soak`.
 OPTED_IN = [
     (driver, conventions)
-    for driver in DRIVERS
+    for driver in SOME_DRIVERS
     for conventions in (DEFAULT, "", "http/dup,database/dup")
     if driver != "psycopg-pool" and (IS_SOAK or conventions == DEFAULT or driver == "sqlite3")
 ]
@@ -198,7 +199,7 @@ def test_procedure_has_a_span(driver: str, sites: Sites) -> None:
 def test_spans_need_no_instrumentation(databases: Databases, tmp_path: Path) -> None:
     """None of a driver's is loaded; the spans are the same."""
     settings = databases.settings("psycopg")
-    off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg,psycopg2,sqlite3,mysqlclient,pymysql"}
+    off = without(f"{DRIVER_INSTRUMENTATIONS},sqlite3")
     line, spans = asked_of(tmp_path / "none", settings, "/three/", **off)
     assert len(spans) == int(line["db_queries"]) == 3
 
@@ -213,8 +214,7 @@ def test_switched_off_spans_are_neither_made_nor_counted_twice(
     line, spans = asked_of(tmp_path / "theirs", settings, "/three/", **off)
     assert (line["db_queries"], line["db_dup_queries"], len(spans)) == ("3", "0", 3)
     assert {span.scope for span in spans} == {f"opentelemetry.instrumentation.{driver}"}
-    off["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = driver
-    line, spans = asked_of(tmp_path / "none", settings, "/three/", **off)
+    line, spans = asked_of(tmp_path / "none", settings, "/three/", **off, **without(driver))
     assert (line["db_queries"], len(spans)) == ("3", 0)
 
 

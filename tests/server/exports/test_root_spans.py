@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import without
 from tests.support.otlp_sink import SunkSpan, is_server
 from tests.support.servers import Line, gunicorn
 from tests.support.traced_site import Traced, _numbers, traced_site
@@ -161,7 +162,7 @@ def test_no_span_but_line_when_url_is_excluded_from_tracing(tmp_path: Path) -> N
 
 def test_one_root_when_django_is_not_instrumented(tmp_path: Path) -> None:
     """Without Django's instrumentation the root is still there, and still tells everything."""
-    with traced_site(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="django") as served:
+    with traced_site(tmp_path, **without("django")) as served:
         line, root = served.ask("/queries/")
         failed, failed_root = served.ask("/raises/")
     assert (root.name, root.attributes["canonical.db.queries"]) == ("GET queries/", 5)

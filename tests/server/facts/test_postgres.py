@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import WITH_DRIVERS
 from tests.support.otlp_sink import OtlpSink, SunkSpan, otlp_sink
 from tests.support.postgres import postgres
 from tests.support.servers import Line, Server, gunicorn
@@ -74,6 +75,7 @@ def site(
     settings = {
         "SITE_DIRECTORY": str(directory),
         "SITE_POSTGRES": socket_directory,
+        **WITH_DRIVERS,
         **CONNECTIONS[connections],
     }
     with otlp_sink() as sink:
@@ -138,6 +140,7 @@ def test_sql_names_its_request_when_asked_for(
         tmp_path,
         SITE_POSTGRES=socket_directory,
         OTEL_TRACES_SAMPLER=sampler,
+        **WITH_DRIVERS,
         OTEL_PYTHON_CANONICAL_SQL_COMMENTER="true",
     ) as (server, sink):
         answer, line = server.ask(path)
