@@ -21,7 +21,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.event.http_conventions import METHODS
 from otel_canonical.otel.metric_internals import Aggregate, Aggregations, Measurement
-from otel_canonical.otel.root_span import error_type_of, root_of
+from otel_canonical.otel.root_span import SPAN_KEY, error_type_of, root_of
 from otel_canonical.request.scope import RequestScope
 
 #: Upper bounds of the histogram's buckets, in seconds, as the conventions recommend.
@@ -96,10 +96,7 @@ class HttpMetrics:
             error_type_of(event, scope),
         )
         # An exemplar links to the request's trace, if that is exported.
-        ids = root.span.get_span_context() if root.is_exported else None
-        context = _NO_TRACE
-        if ids is not None:
-            context = trace.set_span_in_context(trace.NonRecordingSpan(ids), Context())
+        context = Context({SPAN_KEY: root.span}) if root.is_exported else _NO_TRACE
         duration_s = (ended_ns - scope.started_ns) / 1e9
         if self._aggregations.have_changed() or len(self._series) >= MOST_SERIES:
             self._series.clear()

@@ -82,10 +82,12 @@ def database_site(
 def traced_databases(
     directory: Path, settings: dict[str, str], *arguments: str, **environment: str
 ) -> Iterator[Traced]:
-    """Serve `programs/databases.py`, everything exported at once; when left, all is exported."""
+    """Serve `programs/databases.py`, spans and log events exported at once; when left, all are."""
     with otlp_sink() as sink:
         exporting = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            # The pool's are exported by a process of its own, which costs as much as a worker to start.
+            "OTEL_METRICS_EXPORTER": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "20",
             "OTEL_BLRP_SCHEDULE_DELAY": "20",
         }

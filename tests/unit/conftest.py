@@ -59,6 +59,6 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
         django.setup()
         for alias in connections:
-            call_command("migrate", database=alias, verbosity=0)
+            call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
         yield
         connections.close_all()

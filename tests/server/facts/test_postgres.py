@@ -81,6 +81,7 @@ def site(
     with otlp_sink() as sink:
         if exported != "no exporter":
             settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = sink.endpoint
+            settings["OTEL_METRICS_EXPORTER"] = "none"
             settings["OTEL_BSP_SCHEDULE_DELAY"] = "20"
         if exported == "unsampled":
             settings["OTEL_TRACES_SAMPLER"] = "always_off"
