@@ -26,7 +26,7 @@ MOST_ENVELOPES = 64
 #: After so many records the encoder pauses, so that a request gets the GIL: a batch of 512 takes some 30 ms,
 #: and a request that comes meanwhile would wait up to 5 ms for it after each of its reads and writes. On one
 #: processor only a thread that sleeps lets another one run.
-SLICE, PAUSE_S = 16, 5e-5
+SLICE, PAUSE_S = 8, 5e-5
 
 #: The fields of the messages around records, alike for spans and logs: a request's resources, a resource's
 #: scopes, a scope's records.
