@@ -94,8 +94,10 @@ def test_hung_reader_holds_a_process_up_once(
         assert lines.write(line)
         assert read_now(reader).strip(b"\n") == line.strip()
         lines.close()
-    assert [wait for wait in waits if wait] == waits[: sum(map(bool, waits))]
-    assert len([wait for wait in waits if wait]) <= 2  # a terminal takes a part of a line
+    costly = [wait for wait in waits if wait]
+    # In a terminal room may come again, see below: a line is written, and the next one waits, too.
+    assert kind == "terminal" or costly == waits[: len(costly)]
+    assert len(costly) <= 2  # a terminal takes a part of a line
     whole = [text for text in received.splitlines(keepends=True) if text == line]
     assert len(whole) == lines.written - 1
     parts = [text.rstrip(b"\n") for text in received.splitlines(keepends=True) if text != line]
