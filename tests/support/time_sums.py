@@ -15,8 +15,6 @@ NO_PLACES = ("app_", "db_", "gc_", "req_", "resp_", "tpl_")
 
 #: How much may be missing from a sum, and how large the rest of an ordinary page may be.
 GAP_SHARE, REST_SHARE, LEAST_S = 0.02, 0.05, 0.001
-#: The same in rests of a page that does nothing: on a slow machine that alone takes half a millisecond.
-PLAIN_PAGES = 3
 
 Line = Mapping[str, Any]
 
@@ -37,13 +35,9 @@ class Sums(NamedTuple):
         most = max(GAP_SHARE * self.elapsed, LEAST_S)
         return self.place_gap <= most and (self.state_gap is None or self.state_gap <= most)
 
-    def has_small_rest(self, plain_s: float = 0.0) -> bool:
-        """Return whether next to nothing is outside of the other places.
-
-        Args:
-            plain_s: the rest of a page that does nothing, on the same server.
-        """
-        return self.rest <= max(REST_SHARE * self.elapsed, LEAST_S, PLAIN_PAGES * plain_s)
+    def has_small_rest(self) -> bool:
+        """Return whether next to nothing is outside of the other places."""
+        return self.rest <= max(REST_SHARE * self.elapsed, LEAST_S)
 
 
 def seconds_of(line: Line, keys: Iterable[str]) -> float:

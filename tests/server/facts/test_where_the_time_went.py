@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -46,15 +45,13 @@ def test_places_and_states_add_up_on_the_whole_tour(
 ) -> None:
     """Every request of the demo's tour: both sums, nothing negative, and next to nothing in no place.
 
-    A page's rest counts when this machine let it be small: other work on it only adds. It is held against
-    that of a page that does nothing: how fast the machine is decides on both.
+    A page's rest counts when this machine let it be small: other work on it only adds.
     """
     monkeypatch.syspath_prepend(str(DEMO))
     from tour.visitor import Visitor, visit_everything  # type: ignore[import-not-found]
 
     seen: list[Sums] = []
     smallest: dict[str, Sums] = {}
-    plain: list[float] = []
 
     def look_at(line: Line) -> None:
         assert negative_keys(line) == [], line
@@ -65,15 +62,13 @@ def test_places_and_states_add_up_on_the_whole_tour(
         page = f"{line['req_method']} {line['req_path']} {line['resp_status']}"
         if page not in smallest or sums.rest < smallest[page].rest:
             smallest[page] = sums
-        if page == "GET /ok/ 200":
-            plain.append(sums.rest)
 
     def large() -> list[str]:
-        plain_s = statistics.median(plain)
-        return [page for page, sums in smallest.items() if not sums.has_small_rest(plain_s)]
+        return [page for page, sums in smallest.items() if not sums.has_small_rest()]
 
     with shop(tmp_path, *arguments) as server:
-        count, deadline = 0, time.monotonic() + PATIENCE_S
+        # On a slow machine few tours let the rest of each page be small.
+        count, deadline = 0, time.monotonic() + 3 * PATIENCE_S
         while not seen or (large() and time.monotonic() < deadline):
             visitor = Visitor(*server.address)
             visit_everything(visitor)

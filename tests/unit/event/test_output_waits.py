@@ -77,11 +77,14 @@ def test_hung_reader_holds_a_process_up_once(
 ) -> None:
     """Lines that have no room cost nothing after the first one; what was taken is whole."""
     waits: list[int] = []
+    #: Of each wait: the lines written before it, and whether there was room.
+    outcomes: list[tuple[int, bool]] = []
     real = descriptors.has_room
 
     def has_room(descriptor: int, wait_ms: int) -> bool:
         waits.append(wait_ms)
-        return real(descriptor, min(wait_ms, 1))
+        outcomes.append((lines.written, real(descriptor, min(wait_ms, 1))))
+        return outcomes[-1][1]
 
     monkeypatch.setattr(descriptors, "has_room", has_room)
     with connected(kind, tmp_path) as (reader, writer):
@@ -94,6 +97,11 @@ def test_hung_reader_holds_a_process_up_once(
         assert lines.write(line)
         assert read_now(reader).strip(b"\n") == line.strip()
         lines.close()
+    for (written, had_room), (written_since, _), wait in zip(
+        outcomes[:-1], outcomes[1:], waits[1:], strict=True
+    ):
+        # Behind a wait in vain there is none before a line was written.
+        assert had_room or written_since > written or not wait
     costly = [wait for wait in waits if wait]
     # In a terminal room may come again, see below: a line is written, and the next one waits, too.
     assert kind == "terminal" or costly == waits[: len(costly)]
