@@ -24,7 +24,7 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
-from tests.support.soak import IS_SOAK
+from tests.support.soak import some_of
 
 LOADED_CLASSES = {
     "sync": ("-k", "sync"),
@@ -38,12 +38,12 @@ WORKERS = 2
 
 def in_classes(*short: str) -> pytest.MarkDecorator:
     """Return the mark of a test that runs with some worker classes; `make soak` runs it with each."""
-    return pytest.mark.parametrize("worker_class", LOADED_CLASSES if IS_SOAK else short)
+    return pytest.mark.parametrize("worker_class", some_of(LOADED_CLASSES, *short))
 
 
-in_sync_and_threads = in_classes("sync", "gthread")
-in_threads_and_greenlets = in_classes("gthread", "gevent")
+in_sync = in_classes("sync")
 in_threads = in_classes("gthread")
+in_greenlets = in_classes("gevent")
 
 
 def exporting_to(sink: OtlpSink) -> dict[str, str]:

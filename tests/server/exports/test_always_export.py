@@ -13,6 +13,7 @@ import pytest
 from otel_canonical.otel.tail_sampling import MOST_SPANS
 from tests.support.otlp_sink import SunkSpan, otlp_sink
 from tests.support.servers import Line, eventually, gunicorn
+from tests.support.soak import some_of
 from tests.support.traced_site import Traced
 
 CALLER_DROPPED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -186,27 +187,28 @@ def test_nothing_is_recorded_without_exporter(tmp_path: Path) -> None:
         assert "ALWAYS_EXPORT names slow requests, but" in site.server.stderr.read_text()
 
 
-@pytest.mark.parametrize(
-    ("sampler", "ratio", "rates"),
-    [
-        ("always_on", "", (1.0, 1.0)),
-        ("parentbased_always_on", "", (1.0, None)),
-        ("traceidratio", "0.99", (0.99, 0.99)),
-        ("parentbased_traceidratio", "0.99", (0.99, None)),
-    ],
-)
-def test_root_says_at_which_rate_it_was_sampled(
-    sampler: str, ratio: str, rates: tuple[float, float | None], tmp_path: Path
-) -> None:
+#: By sampler, its ratio, the rate of requests without a caller's decision, and of those with one.
+RATES: dict[str, tuple[str, float, float | None]] = {
+    "always_on": ("", 1.0, 1.0),
+    "parentbased_always_on": ("", 1.0, None),
+    "traceidratio": ("0.99", 0.99, 0.99),
+    "parentbased_traceidratio": ("0.99", 0.99, None),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("sampler", some_of(RATES, "parentbased_always_on", "traceidratio"))
+def test_root_says_at_which_rate_it_was_sampled(sampler: str, tmp_path: Path) -> None:
     """1 / rate is how many requests it stands for; a caller's own rate is not known, so not told."""
+    ratio, rate, rate_when_called = RATES[sampler]
     with ruled(tmp_path, OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG=ratio) as site:
         own = sampled_root(site)
         called = sampled_root(site, traceparent=CALLER_SAMPLED)
         lost = eventually(lambda: site.lose("/dies/"), site.server.report)
         if lost["sampled"] == "true":
-            assert site.sink.root_of(lost).attributes["canonical.sample_rate"] == rates[0]
-    assert own.attributes["canonical.sample_rate"] == rates[0]
-    assert called.attributes.get("canonical.sample_rate") == rates[1]
+            assert site.sink.root_of(lost).attributes["canonical.sample_rate"] == rate
+    assert own.attributes["canonical.sample_rate"] == rate
+    assert called.attributes.get("canonical.sample_rate") == rate_when_called
     assert "canonical.export_rule" not in own.attributes
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.environments import clean_environment
 from tests.support.otlp_sink import OtlpSink, SunkLog, otlp_sink
 from tests.support.servers import PATIENCE_S, PROGRAMS, Server, eventually, gunicorn
-from tests.support.soak import IS_SOAK
+from tests.support.soak import some_of
 
 NOBODY = ("-", "-", "-")
 REQUEST_ID = "http.request.id"
@@ -231,10 +231,13 @@ def test_each_record_is_exported_once_when_sdk_has_handler_too(tmp_path: Path) -
         assert (record.attributes["req_id"], record.trace_id) == (line["req_id"], line["trace_id"])
 
 
+GREENLETS = ("-k", "gevent")
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "worker_class",
-    [("-k", "sync"), ("-k", "gevent"), *([("-k", "gthread", "--threads", "4")] if IS_SOAK else [])],
+    some_of([("-k", "sync"), ("-k", "gthread", "--threads", "4"), GREENLETS], GREENLETS),
     ids=lambda arguments: arguments[1],
 )
 def test_no_record_is_lost_when_workers_come_and_go(

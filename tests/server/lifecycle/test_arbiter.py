@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -18,11 +19,18 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+from tests.support.soak import some_of
 from tests.support.ways_to_start import STAR_IMPORT
 
 
-@pytest.mark.parametrize("door", ["instrument", "hooks"])
-@pytest.mark.parametrize("exports", [False, True], ids=["silent", "exporting"])
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("door", "exports"),
+    some_of(
+        itertools.product(["instrument", "hooks"], [False, True]),
+        *(("instrument", True), ("hooks", False)),
+    ),
+)
 def test_arbiter_stays_as_it_was(door: str, exports: bool, tmp_path: Path) -> None:
     """No thread of ours, no Django, no settings, no SDK and no exporter in the arbiter."""
     (tmp_path / "value").write_text("x")

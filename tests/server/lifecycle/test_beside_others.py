@@ -14,6 +14,7 @@ from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.operating import stop_politely
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import GUNICORN, PROGRAMS, gunicorn
+from tests.support.soak import some_of
 from tests.support.ways_to_start import said, with_hooks_file
 
 
@@ -214,22 +215,24 @@ def test_access_log_is_left_alone(tmp_path: Path) -> None:
     assert '"GET /prints/ HTTP/1.1" 200' in access
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {},
-        {"OTEL_SDK_DISABLED": "true"},
-        {"OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
-        {
-            "OTEL_PYTHON_CANONICAL_APP_LOGS": "false",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}",
-        },
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
-    ],
-    ids=["nothing", "disabled", "no-logs", "no-app-logs", "all"],
-)
-def test_warnings_of_app_stay_on_stderr(environment: dict[str, str], tmp_path: Path) -> None:
+#: What is exported, and the variables that say so.
+EXPORTED = {
+    "nothing": {},
+    "disabled": {"OTEL_SDK_DISABLED": "true"},
+    "no-logs": {"OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
+    "no-app-logs": {
+        "OTEL_PYTHON_CANONICAL_APP_LOGS": "false",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}",
+    },
+    "all": {"OTEL_EXPORTER_OTLP_ENDPOINT": "{endpoint}"},
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("exported", some_of(EXPORTED, "nothing", "no-app-logs", "all"))
+def test_warnings_of_app_stay_on_stderr(exported: str, tmp_path: Path) -> None:
     """The logging instrumentation's handler would take them from a site without handlers."""
+    environment = EXPORTED[exported]
     assert importlib.util.find_spec("opentelemetry.instrumentation.logging")
     with otlp_sink() as sink:
         settings = {name: text.format(endpoint=sink.endpoint) for name, text in environment.items()}

@@ -16,8 +16,8 @@ from tests.support.busy_servers import (
     assert_pool_is_counted,
     busy,
     exporting_to,
-    in_sync_and_threads,
-    in_threads_and_greenlets,
+    in_sync,
+    in_threads,
     started,
 )
 from tests.support.load import WARM, said_by, under_load
@@ -33,7 +33,7 @@ from tests.support.servers import (
 pytestmark = pytest.mark.soak
 
 
-@in_threads_and_greenlets
+@in_threads
 def test_recycled_workers(worker_class: str, exported_to: OtlpSink, tmp_path: Path) -> None:
     """`--max-requests` with jitter: a worker's last requests have their lines, and roots."""
     arguments = ("--max-requests", "20", "--max-requests-jitter", "10")
@@ -48,7 +48,7 @@ def test_recycled_workers(worker_class: str, exported_to: OtlpSink, tmp_path: Pa
         assert_each_line_has_its_root(load, exported_to)
 
 
-@in_sync_and_threads
+@in_threads
 def test_workers_that_are_told_to_quit(worker_class: str, tmp_path: Path) -> None:
     """SIGQUIT to workers in the middle of their requests: what was answered has its line all the same."""
     # Not `busy`: Gunicorn itself prints a traceback of each SystemExit.
@@ -71,7 +71,7 @@ def test_workers_that_are_told_to_quit(worker_class: str, tmp_path: Path) -> Non
         assert_pool_is_counted(server, worker_class)
 
 
-@in_sync_and_threads
+@in_sync
 def test_arbiter_that_is_killed(worker_class: str, exported_to: OtlpSink, tmp_path: Path) -> None:
     """SIGKILL to the arbiter: its workers finish what they have, with lines, and all of it ends."""
     with started(worker_class, tmp_path, **exporting_to(exported_to)) as server:
@@ -91,7 +91,7 @@ def test_arbiter_that_is_killed(worker_class: str, exported_to: OtlpSink, tmp_pa
             assert_each_line_has_its_root(load, exported_to)
 
 
-@in_sync_and_threads
+@in_sync
 def test_graceful_timeout_that_runs_out(
     worker_class: str, exported_to: OtlpSink, tmp_path: Path
 ) -> None:

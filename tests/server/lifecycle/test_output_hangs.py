@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -28,7 +29,7 @@ from tests.support.descriptors import (
 from tests.support.environments import INSTRUMENT, clean_environment
 from tests.support.operating import wait_until_all_serve
 from tests.support.servers import GUNICORN, PATIENCE_S, PROGRAMS, Server, eventually, gunicorn, stop
-from tests.support.soak import IS_SOAK
+from tests.support.soak import some_of
 
 #: Of Gunicorn's heartbeat; a worker that waits for a reader is killed after it.
 TIMEOUT_S = 3
@@ -161,7 +162,8 @@ def test_nothing_waits_for_a_reader(kind: str, tmp_path: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("kind", FOREIGN_KINDS)
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", some_of(FOREIGN_KINDS, "pipe", "terminal"))
 def test_nothing_waits_for_a_reader_of_another_user(kind: str, tmp_path: Path) -> None:
     """An entrypoint that changes the user (`gosu`, `su-exec`, `setpriv`): it can't be opened anew."""
     with hanging("sync", tmp_path, kind, is_foreign=True) as (server, reader):
@@ -172,8 +174,14 @@ def test_nothing_waits_for_a_reader_of_another_user(kind: str, tmp_path: Path) -
 
 
 @needs_root
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent", "asgi"])
-@pytest.mark.parametrize("kind", ["pipe", "FIFO"])
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("worker_class", "kind"),
+    some_of(
+        itertools.product(["gthread", "gevent", "asgi"], ["pipe", "FIFO"]),
+        *(("gthread", "pipe"), ("gevent", "FIFO"), ("asgi", "pipe")),
+    ),
+)
 def test_nothing_waits_in_any_worker_class(worker_class: str, kind: str, tmp_path: Path) -> None:
     """A pipe that can't be opened anew is the hardest; `/dev/stdout` is the same as standard output."""
     with hanging(
@@ -193,10 +201,10 @@ def test_nothing_waits_in_any_worker_class(worker_class: str, kind: str, tmp_pat
 @pytest.mark.parametrize(
     ("worker_class", "owner"),
     [
-        *((worker_class, "ours") for worker_class in CLASSES),
+        *((worker_class, "ours") for worker_class in some_of(CLASSES, "gthread", "asgi")),
         *(
             pytest.param(worker_class, "another user's", marks=needs_root)
-            for worker_class in (CLASSES if IS_SOAK else ["sync"])
+            for worker_class in some_of(CLASSES, "sync")
         ),
     ],
 )
@@ -236,7 +244,7 @@ def test_arbiter_goes_on_when_lost_lines_have_no_room(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("worker_class", CLASSES if IS_SOAK else ["sync", "asgi"])
+@pytest.mark.parametrize("worker_class", some_of(CLASSES, "gevent"))
 def test_error_log_in_the_same_pipe_stops_nothing(worker_class: str, tmp_path: Path) -> None:
     """`2>&1`: neither our report of lost lines nor Gunicorn's own messages wait for the reader."""
     app, *arguments = CLASSES[worker_class]

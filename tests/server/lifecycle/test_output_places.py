@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from otel_canonical.event import logfmt
 from tests.support.descriptors import NOBODY, needs_root
 from tests.support.environments import INSTRUMENT
 from tests.support.servers import GUNICORN, PATIENCE_S, Server, eventually, gunicorn
+from tests.support.soak import some_of
 
 VARIABLE = "OTEL_PYTHON_CANONICAL_OUTPUT"
 
@@ -50,14 +52,23 @@ def broker() -> Iterator[tuple[int, list[bytes]]]:
         thread.join()
 
 
+PRELOAD = ("--preload",)
+
+
 def redirected(redirections: str) -> list[str]:
     """Return the command of a server that a shell starts with these redirections."""
     return ["sh", "-c", f'exec "$@" {redirections}', "sh", *INSTRUMENT, *GUNICORN]
 
 
-@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-@pytest.mark.parametrize("redirections", [">&-", "<&- >&-"])
-@pytest.mark.parametrize("target", ["stdout", "/dev/stdout"])
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("target", "redirections", "preload"),
+    some_of(
+        itertools.product(["stdout", "/dev/stdout"], [">&-", "<&- >&-"], [(), PRELOAD]),
+        *(("stdout", ">&-", ()), ("stdout", "<&- >&-", PRELOAD)),
+        *(("/dev/stdout", ">&-", PRELOAD), ("/dev/stdout", "<&- >&-", ())),
+    ),
+)
 def test_nothing_is_written_when_standard_output_is_closed(
     target: str, redirections: str, preload: tuple[str, ...], tmp_path: Path
 ) -> None:

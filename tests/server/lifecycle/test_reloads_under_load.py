@@ -21,9 +21,9 @@ from tests.support.busy_servers import (
     busy,
     exporting_to,
     gather_lines,
-    in_sync_and_threads,
+    in_greenlets,
+    in_sync,
     in_threads,
-    in_threads_and_greenlets,
     started,
 )
 from tests.support.load import CLIENTS, said_by, under_load
@@ -40,7 +40,7 @@ from tests.support.servers import (
 pytestmark = pytest.mark.soak
 
 
-@in_sync_and_threads
+@in_sync
 def test_reload(worker_class: str, tmp_path: Path) -> None:
     """SIGHUP: old workers finish what they have, new ones take over."""
     with busy(worker_class, tmp_path) as (server, load):
@@ -53,7 +53,7 @@ def test_reload(worker_class: str, tmp_path: Path) -> None:
     assert not load.refused
 
 
-@in_threads_and_greenlets
+@in_greenlets
 def test_reload_when_exporting(worker_class: str, exported_to: OtlpSink, tmp_path: Path) -> None:
     """SIGHUP: what the old workers' exporters still held arrives."""
     with busy(worker_class, tmp_path, **exporting_to(exported_to)) as (server, load):

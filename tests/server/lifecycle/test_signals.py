@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.servers import (
     eventually,
     gunicorn,
 )
+from tests.support.soak import some_of
 from tests.support.stuck_requests import reads_a_head
 
 
@@ -142,8 +144,15 @@ def _asking(request_id: str) -> bytes:
     return f"GET /ok/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {request_id}\r\n\r\n".encode()
 
 
-@pytest.mark.parametrize("told", ["SIGQUIT", "SIGABRT"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("moment", "told"),
+    some_of(
+        itertools.product(MOMENTS, ["SIGQUIT", "SIGABRT"]),
+        *((moment, "SIGQUIT") for moment in MOMENTS),
+        *(("while_opened", "SIGABRT"), ("while_encoded", "SIGABRT")),
+    ),
+)
 def test_worker_that_quits_at_any_moment_of_a_request(
     moment: str, told: str, tmp_path: Path
 ) -> None:

@@ -19,9 +19,8 @@ from tests.support.busy_servers import (
     busy,
     exporting_to,
     gather_lines,
-    in_sync_and_threads,
+    in_sync,
     in_threads,
-    in_threads_and_greenlets,
 )
 from tests.support.environments import clean_environment
 from tests.support.load import said_by
@@ -42,7 +41,7 @@ def replaced_by(server: Server) -> int:
     return new
 
 
-@in_sync_and_threads
+@in_threads
 def test_replaced_arbiter(worker_class: str, exported_to: OtlpSink, tmp_path: Path) -> None:
     """SIGUSR2, then SIGTERM to the old arbiter: the new one's workers take over."""
     with busy(worker_class, tmp_path, **exporting_to(exported_to)) as (server, load):
@@ -57,7 +56,7 @@ def test_replaced_arbiter(worker_class: str, exported_to: OtlpSink, tmp_path: Pa
     assert not load.refused
 
 
-@in_threads_and_greenlets
+@in_threads
 def test_replacement_that_is_taken_back(worker_class: str, tmp_path: Path) -> None:
     """SIGUSR2, then SIGTERM to the new arbiter: the old one goes on as before."""
     with busy(worker_class, tmp_path) as (server, load):
@@ -72,7 +71,7 @@ def test_replacement_that_is_taken_back(worker_class: str, tmp_path: Path) -> No
     assert not load.refused
 
 
-@in_sync_and_threads
+@in_sync
 def test_rotated_files(worker_class: str, tmp_path: Path) -> None:
     """SIGUSR1 after a rename, and again: no line is torn or lost between the files."""
     output = tmp_path / "canonical.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 from tests.support.environments import INSTRUMENT
 from tests.support.operating import stop_politely
 from tests.support.servers import GUNICORN, gunicorn
+from tests.support.soak import some_of
 from tests.support.ways_to_start import facts, nothing_inherited, said, with_hooks_file
 
 
@@ -142,10 +144,10 @@ def test_whole_facts_when_app_is_preloaded(
     assert (second["resp_status"], second["exc_msg"]) == ("500", "Oh noes!")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("in_file", "preload"),
-    [(True, False), (True, True), (False, False), (False, True)],
-    ids=["raw_env", "raw_env-preload", "flag", "flag-preload"],
+    some_of(itertools.product([True, False], [False, True]), (True, True), (False, False)),
 )
 def test_settings_are_obeyed_when_gunicorn_sets_environment(
     in_file: bool, preload: bool, mysite: Path, tmp_path: Path

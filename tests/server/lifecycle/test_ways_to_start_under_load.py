@@ -22,7 +22,6 @@ from tests.support.busy_servers import (
     assert_pool_is_counted,
     exporting_to,
     gather_lines,
-    in_sync_and_threads,
     in_threads,
     started,
 )
@@ -32,6 +31,7 @@ from tests.support.operating import renew_workers
 from tests.support.otlp_sink import OtlpSink
 from tests.support.processes import descriptors_of, is_alive, process_that_runs, processes_of
 from tests.support.servers import GUNICORN, GUNICORN_VERSION, PROGRAMS, Server, eventually, gunicorn
+from tests.support.soak import some_of
 
 pytestmark = pytest.mark.soak
 
@@ -47,7 +47,7 @@ STARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", some_of(STARTS, "preload", "capture-output", "two-binds"))
 @in_threads
 def test_ways_to_start(start: str, worker_class: str, tmp_path: Path) -> None:
     """Options that move things about: the account balances, also over a reload."""
@@ -189,7 +189,7 @@ def test_dirty_workers(worker_class: str, exported_to: OtlpSink, tmp_path: Path)
     assert_nothing_is_left(server, tmp_path)
 
 
-@in_sync_and_threads
+@in_threads
 def test_workers_of_another_user(worker_class: str) -> None:
     """`--user` and `--group`: workers without the arbiter's rights write, and reopen a rotated file."""
     user = NOBODY if os.geteuid() == 0 else str(os.geteuid())

@@ -33,6 +33,7 @@ from tests.support.live import (
 )
 from tests.support.processes import descriptors_of
 from tests.support.servers import GUNICORN, eventually, gunicorn
+from tests.support.soak import some_of
 
 REFUSES_MEMFD = str(Path(__file__).parents[2] / "support" / "refuses_memfd.py")
 #: What answers at once takes this long, s, with the start of an interpreter on a busy machine. The look
@@ -50,7 +51,8 @@ def app_lines(place: dict[str, object]) -> list[str]:
     return [frame["function"] for frame in frames if frame["is_app"]]
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.soak
+@pytest.mark.parametrize("name", some_of(CLASSES, "gthread", "asgi"))
 def test_open_requests_and_their_stacks_are_told(name: str, tmp_path: Path) -> None:
     """Asleep, in a query, in a render, in a call; then a thread that holds the GIL."""
     arguments, app = CLASSES[name]

@@ -20,7 +20,7 @@ from tests.support.live import (
     wait_for_pool,
 )
 from tests.support.servers import Server, eventually, gunicorn
-from tests.support.soak import IS_SOAK
+from tests.support.soak import some_of
 
 DEBUG_RECORD = re.compile(r"shop says: asked for ok (\d+)")
 
@@ -37,7 +37,8 @@ def debug_records(site: Server) -> list[str]:
     return DEBUG_RECORD.findall(site.stderr.read_text())
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.soak
+@pytest.mark.parametrize("name", some_of(CLASSES, "gthread", "gevent"))
 def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Path) -> None:
     """Also in one that is started later; each change is in Gunicorn's log."""
     arguments, app = CLASSES[name]
@@ -78,7 +79,7 @@ def test_level_is_switched_in_all_workers_and_goes_back(name: str, tmp_path: Pat
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", CLASSES if IS_SOAK else ["gevent", "asgi"])
+@pytest.mark.parametrize("name", some_of(CLASSES, "asgi"))
 def test_switched_level_survives_recycling(name: str, tmp_path: Path) -> None:
     """Every request of every worker that Gunicorn replaces has it, the first one included."""
     arguments, app = CLASSES[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 from tests.support.otlp_sink import otlp_sink
 from tests.support.raw_requests import begin, leave
 from tests.support.servers import PATIENCE_S, Line, Server, eventually, gunicorn
+from tests.support.soak import some_of
 
 pytest.importorskip("uvicorn_worker", reason="pip install uvicorn-worker")
 
@@ -207,9 +209,18 @@ def test_one_line_when_body_is_malformed(site: Server) -> None:
     site.wait_for_lines(before + 2)
 
 
-@pytest.mark.parametrize("path", ["/async_waits/?t=gone", "/async_long_stream/?t=gone"])
-@pytest.mark.parametrize("is_exporting", [False, True])
-@pytest.mark.parametrize("name", EACH)
+WAITS, STREAMS = "/async_waits/?t=gone", "/async_long_stream/?t=gone"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("name", "is_exporting", "path"),
+    some_of(
+        itertools.product(EACH, [False, True], [WAITS, STREAMS]),
+        *(("asgi", True, WAITS), ("asgi", False, STREAMS)),
+        *(("uvicorn", True, STREAMS), ("uvicorn", False, WAITS)),
+    ),
+)
 def test_line_says_client_gone_when_client_leaves(
     name: str, is_exporting: bool, path: str, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.raw_requests import begin
 from tests.support.servers import Line, Server, eventually
+from tests.support.soak import some_of
 from tests.support.worker_classes import ASGI, GEVENT, site_of
 
 #: For each view that waits under ASGI: its place in the app, and the innermost one if that differs.
@@ -83,7 +84,8 @@ def test_timeout_line_for_each_request_when_loop_is_blocked(name: str, tmp_path:
         assert site.ask("/async_plain/?t=after")[1]["resp_status"] == "200"
 
 
-@pytest.mark.parametrize("name", [*ASGI, *GEVENT, "gthread"])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", some_of([*ASGI, *GEVENT, "gthread"], "asgi", "gevent", "gthread"))
 def test_line_is_request_when_it_only_waits(name: str, tmp_path: Path) -> None:
     """Six seconds at `-t 2`: answered, never killed, and late, says its line."""
     view = "async_plain" if name in ASGI else "plain"

@@ -5,6 +5,7 @@ Nothing that was true of the thread alone may be true of the view, or of who com
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.support.neighbour import Neighbour
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import gunicorn
+from tests.support.soak import some_of
 from tests.support.traced_site import Traced
 
 WORKERS = {"wsgi": ("cancels:application",), "asgi": ("cancels:asgi", "-k", "asgi")}
@@ -51,8 +53,14 @@ def test_calls_are_counted_when_query_is_given_up_on(site: Traced, neighbour: Ne
     assert traces == [TRACE_ID] * 3
 
 
-@pytest.mark.parametrize("sampled", list(SAMPLERS))
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("worker_class", "sampled"),
+    some_of(
+        itertools.product(["gthread", "gevent"], SAMPLERS),
+        *zip(["gthread", "gevent"], SAMPLERS, strict=True),
+    ),
+)
 def test_call_is_counted_beside_query_of_its_request(
     worker_class: str, sampled: str, tmp_path: Path, neighbour: Neighbour
 ) -> None:

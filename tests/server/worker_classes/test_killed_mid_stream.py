@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.raw_requests import begin
 from tests.support.servers import Server, gunicorn
+from tests.support.soak import some_of
 from tests.support.worker_classes import ASGI, CLASSES, site_of
 
 #: Bytes; who has got so many has got the head a while ago.
@@ -29,7 +30,8 @@ def worker_of(name: str, directory: Path) -> Iterator[Server]:
             yield server
 
 
-@pytest.mark.parametrize("name", ["sync", *CLASSES])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", some_of(["sync", *CLASSES], "sync", "gevent", "asgi"))
 def test_lost_line_has_status_and_client_when_the_head_was_sent(name: str, tmp_path: Path) -> None:
     """Killed while a client has taken the beginning of a long stream; the client is the peer."""
     path = "/async_long_stream/" if name in ASGI else "/long_stream/"

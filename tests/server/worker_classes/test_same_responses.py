@@ -12,7 +12,7 @@ import pytest
 from tests.support.demo_shop import shop_database
 from tests.support.otlp_sink import otlp_sink
 from tests.support.servers import DEMO, GUNICORN, Answer, Line, Server, eventually, gunicorn
-from tests.support.soak import IS_SOAK
+from tests.support.soak import some_of
 from tests.support.worker_classes import ASGI, CLASSES
 
 GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/products/ /report.csv
@@ -22,7 +22,7 @@ GETS = """/ /static/catalog/shop.css /products/ /products/copper-kettle/ /api/pr
 CART = b'{"product": "copper-kettle", "quantity": 12}'
 
 #: The worker classes that are also asked while they export.
-EXPORTING = CLASSES if IS_SOAK else ("gthread", "asgi")
+EXPORTING = some_of(CLASSES, "gthread", "asgi")
 
 #: What differs from one answer to the next by itself.
 VARYING = re.compile(rb'(name="csrfmiddlewaretoken" value="|"order": ")[^"]+')
@@ -65,7 +65,7 @@ def visit(site: Server, paths: list[str]) -> dict[str, tuple[int, dict[str, str]
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", some_of(CLASSES, "gthread", "gevent", "asgi"))
 def test_answers_are_the_same_with_us(name: str, tmp_path: Path) -> None:
     """Status, headers and body of every page, with and without an export."""
     app = "demo_shop.asgi:application" if name in ASGI else "demo_shop.wsgi:application"

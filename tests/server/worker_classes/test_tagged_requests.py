@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.neighbour import Neighbour
 from tests.support.servers import Line, gunicorn
-from tests.support.soak import IS_SOAK
+from tests.support.soak import IS_SOAK, some_of
 from tests.support.worker_classes import ASGI, CLASSES
 
 REQUESTS = (60, 200)[IS_SOAK]
@@ -48,7 +48,7 @@ def said(line: Line, keys: dict[str, str | None]) -> dict[str, str | None]:
     return {key: None if line.get(key) == "0" else line.get(key) for key in keys}
 
 
-@pytest.mark.parametrize("worker_class", ["sync", *CLASSES])
+@pytest.mark.parametrize("worker_class", some_of(["sync", *CLASSES], "gthread", "gevent", "asgi"))
 def test_each_number_is_the_requests_own(
     worker_class: str, neighbour: Neighbour, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tests.support.worker_classes import ASGI, CLASSES, GEVENT, site_of, views
 pytestmark = pytest.mark.soak
 
 #: (short, long)
-REQUESTS = (400, 10_000)[IS_SOAK]
+REQUESTS = (160, 10_000)[IS_SOAK]
 #: What memory may grow by in the second half, in KiB: the allocator's slack, of 50 requests at once.
 MEMORY_SLACK_KIB = 8192
 
