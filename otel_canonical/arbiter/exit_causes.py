@@ -56,11 +56,12 @@ class ExitCauses:
     def cause(self, pid: int) -> str:
         """Return the cause of a death: `oom`, `shutdown`, `exit:7`, or the name of a signal."""
         code = self._exit_codes.get(pid)
-        if code is None:
-            return "unknown"
         sent = self._sent.get(pid, set())
+        was_leaving = not LEAVING.isdisjoint(sent)
+        if code is None:
+            # Killed at the arbiter's end, and on a busy machine not dead yet.
+            return "shutdown" if was_leaving or signal.SIGKILL in sent else "unknown"
         if code >= 0:
-            was_leaving = not LEAVING.isdisjoint(sent)
             return "shutdown" if was_leaving and code == 0 else f"exit:{code}"
         if code == -signal.SIGKILL:
             if signal.SIGKILL in sent:
