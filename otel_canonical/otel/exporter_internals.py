@@ -17,6 +17,9 @@ from otel_canonical.patching import patch
 if TYPE_CHECKING:
     from otel_canonical.otel.sdk_internals import ReadableLogRecord, SdkLogger
 
+#: Returns a record, or the bytes that stand for it.
+EncodeAhead = Callable[[Any], Any]
+
 FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
 
 
@@ -79,6 +82,18 @@ def exporter_of(processor: object) -> Exporter | None:
     return None
 
 
+def emit_of(processor: object) -> Callable[[Any], object] | None:
+    """Return what puts a record into the queue of a batch processor; None for others.
+
+    If the private names are gone, records are given to the processors.
+    https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-sdk/src/opentelemetry/sdk/_shared_internal/__init__.py
+    """
+    emit: Callable[[Any], object] | None = getattr(
+        getattr(processor, "_batch_processor", None), "emit", None
+    )
+    return emit
+
+
 #: The SDK's log record processors that export. Its span processors show their exporter.
 _EXPORTING = ("BatchLogRecordProcessor", "SimpleLogRecordProcessor")
 
@@ -92,10 +107,18 @@ class LogQueues:
 
     Args:
         logger: of the SDK.
+        find_encoding: see `otlp_encoder.encoding_ahead`.
     """
 
-    def __init__(self, logger: SdkLogger) -> None:
+    def __init__(
+        self,
+        logger: SdkLogger,
+        find_encoding: Callable[[Sequence[object]], EncodeAhead | None],
+    ) -> None:
         self._logger = logger
+        self._find_encoding = find_encoding
+        #: What encodes a record before it is put there, if all of them take that.
+        self.ahead: EncodeAhead | None = None
         use = "putting log events into their queues"
         self._together: Any = None
         if not otel_config.sdk_counts_itself():
@@ -109,12 +132,13 @@ class LogQueues:
         processors = getattr(self._together, "_log_record_processors", None)
         if processors is not self._seen:
             self._seen = processors
-            batches = [
-                getattr(processor, "_batch_processor", None)
+            emits = [
+                emit_of(processor)
                 for processor in processors or ()
                 if type(processor).__qualname__ == "BatchLogRecordProcessor"
                 and type(processor).__module__.startswith("opentelemetry.sdk.")
             ]
-            can_all = len(batches) == len(processors or ()) and self._logger.enabled()
-            self._emits = [batch.emit for batch in batches if batch is not None and can_all]
+            can_all = len(emits) == len(processors or ()) and self._logger.enabled()
+            self._emits = [emit for emit in emits if emit is not None and can_all]
+            self.ahead = self._find_encoding(processors or ())
         return self._emits

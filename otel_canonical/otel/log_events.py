@@ -5,6 +5,7 @@ Lives in every process that has an SDK. Backends without traces get the wide eve
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from otel_canonical.event.event import (
 from otel_canonical.event.summary import summary
 from otel_canonical.otel.event_attributes import EventAttributes
 from otel_canonical.otel.exporter_internals import LogQueues
+from otel_canonical.otel.otlp_encoder import LOG_RECORDS, encoding_ahead
 from otel_canonical.otel.sdk_internals import (
     Logger,
     LogRecord,
@@ -126,7 +128,11 @@ class LogEvents:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._limits = record_limits_of(logger)
-        self._queues = LogQueues(logger) if isinstance(logger, SdkLogger) else None
+        self._queues = (
+            LogQueues(logger, functools.partial(encoding_ahead, LOG_RECORDS))
+            if isinstance(logger, SdkLogger)
+            else None
+        )
 
     def emit(self, event: CanonicalEvent, span: trace.Span, status: int | None = None) -> None:
         """Emit an event.
@@ -140,12 +146,16 @@ class LogEvents:
         kind = kind_of(event.event_type, status)
         # The same moment as the line's.
         moment_ns = event.made_wall_ns or time.time_ns()
-        emits = self._queues.emits() if self._queues is not None and self._holds(event) else ()
-        if emits and isinstance(logger, SdkLogger):
+        queues = self._queues if self._holds(event) else None
+        emits = queues.emits() if queues is not None else ()
+        if queues is not None and emits and isinstance(logger, SdkLogger):
             record: LogRecord = EventRecord(event, kind, moment_ns, span.get_span_context())
             readable = ReadableLogRecord(record, logger.resource, logger.instrumentation_scope)
+            # Most of it is encoded if the root was; otherwise that is left to the exporter's thread.
+            ahead = queues.ahead if event.encoded is not None else None
+            waiting = readable if ahead is None else ahead(readable)
             for emit in emits:
-                emit(readable)
+                emit(waiting)
             return
         attributes = event.attributes()
         record = LogRecord(

@@ -3,6 +3,7 @@
 Lives in the worker. Upstream still encodes resources, scopes and schemas, and each record that
 `otlp_wire` can't encode. The first record of each resource and scope is encoded both ways and compared.
 If upstream writes a field that we don't, now or in a later version, it encodes all of that scope.
+What we have made ourselves is encoded when it ends (`encoding_ahead`), all else with its batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire, repairs
+from otel_canonical.otel.exporter_internals import emit_of, exporter_of
 from otel_canonical.otel.protobuf import framed
+from otel_canonical.otel.record_parts import Parts, number_of, parts_of
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
 from otel_canonical.patching import patch
 
@@ -99,8 +102,8 @@ class _Envelope(NamedTuple):
     #: Kept alive, because envelopes are found by the ids of these objects.
     resource: object
     scope: object
-    #: The resource's part of it, and the scope's; None if upstream encodes the records of this scope.
-    parts: tuple[bytes, bytes] | None
+    #: None if upstream encodes the records of this scope.
+    parts: Parts | None
 
 
 class Encoded:
@@ -145,16 +148,21 @@ class BatchEncoder(Generic[R]):
         self._upstream = upstream
         self._envelopes: dict[tuple[int, int], _Envelope] = {}
 
-    def __call__(self, batch: Sequence[R]) -> Any:
-        """Return the protobuf message that sends the batch."""
+    def __call__(self, batch: Sequence[R | bytes]) -> Any:
+        """Return the protobuf message that sends the batch; what `ahead` has encoded is bytes."""
         kind = self._kind
         if len(self._envelopes) > MOST_ENVELOPES:
             self._envelopes = {}
         envelopes = self._envelopes
-        written: dict[tuple[int, int], list[bytes]] = {}
+        written: dict[Parts, list[bytes]] = {}
         left: list[R] = []
-        for number, record in enumerate(batch, 1):
-            if number % SLICE == 0:
+        encoded_now = 0
+        for record in batch:
+            if isinstance(record, bytes):
+                written.setdefault(parts_of(record[0]), []).append(record[1:])
+                continue
+            encoded_now += 1
+            if encoded_now % SLICE == 0:
                 time.sleep(PAUSE_S)
             # By identity: a resource's hash is that of its JSON text.
             key = (id(record.resource), id(record.instrumentation_scope))
@@ -165,24 +173,33 @@ class BatchEncoder(Generic[R]):
             except Exception:  # noqa: BLE001  # upstream encodes it, or reports what is wrong
                 left.append(record)
                 continue
-            if envelopes[key].parts is None:
+            parts = envelopes[key].parts
+            if parts is None:
                 left.append(record)
-            elif key in written:
-                written[key].append(framed(_RECORDS, content))
             else:
-                written[key] = [framed(_RECORDS, content)]
+                written.setdefault(parts, []).append(framed(_RECORDS, content))
         try:
             request = self._upstream(left)
         except Exception:  # noqa: BLE001  # one record that can't be encoded must not cost the others
             request = self._one_by_one(left)
         of_resources: list[bytes] = []
-        for key, records in written.items():
-            of_resource, of_scope = envelopes[key].parts or (b"", b"")
+        for (of_resource, of_scope), records in written.items():
             of_scope = framed(_SCOPES, b"".join([of_scope, *records]))
             of_resources.append(framed(_RESOURCES, of_resource + of_scope))
         # Messages one behind the other are the message that has the repeated fields of all.
         encoded = Encoded(request, b"".join([request.SerializeToString(), *of_resources]))
         return encoded if self._is_http else encoded.decoded()
+
+    def ahead(self, record: R) -> R | bytes:
+        """Return a record as bytes, for its batch, if what is around it is known; otherwise as it is."""
+        envelope = self._envelopes.get((id(record.resource), id(record.instrumentation_scope)))
+        number = number_of(envelope.parts) if envelope is not None and envelope.parts else b""
+        if not number:
+            return record
+        try:
+            return number + framed(_RECORDS, self._kind.write(record))
+        except Exception:  # noqa: BLE001  # its batch encodes it, and reports what is wrong
+            return record
 
     def _one_by_one(self, records: Sequence[R]) -> Any:
         """Return the message with those records that can be encoded, if need be after a repair."""
@@ -224,6 +241,35 @@ class BatchEncoder(Generic[R]):
         message.ClearField(kind.of_resource)
         parts = (message.SerializeToString(), of_scope) if is_same else None
         return _Envelope(record.resource, record.instrumentation_scope, parts)
+
+
+def encoding_ahead(kind: Kind[R], processors: Sequence[object]) -> Callable[[R], R | bytes] | None:
+    """Return what encodes records before they are put into the queues of batch processors.
+
+    A record waits there for seconds. As objects, ten for each request, it would outlive the young
+    generations of the garbage collector, and of each 1,700 requests one would wait for a full collection.
+    The collector doesn't look at bytes.
+
+    Args:
+        kind: of the records.
+        processors: whose queues they are.
+
+    Returns:
+        None if one of them hands records to anything but an exporter with our encoder.
+    """
+    found: list[BatchEncoder[R]] = []
+    for processor in processors:
+        # A class derived from one of them is in another module, and may want to see the records.
+        name = type(exporter_of(processor)).__module__
+        encoder = getattr(sys.modules.get(name), kind.function, None)
+        if (
+            name not in kind.exporters
+            or not isinstance(encoder, BatchEncoder)
+            or emit_of(processor) is None
+        ):
+            return None
+        found.append(encoder)
+    return found[0].ahead if found else None
 
 
 class _Message(Protocol):

@@ -11,7 +11,7 @@ and for a span that is more than a shape and an event, the SDK makes it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.event.event import CanonicalEvent
 from otel_canonical.otel.event_attributes import EventAttributes
+from otel_canonical.otel.exporter_internals import EncodeAhead, emit_of
 from otel_canonical.otel.sdk_internals import attribute_limit_of, cuts_attributes
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class DirectWay:
         scope: its instrumentation scope.
         exporters: the processors that export.
         most_attributes: how many attributes a span may have; None if there is no limit.
+        ahead: encodes spans for `exporters`; None if one of these needs them as they are.
     """
 
     def __init__(
@@ -115,11 +117,13 @@ class DirectWay:
         scope: InstrumentationScope,
         exporters: Sequence[SpanProcessor],
         most_attributes: int | None,
+        ahead: EncodeAhead | None,
     ) -> None:
         self.tracer = tracer
         self.most_attributes = most_attributes
         self._scope = scope
-        self._exporters = exporters
+        self._ahead = ahead
+        self._emits = [emit_of(exporter) or exporter.on_end for exporter in exporters]
 
     def export(self, shape: Shape, parent: SpanContext, started_ns: int) -> None:
         """Export a span that ends now, below a sampled one of this process."""
@@ -143,8 +147,7 @@ class DirectWay:
             instrumentation_scope=self._scope,
         )
         span.shape = shape
-        for exporter in self._exporters:
-            exporter.on_end(span)
+        self._emit(span)
 
     def export_root(
         self,
@@ -176,9 +179,13 @@ class DirectWay:
         )
         span.shape = shape
         span.event = event
-        for exporter in self._exporters:
-            exporter.on_end(span)
+        self._emit(span)
         return span
+
+    def _emit(self, span: PreparedSpan) -> None:
+        waiting = span if self._ahead is None else self._ahead(span)
+        for emit in self._emits:
+            emit(waiting)
 
 
 def direct_way(
@@ -186,6 +193,7 @@ def direct_way(
     processors: Sequence[SpanProcessor],
     not_concerned: frozenset[type[SpanProcessor]],
     first: SdkSpan,
+    find_encoding: Callable[[Sequence[object]], EncodeAhead | None],
 ) -> DirectWay | None:
     """Return the way past the SDK, None if a processor or a limit would change the spans.
 
@@ -194,13 +202,14 @@ def direct_way(
         processors: the tracer's span processors.
         not_concerned: processors that do nothing with such spans.
         first: a span of this tracer.
+        find_encoding: see `otlp_encoder.encoding_ahead`.
     """
     exporters = [processor for processor in processors if type(processor) in _EXPORTING]
     others = {type(processor) for processor in processors} - _EXPORTING
     scope = first.instrumentation_scope
     if scope is None or not exporters or others - not_concerned or cuts_attributes(first):
         return None
-    return DirectWay(tracer, scope, exporters, attribute_limit_of(first))
+    return DirectWay(tracer, scope, exporters, attribute_limit_of(first), find_encoding(exporters))
 
 
 def made(span: Span | PendingSpan) -> Span:

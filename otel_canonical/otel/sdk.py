@@ -172,7 +172,9 @@ def way_of_query_spans(
 def _way_of(provider: TracerProvider, tracer: trace.Tracer, span: Span) -> DirectWay | None:
     if not isinstance(tracer, SdkTracer):
         return None
-    return direct_way(tracer, sdk_internals.span_processors(provider), NOT_CONCERNED, span)
+    find_encoding = functools.partial(otlp_encoder.encoding_ahead, otlp_encoder.SPANS)
+    processors = sdk_internals.span_processors(provider)
+    return direct_way(tracer, processors, NOT_CONCERNED, span, find_encoding)
 
 
 def http_metrics() -> HttpMetrics:
