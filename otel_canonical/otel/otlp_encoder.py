@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire, repairs
-from otel_canonical.otel.exporter_internals import emit_of, exporter_of
+from otel_canonical.otel.exporter_internals import emit_of, exporter_of, takes_bytes
 from otel_canonical.otel.protobuf import framed
 from otel_canonical.otel.record_parts import Parts, number_of, parts_of
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
@@ -259,11 +259,10 @@ def encoding_ahead(kind: Kind[R], processors: Sequence[object]) -> Callable[[R],
     """
     found: list[BatchEncoder[R]] = []
     for processor in processors:
-        # A class derived from one of them is in another module, and may want to see the records.
-        name = type(exporter_of(processor)).__module__
-        encoder = getattr(sys.modules.get(name), kind.function, None)
+        exporter = exporter_of(processor)
+        encoder = getattr(sys.modules.get(type(exporter).__module__), kind.function, None)
         if (
-            name not in kind.exporters
+            not takes_bytes(exporter, kind.exporters)
             or not isinstance(encoder, BatchEncoder)
             or emit_of(processor) is None
         ):

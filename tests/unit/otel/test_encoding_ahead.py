@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import wrapt
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -22,8 +24,10 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from otel_canonical.event.redaction import RedactionPolicy
 from otel_canonical.otel import otlp_encoder, record_parts
 from otel_canonical.otel.otlp_encoder import LOG_RECORDS, SPANS, BatchEncoder, encoding_ahead
+from otel_canonical.otel.redacted_spans import RedactedSpans
 
 
 def spans_of(*scopes: str, **attributes: Any) -> tuple[ReadableSpan, ...]:
@@ -143,6 +147,17 @@ class _Sees(OTLPSpanExporter):
     """An exporter of the user's, which looks at what it exports."""
 
 
+def _seeing(export: Callable[..., Any], spans: Any) -> Any:
+    return export([span for span in spans if span.name != "GET /health/"])
+
+
+def _around(export: Callable[..., Any]) -> Callable[..., Any]:
+    def export_what_it_likes(self: Any, spans: Any) -> Any:
+        return export(self, [span for span in spans if span.name != "GET /health/"])
+
+    return export_what_it_likes
+
+
 def _exporter(kind: type[OTLPSpanExporter] = OTLPSpanExporter) -> OTLPSpanExporter:
     return kind(endpoint="http://127.0.0.1:9/v1/traces")
 
@@ -151,9 +166,13 @@ def test_only_exporters_with_our_encoder_get_bytes(monkeypatch: pytest.MonkeyPat
     """Any other needs spans, and so do all that share its queue's spans; and where there is no queue."""
     encode = BatchEncoder(SPANS, encode_spans)
     batch = BatchSpanProcessor(_exporter())
+    RedactedSpans(RedactionPolicy()).watch(batch)  # ours around it changes nothing
+    filtered = _exporter()
+    monkeypatch.setattr(filtered, "export", functools.partial(_seeing, filtered.export))
     others = [
         BatchSpanProcessor(_exporter(_Sees)),
         BatchSpanProcessor(ConsoleSpanExporter()),
+        BatchSpanProcessor(filtered),
         SimpleSpanProcessor(_exporter()),
     ]
     try:
@@ -165,6 +184,18 @@ def test_only_exporters_with_our_encoder_get_bytes(monkeypatch: pytest.MonkeyPat
         for other in others:
             assert encoding_ahead(SPANS, [other]) is None
             assert encoding_ahead(SPANS, [batch, other]) is None
+        # Around the method of all exporters, as users do it by hand, and as wrapt does.
+        export = OTLPSpanExporter.export
+        around: list[Any] = [_around(export), functools.wraps(export)(_around(export))]
+        around.append(
+            wrapt.FunctionWrapper(export, lambda wrapped, _, args, kwargs: wrapped(*args))
+        )
+        for replacement in around:
+            with monkeypatch.context() as patched:
+                patched.setattr(OTLPSpanExporter, "export", replacement)
+                late = BatchSpanProcessor(_exporter())
+                others.append(late)
+                assert encoding_ahead(SPANS, [late]) is None
     finally:
         for processor in (batch, *others):
             processor.shutdown()
