@@ -7,8 +7,7 @@ upstream renames it; that is reported once, and requests and their lines go on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
-from types import FunctionType, MethodType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_canonical import otel_config
@@ -81,28 +80,6 @@ def exporter_of(processor: object) -> Exporter | None:
         error = AttributeError(type(processor).__name__)
         report_missing("_exporter", "counting what an exporter fails to send", error)
     return None
-
-
-def takes_bytes(exporter: object, modules: Collection[str]) -> bool:
-    """Return whether nobody but our encoder looks at what an exporter is given.
-
-    Args:
-        exporter: any.
-        modules: of OTLP's exporters. A class derived from one of them is of another module.
-    """
-    if type(exporter).__module__ not in modules:
-        return False
-    function = getattr(exporter, "export", None)
-    while function is not None:
-        # What others have put around it may want to see spans.
-        code = function.__func__ if type(function) is MethodType else function
-        if type(code) is not FunctionType or not code.__globals__["__name__"].startswith(_KNOWN):
-            return False
-        function = getattr(function, "__wrapped__", None)
-    return True
-
-
-_KNOWN = ("otel_canonical.", "opentelemetry.exporter.otlp.")
 
 
 def emit_of(processor: object) -> Callable[[Any], object] | None:

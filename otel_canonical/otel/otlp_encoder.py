@@ -17,9 +17,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from otel_canonical.internal_errors import warn
 from otel_canonical.otel import otlp_wire, repairs
-from otel_canonical.otel.exporter_internals import emit_of, exporter_of, takes_bytes
+from otel_canonical.otel.encoded_ahead import Parts, number_of, parts_of, takes_bytes
+from otel_canonical.otel.exporter_internals import emit_of, exporter_of
 from otel_canonical.otel.protobuf import framed
-from otel_canonical.otel.record_parts import Parts, number_of, parts_of
 from otel_canonical.otel.sdk_internals import OTLP_LOG_EXPORTERS, OTLP_SPAN_EXPORTERS
 from otel_canonical.patching import patch
 

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_canonical.event.redaction import RedactionPolicy
-from otel_canonical.otel import otlp_encoder, record_parts
+from otel_canonical.otel import encoded_ahead, otlp_encoder
 from otel_canonical.otel.otlp_encoder import LOG_RECORDS, SPANS, BatchEncoder, encoding_ahead
 from otel_canonical.otel.redacted_spans import RedactedSpans
 
@@ -133,7 +133,7 @@ def test_record_that_cannot_be_encoded_waits_as_it_is() -> None:
 
 def test_scopes_that_never_come_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is around a record is kept for as many as a byte can name; others wait as they are."""
-    monkeypatch.setattr(record_parts, "MOST_NUMBERS", len(record_parts._parts) + 1)
+    monkeypatch.setattr(encoded_ahead, "MOST_NUMBERS", len(encoded_ahead._parts) + 1)
     spans = spans_of("early", "late")
     encode = BatchEncoder(SPANS, encode_spans)
     encode(spans)
