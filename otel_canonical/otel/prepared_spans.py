@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -123,7 +123,10 @@ class DirectWay:
         self.most_attributes = most_attributes
         self._scope = scope
         self._ahead = ahead
-        self._emits = [emit_of(exporter) or exporter.on_end for exporter in exporters]
+        self._emits: list[Callable[[Any], object]] = [exporter.on_end for exporter in exporters]
+        if ahead is not None:
+            # Into their queues: `on_end` looks for a span's ids.
+            self._emits = [emit_of(exporter) or exporter.on_end for exporter in exporters]
 
     def export(self, shape: Shape, parent: SpanContext, started_ns: int) -> None:
         """Export a span that ends now, below a sampled one of this process."""
