@@ -7,11 +7,15 @@ around it. Numbers are the same for all encoders: every exporter gets what is en
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import FunctionType, MethodType
+from typing import Any
 
 #: Of the message around records, the resource's part and the scope's.
 Parts = tuple[bytes, bytes]
+
+#: Returns a record, or the bytes that stand for it.
+EncodeAhead = Callable[[Any], Any]
 
 #: As many as a byte can name. A process has one resource, and encodes ahead for three scopes.
 MOST_NUMBERS = 256

@@ -11,14 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_canonical import otel_config
+from otel_canonical.otel.encoded_ahead import EncodeAhead
 from otel_canonical.otel.sdk_internals import module, private, report_missing
 from otel_canonical.patching import patch
 
 if TYPE_CHECKING:
     from otel_canonical.otel.sdk_internals import ReadableLogRecord, SdkLogger
-
-#: Returns a record, or the bytes that stand for it.
-EncodeAhead = Callable[[Any], Any]
 
 FIRST_REDIRECT, FIRST_CLIENT_ERROR = 300, 400
 

@@ -24,8 +24,9 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from otel_canonical.event.event import CanonicalEvent
+from otel_canonical.otel.encoded_ahead import EncodeAhead
 from otel_canonical.otel.event_attributes import EventAttributes
-from otel_canonical.otel.exporter_internals import EncodeAhead, emit_of
+from otel_canonical.otel.exporter_internals import emit_of
 from otel_canonical.otel.sdk_internals import attribute_limit_of, cuts_attributes
 
 if TYPE_CHECKING:

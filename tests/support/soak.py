@@ -14,8 +14,8 @@ T = TypeVar("T")
 def some_of(every: Iterable[T], *short: T) -> Sequence[T]:
     """Return the cases that a test has: all in the long version, those of `short` in the short one.
 
-    A test that has them is marked `soak`. Together the short versions have each worker class, driver and
-    signal with each kind of thing that may happen to it; the long ones have all combinations.
+    A test that has them is marked `soak`. Each worker class, driver and signal occurs in the short versions,
+    but not with everything that may happen to it.
     """
     cases = list(every)
     assert set(short) <= set(cases), short
